@@ -1,0 +1,4 @@
+//! Kernel sources, configs and packages; replay of one unit's compile command; the boot lab.
+#![warn(missing_docs)]
+
+pub mod files;

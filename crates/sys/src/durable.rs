@@ -1,0 +1,85 @@
+//! Files that others read, or that must survive power loss.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("could not write {path}", path = path.display())]
+pub struct WriteError {
+    /// The final name that was wanted; nothing was changed under it.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+static UNIQUE: AtomicU32 = AtomicU32::new(0);
+
+/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, also after a
+/// power cut: temporary name in the same folder, `fsync`, rename, `fsync` of the folder.
+///
+/// Blocks on the disk. Creates no folders. On error the temporary file is removed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// Like [`write`], with the content streamed by `fill`.
+pub fn write_with(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    let failed = |source| WriteError {
+        path: path.to_owned(),
+        source,
+    };
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let count = UNIQUE.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(
+        ".{}.{}.{count}.tmp",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    let outcome = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if outcome.is_err() {
+        // Best effort: the error that matters is the first one.
+        drop(fs::remove_file(&temporary));
+    }
+    outcome.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, b"old").unwrap();
+        let error = write_with(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("no space"))
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! The only place for processes, git, memory maps, files that must survive power loss, and kernel
+//! interfaces.
+#![warn(missing_docs)]
+
+pub mod durable;
+pub mod map;
+pub mod process;

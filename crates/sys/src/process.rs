@@ -1,0 +1,176 @@
+//! Child processes with deadlines.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a finished child left.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Why a child did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("could not start {program}")]
+    Start {
+        /// Program name.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ran past its deadline and was killed with its process group.
+    #[error("{program} did not finish within {seconds} s and was stopped")]
+    Deadline {
+        /// Program name.
+        program: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// It ended with failure.
+    #[error("{program} failed ({status}): {tail}")]
+    Failed {
+        /// Program name.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its standard error, else of its standard output.
+        tail: String,
+    },
+}
+
+/// Runs `command` to its end or to `deadline`, with no standard input, and collects what it prints.
+///
+/// The child leads its own process group, which is killed whole at the deadline. Any exit status is
+/// `Ok`; see [`run_ok`].
+pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
+    let program = name_of(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|source| ProcessError::Start {
+            program: program.clone(),
+            source,
+        })?;
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let status = wait(&mut child, deadline);
+    let stdout = stdout.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
+    match status {
+        Some(status) => Ok(Finished {
+            status,
+            stdout,
+            stderr,
+        }),
+        None => Err(ProcessError::Deadline {
+            program,
+            seconds: deadline.as_secs(),
+        }),
+    }
+}
+
+/// Like [`run`], with a failing exit status as an error that carries the child's last words.
+pub fn run_ok(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
+    let finished = run(command, deadline)?;
+    if finished.status.success() {
+        return Ok(finished);
+    }
+    let words = if finished.stderr.iter().all(u8::is_ascii_whitespace) {
+        &finished.stdout
+    } else {
+        &finished.stderr
+    };
+    let text = String::from_utf8_lossy(words);
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let tail = lines
+        .get(lines.len().saturating_sub(12)..)
+        .unwrap_or_default()
+        .join("\n");
+    Err(ProcessError::Failed {
+        program: name_of(command),
+        status: finished.status,
+        tail,
+    })
+}
+
+fn name_of(command: &Command) -> String {
+    OsStr::to_string_lossy(command.get_program()).into_owned()
+}
+
+fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // A broken pipe ends the output; what came before it is kept.
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        bytes
+    })
+}
+
+fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if start.elapsed() < deadline => thread::sleep(pause),
+            Ok(None) | Err(_) => {
+                kill_group(child);
+                return None;
+            }
+        }
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Kills `child` and its process group, and reaps it.
+pub fn kill_group(child: &mut Child) {
+    if let Some(pid) = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    {
+        rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
+    }
+    drop(child.kill());
+    drop(child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_past_its_deadline_is_stopped_with_its_children() {
+        let started = Instant::now();
+        let outcome = run(
+            Command::new("sh").args(["-c", "sleep 60 & sleep 60"]),
+            Duration::from_millis(200),
+        );
+        assert!(matches!(outcome, Err(ProcessError::Deadline { .. })));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_failure_carries_the_last_words() {
+        let outcome = run_ok(
+            Command::new("sh").args(["-c", "echo why >&2; exit 3"]),
+            Duration::from_secs(20),
+        );
+        assert!(outcome.unwrap_err().to_string().ends_with("why"));
+    }
+}

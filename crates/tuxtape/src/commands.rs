@@ -1,0 +1,10 @@
+//! One module per subcommand: its arguments and what it prints.
+
+pub mod archive;
+pub mod cve;
+pub mod demo;
+pub mod fix;
+pub mod gauge;
+pub mod kernel;
+pub mod patch;
+pub mod scan;

@@ -1,0 +1,16 @@
+//! `tuxtape archive`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::context::Context;
+
+/// Keep the signed archive that clients fetch from
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// Runs the command.
+pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not there yet")
+}

@@ -1,0 +1,16 @@
+//! `tuxtape kernel`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::context::Context;
+
+/// Add kernels and show what is known of them
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// Runs the command.
+pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not there yet")
+}

@@ -1,0 +1,81 @@
+//! The operator's program as a library, so that the smaller programs share its commands.
+
+pub mod commands;
+pub mod context;
+pub mod output;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::context::Context;
+
+/// Self-hosted Linux kernel livepatching
+///
+/// Scans the kernel's CVE feed, gauges which CVEs are in your kernels, builds livepatch modules from
+/// their fixes, proves them against the very kernel that will load them, and publishes them in an
+/// archive that only your reviewers can sign.
+#[derive(Debug, Parser)]
+#[command(name = "tuxtape", version, propagate_version = true)]
+pub struct Cli {
+    /// Folder of the store, profiles and keys
+    #[arg(long, env = "TUXTAPE_HOME", global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Folder of downloads and unpacked kernels
+    #[arg(long, env = "TUXTAPE_CACHE", global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands, in the order of the pipeline.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the store up to date with the CVE feed
+    Scan(commands::scan::Arguments),
+    /// Show CVE records and what they affect
+    Cve(commands::cve::Arguments),
+    /// Add kernels and show what is known of them
+    Kernel(commands::kernel::Arguments),
+    /// Say for every CVE whether a kernel has it, with evidence
+    Gauge(commands::gauge::Arguments),
+    /// Show or import the source change that closes a CVE
+    Fix(commands::fix::Arguments),
+    /// Build, verify and test livepatch modules
+    Patch(commands::patch::Arguments),
+    /// Keep the signed archive that clients fetch from
+    Archive(commands::archive::Arguments),
+    /// Run the whole line on a stock kernel, from the feed to a patched virtual machine
+    Demo(commands::demo::Arguments),
+}
+
+/// Parses the command line, runs it, and prints errors with their hints.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let context = match Context::new(cli.home, cli.cache, cli.json) {
+        Ok(context) => context,
+        Err(error) => return output::fail(&error),
+    };
+    match dispatch(cli.command, &context) {
+        Ok(code) => code,
+        Err(error) => output::fail(&error),
+    }
+}
+
+fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Scan(arguments) => commands::scan::run(arguments, context),
+        Command::Cve(arguments) => commands::cve::run(arguments, context),
+        Command::Kernel(arguments) => commands::kernel::run(arguments, context),
+        Command::Gauge(arguments) => commands::gauge::run(arguments, context),
+        Command::Fix(arguments) => commands::fix::run(arguments, context),
+        Command::Patch(arguments) => commands::patch::run(arguments, context),
+        Command::Archive(arguments) => commands::archive::run(arguments, context),
+        Command::Demo(arguments) => commands::demo::run(arguments, context),
+    }
+}
