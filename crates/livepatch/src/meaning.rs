@@ -1,0 +1,227 @@
+//! What bytes mean, apart from where they lie: the form in which two versions are compared.
+
+use std::collections::BTreeMap;
+
+use crate::elf::{Relocation, SectionIndex};
+use crate::names;
+use crate::tables::Role;
+use crate::unit::{AtomId, Class, Entry, Target, Unit, is_special};
+
+/// Which version an atom without a partner belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The unit as the kernel has it.
+    Original,
+    /// The unit with the fix.
+    Patched,
+}
+
+/// Number of a pair of atoms that are the same thing in both versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PairId(pub usize);
+
+/// What a relocation refers to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meaning {
+    /// A symbol of another unit.
+    Outside(String, i64),
+    /// A place in something both versions have.
+    Pair(PairId, i64),
+    /// A place in something only one version has.
+    Lone(Side, AtomId, i64),
+    /// A per-use-site static with this base name and content.
+    Special(String, Box<Content>, i64),
+    /// A string or constant.
+    Literal(Vec<u8>),
+    /// Code reached from alternatives.
+    Chunk(Box<Content>),
+    /// A fixed value.
+    Absolute(i64),
+    /// A place in an unnamed part of a section.
+    Lost(Side, u32, i64),
+}
+
+/// Bytes with their relocated fields blanked, and what stood there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Content {
+    /// Bytes in memory, also where the file holds none.
+    pub size: u64,
+    /// Bytes with relocated fields zeroed.
+    pub bytes: Vec<u8>,
+    /// (offset, type, meaning), by offset.
+    pub references: Vec<(u64, u32, Meaning)>,
+}
+
+/// One version together with the pairs found so far.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'unit, 'data> {
+    /// The unit.
+    pub unit: &'unit Unit<'data>,
+    /// Which version it is.
+    pub side: Side,
+    /// Its atoms' pairs.
+    pub pairs: &'unit BTreeMap<AtomId, PairId>,
+}
+
+/// Deeper nesting of specials and chunks means a cycle, which no compiler makes.
+const DEPTH: u32 = 4;
+
+impl View<'_, '_> {
+    /// The content of an atom.
+    pub fn content(&self, atom: AtomId) -> Content {
+        self.content_at(atom, DEPTH)
+    }
+
+    fn content_at(&self, atom: AtomId, depth: u32) -> Content {
+        let atom = self.unit.atom(atom);
+        self.range(atom.section, atom.start, atom.end, depth)
+    }
+
+    /// The content of `start..end` of a section.
+    pub fn section_content(&self, section: SectionIndex) -> Content {
+        self.range(section, 0, self.unit.section(section).size, DEPTH)
+    }
+
+    fn range(&self, section: SectionIndex, start: u64, end: u64, depth: u32) -> Content {
+        let mut bytes = self.unit.bytes(section, start, end).to_vec();
+        let mut references = Vec::new();
+        for relocation in self.unit.relocations(section, start, end) {
+            let at = relocation.offset.saturating_sub(start);
+            blank(&mut bytes, at, relocation.width().unwrap_or(8));
+            references.push((at, relocation.kind, self.meaning(section, relocation, depth)));
+        }
+        Content { size: end.saturating_sub(start), bytes, references }
+    }
+
+    fn meaning(&self, section: SectionIndex, relocation: &Relocation, depth: u32) -> Meaning {
+        match self.unit.target(section, relocation) {
+            Target::Outside { symbol, addend } => {
+                Meaning::Outside(self.unit.symbol(symbol).name.to_owned(), addend)
+            }
+            Target::Absolute(value) => Meaning::Absolute(value),
+            Target::Lost { section, offset } => Meaning::Lost(self.side, section.0, offset),
+            Target::Atom { atom, offset } => {
+                let body = self.unit.atom(atom);
+                if is_special(self.unit, body) && depth > 0 {
+                    let content = self.content_at(atom, depth.saturating_sub(1));
+                    return Meaning::Special(names::base(body.name), Box::new(content), offset);
+                }
+                match self.pairs.get(&atom) {
+                    Some(&pair) => Meaning::Pair(pair, offset),
+                    None => Meaning::Lone(self.side, atom, offset),
+                }
+            }
+            Target::Content { section, offset } => self.literal(section, offset, depth),
+        }
+    }
+
+    fn literal(&self, section: SectionIndex, offset: u64, depth: u32) -> Meaning {
+        let body = self.unit.section(section);
+        let lost = || Meaning::Lost(self.side, section.0, i64::try_from(offset).unwrap_or(i64::MAX));
+        match self.unit.class(section) {
+            Class::Strings => body.string(offset).map_or_else(lost, |text| {
+                let mut bytes = text.to_vec();
+                bytes.push(0);
+                Meaning::Literal(bytes)
+            }),
+            Class::Constants => {
+                constant(body.entry_size, offset)
+                    .and_then(|(start, end)| body.bytes(start, end.saturating_sub(start)))
+                    .map_or_else(lost, |bytes| {
+                        Meaning::Literal([bytes, &offset.to_le_bytes()[..1]].concat())
+                    })
+            }
+            Class::Chunks if depth > 0 => match self.unit.chunk_end(section, offset) {
+                Some(end) => Meaning::Chunk(Box::new(self.range(
+                    section,
+                    offset,
+                    end,
+                    depth.saturating_sub(1),
+                ))),
+                None => lost(),
+            },
+            Class::Chunks
+            | Class::Ignored
+            | Class::Code
+            | Class::Data
+            | Class::Table(_)
+            | Class::OrcAddresses
+            | Class::OrcEntries
+            | Class::Init
+            | Class::Fixed => lost(),
+        }
+    }
+
+    /// What a table's entry says apart from which code it is about; `None` where that follows from
+    /// the code.
+    pub fn entry(&self, entry: &Entry) -> Option<Content> {
+        match entry.table.role {
+            Role::Derived => return None,
+            Role::Bug
+            | Role::Exception
+            | Role::JumpLabel
+            | Role::StaticCall
+            | Role::Alternative { .. }
+            | Role::Paravirt => {}
+        }
+        let mut content = self.range(entry.section, entry.start, entry.end, DEPTH);
+        // The code's own address is the key under which entries are compared.
+        if !content.references.is_empty() {
+            content.references.remove(0);
+        }
+        match entry.table.role {
+            // The line number: moved code is not changed code.
+            Role::Bug => blank(&mut content.bytes, 8, 2),
+            Role::Alternative { length_at } => {
+                let length = self
+                    .unit
+                    .bytes(entry.section, entry.start.saturating_add(length_at), entry.end)
+                    .first()
+                    .copied()
+                    .unwrap_or(0);
+                if let Some((section, start)) = replacement(self.unit, entry) {
+                    let end = start.saturating_add(u64::from(length));
+                    let chunk = self.range(section, start, end, DEPTH);
+                    for reference in &mut content.references {
+                        if reference.0 == 4 {
+                            reference.2 = Meaning::Chunk(Box::new(chunk.clone()));
+                        }
+                    }
+                }
+            }
+            Role::Derived
+            | Role::Exception
+            | Role::JumpLabel
+            | Role::StaticCall
+            | Role::Paravirt => {}
+        }
+        // The last paravirt entry is cut short of its padding.
+        content.size = 0;
+        content.bytes.truncate(12);
+        if entry.table.role == Role::Paravirt {
+            content.bytes.truncate(10);
+        }
+        Some(content)
+    }
+}
+
+/// Where the replacement instructions of an alternative's entry start.
+pub fn replacement(unit: &Unit<'_>, entry: &Entry) -> Option<(SectionIndex, u64)> {
+    let field = unit
+        .relocations(entry.section, entry.start.checked_add(4)?, entry.start.checked_add(8)?)
+        .first()?;
+    unit.place(entry.section, field).ok()
+}
+
+/// The entry of a section of constants that holds `offset`.
+pub fn constant(entry_size: u64, offset: u64) -> Option<(u64, u64)> {
+    let start = offset.checked_div(entry_size)?.checked_mul(entry_size)?;
+    Some((start, start.checked_add(entry_size)?))
+}
+
+fn blank(bytes: &mut [u8], at: u64, width: u64) {
+    let range = usize::try_from(at).ok().zip(usize::try_from(at.saturating_add(width)).ok());
+    if let Some(field) = range.and_then(|(from, to)| bytes.get_mut(from..to)) {
+        field.fill(0);
+    }
+}

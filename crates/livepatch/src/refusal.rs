@@ -1,0 +1,111 @@
+//! Why a unit cannot become part of a livepatch module.
+
+use std::fmt;
+
+/// A rule that refuses; its slug is what `patch build --json` prints as `rule`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Static data could not be matched between the two versions without guessing.
+    AmbiguousStatic,
+    /// The initialiser of data that lives in the kernel changed.
+    DataChanged,
+    /// New data in a section that only the boot code or the per-cpu allocator can set up.
+    DataMoved,
+    /// Code or data that is gone after boot or module load changed.
+    InitCode,
+    /// A static key or call that a module owns is used.
+    ModuleKey,
+    /// A name is too long or holds a character the kernel's formats cannot carry.
+    Names,
+    /// An export of a module is used that the unit did not use before.
+    NewDependency,
+    /// The compiled original is not what runs.
+    NotTheKernel,
+    /// A changed function has no ftrace entry.
+    NotTraceable,
+    /// A table that is read once, at boot or module load, changed.
+    Registration,
+    /// A changed function shares its section with others.
+    SharedSection,
+    /// A static variable of a function is gone.
+    StaticLocal,
+    /// The layout of a type with live instances changed.
+    TypeLayout,
+    /// The object holds something this engine does not know.
+    Unknown,
+    /// A symbol that neither the kernel exports nor the patched object holds.
+    Unresolved,
+    /// A weak function that another definition overrides.
+    WeakOverridden,
+}
+
+impl Rule {
+    /// The stable name of the rule.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::AmbiguousStatic => "ambiguous-static",
+            Self::DataChanged => "data-changed",
+            Self::DataMoved => "data-moved",
+            Self::InitCode => "init-code",
+            Self::ModuleKey => "module-key",
+            Self::Names => "names",
+            Self::NewDependency => "new-dependency",
+            Self::NotTheKernel => "not-the-kernel",
+            Self::NotTraceable => "not-traceable",
+            Self::Registration => "registration",
+            Self::SharedSection => "shared-section",
+            Self::StaticLocal => "static-local",
+            Self::TypeLayout => "type-layout",
+            Self::Unknown => "unknown-content",
+            Self::Unresolved => "unresolved",
+            Self::WeakOverridden => "weak-overridden",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::AmbiguousStatic => "give the static variables of the fix distinct names",
+            Self::DataChanged => "change the code that reads the data instead, or write a callback",
+            Self::DataMoved => "put the new data into plain static storage",
+            Self::InitCode => "leave code that already ran out of the fix",
+            Self::ModuleKey => "use static_key_enabled() or a plain call in the fix",
+            Self::Names => "rename the symbol in the fix",
+            Self::NewDependency => "load the exporting module first is not enough: avoid the new call",
+            Self::NotTheKernel => "check compiler, configuration and source version of this kernel",
+            Self::NotTraceable => "change the callers instead",
+            Self::Registration => "the table was read at boot: this needs a callback written by a person",
+            Self::SharedSection => "change the callers instead",
+            Self::StaticLocal => "keep the variable in the fix",
+            Self::TypeLayout => "use a shadow variable instead of a new field",
+            Self::Unknown => "report this object: the engine refuses what it does not know",
+            Self::Unresolved => "avoid the symbol, or bring its definition into the fix",
+            Self::WeakOverridden => "change the function that overrides it",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.slug())
+    }
+}
+
+/// One reason for not producing a module.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// The rule.
+    pub rule: Rule,
+    /// The unit, relative to the kernel tree.
+    pub unit: String,
+    /// The symbol or section at fault.
+    pub symbol: String,
+    /// What was found.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} in {}: {}", self.rule, self.symbol, self.unit, self.why)
+    }
+}

@@ -1,0 +1,640 @@
+//! One compiled unit, cut into atoms: the smallest pieces that can travel alone.
+//!
+//! Units are compiled with `-ffunction-sections -fdata-sections`, so nearly every atom is a whole
+//! section. The rest (`.init.text`, `.data.once`, …) is cut at its symbols.
+
+use std::collections::BTreeMap;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+
+use crate::elf::{
+    Binding, ElfFile, MalformedObject, Place, Relocation, Section, SectionIndex, Symbol,
+    SymbolIndex, SymbolKind,
+};
+use crate::names;
+use crate::tables::{Role, Table};
+
+/// Index of an atom in its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AtomId(pub usize);
+
+/// What a section is to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Not in memory, or read by nobody at run time.
+    Ignored,
+    /// Code that a livepatch can replace.
+    Code,
+    /// Data.
+    Data,
+    /// NUL-terminated strings, compared by content.
+    Strings,
+    /// Literal constants, compared by content.
+    Constants,
+    /// A table rebuilt entry by entry.
+    Table(Table),
+    /// `.orc_unwind_ip`, with its twin `.orc_unwind`.
+    OrcAddresses,
+    /// `.orc_unwind`.
+    OrcEntries,
+    /// `.altinstr_replacement` and `.altinstr_aux`: code reached from alternatives only.
+    Chunks,
+    /// Code or data that is gone after boot or module load.
+    Init,
+    /// Tables read once, exports, and sections this engine does not know: may not change.
+    Fixed,
+}
+
+/// One instruction of a code section.
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction {
+    /// Offset of its first byte.
+    pub start: u64,
+    /// Offset of the next instruction.
+    pub end: u64,
+    /// A direct call or jump, conditional or not.
+    pub is_branch: bool,
+    /// A jump from which the next instruction is not reached.
+    pub is_jump: bool,
+}
+
+/// The smallest piece that can travel alone.
+#[derive(Clone, Debug)]
+pub struct Atom<'data> {
+    /// Its section.
+    pub section: SectionIndex,
+    /// Its section's class.
+    pub class: Class,
+    /// First byte in the section.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Its function and object symbols; empty for an unnamed section.
+    pub symbols: Vec<SymbolIndex>,
+    /// Name of its first symbol, a global one before a local one; else the section's name.
+    pub name: &'data str,
+    /// Whether any of its symbols is global or weak.
+    pub global: bool,
+    /// Whether any of its symbols is weak.
+    pub weak: bool,
+    /// Whether it is all there is in its section.
+    pub whole: bool,
+}
+
+impl Atom<'_> {
+    /// Whether it holds instructions.
+    pub fn is_code(&self) -> bool {
+        self.class == Class::Code
+    }
+}
+
+/// Where a relocation leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a symbol of another unit; `addend` counts from the field's end of instruction.
+    Outside {
+        /// The symbol.
+        symbol: SymbolIndex,
+        /// What is added to it.
+        addend: i64,
+    },
+    /// Into an atom, `offset` bytes from its start (which may lie outside of it).
+    Atom {
+        /// The atom.
+        atom: AtomId,
+        /// Offset from its start.
+        offset: i64,
+    },
+    /// Into a section of strings, constants or chunks, or a table.
+    Content {
+        /// The section.
+        section: SectionIndex,
+        /// Offset into it.
+        offset: u64,
+    },
+    /// To a fixed value.
+    Absolute(i64),
+    /// To a place that belongs to no atom.
+    Lost {
+        /// The section.
+        section: SectionIndex,
+        /// Offset into it.
+        offset: i64,
+    },
+}
+
+/// One entry of a table, and the code it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The table.
+    pub table: Table,
+    /// Its section.
+    pub section: SectionIndex,
+    /// First byte of the entry.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
+    /// Section of the code it is about.
+    pub code_section: SectionIndex,
+    /// Offset of that code.
+    pub code_offset: u64,
+}
+
+/// Why a unit could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// The bytes are no usable object.
+    #[error(transparent)]
+    Malformed(#[from] MalformedObject),
+    /// Bytes that should be instructions are not.
+    #[error("section {section}: no instruction at {offset:#x}")]
+    Undecodable {
+        /// The section.
+        section: String,
+        /// Offset of the byte.
+        offset: u64,
+    },
+    /// Something the engine does not know; refusing is the safe answer.
+    #[error("section {section}: {what}")]
+    Unexpected {
+        /// The section.
+        section: String,
+        /// What was found.
+        what: String,
+    },
+}
+
+/// A unit's object with its atoms, relocations by section, and instruction borders.
+#[derive(Debug)]
+pub struct Unit<'data> {
+    /// The object.
+    pub file: ElfFile<'data>,
+    /// Its atoms, in section and offset order.
+    pub atoms: Vec<Atom<'data>>,
+    classes: Vec<Class>,
+    relocations: Vec<Vec<Relocation>>,
+    instructions: Vec<Vec<Instruction>>,
+    atoms_by_section: BTreeMap<SectionIndex, Vec<AtomId>>,
+    atom_by_symbol: BTreeMap<SymbolIndex, AtomId>,
+    entries: Vec<Entry>,
+}
+
+impl<'data> Unit<'data> {
+    /// Reads the relocatable object `bytes`, whose tables are laid out as `tables` says.
+    pub fn read(bytes: &'data [u8], tables: &[Table]) -> Result<Self, UnitError> {
+        let file = ElfFile::parse(bytes)?;
+        if file.kind != crate::elf::FileKind::Relocatable {
+            return Err(unexpected("header", "not a relocatable object"));
+        }
+        let classes: Vec<Class> =
+            file.sections().iter().map(|section| classify(section, tables)).collect();
+        let mut unit = Self {
+            relocations: vec![Vec::new(); classes.len()],
+            instructions: vec![Vec::new(); classes.len()],
+            file,
+            atoms: Vec::new(),
+            classes,
+            atoms_by_section: BTreeMap::new(),
+            atom_by_symbol: BTreeMap::new(),
+            entries: Vec::new(),
+        };
+        unit.read_relocations()?;
+        unit.decode()?;
+        unit.cut()?;
+        unit.read_entries()?;
+        Ok(unit)
+    }
+
+    /// The class of `section`.
+    pub fn class(&self, section: SectionIndex) -> Class {
+        self.classes.get(section.0 as usize).copied().unwrap_or(Class::Ignored)
+    }
+
+    /// One atom.
+    pub fn atom(&self, id: AtomId) -> &Atom<'data> {
+        &self.atoms[id.0]
+    }
+
+    /// All atoms with their ids.
+    pub fn atom_ids(&self) -> impl Iterator<Item = AtomId> + use<> {
+        (0..self.atoms.len()).map(AtomId)
+    }
+
+    /// The section with this index, which came from this unit.
+    pub fn section(&self, index: SectionIndex) -> &Section<'data> {
+        &self.file.sections()[index.0 as usize]
+    }
+
+    /// The symbol with this index, which came from this unit.
+    pub fn symbol(&self, index: SymbolIndex) -> &Symbol<'data> {
+        &self.file.symbols()[index.0 as usize]
+    }
+
+    /// The entries of all tables, in section and offset order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The relocations of `section` in `start..end`, by offset.
+    pub fn relocations(&self, section: SectionIndex, start: u64, end: u64) -> &[Relocation] {
+        let all = self.relocations.get(section.0 as usize).map_or(&[][..], Vec::as_slice);
+        let first = all.partition_point(|relocation| relocation.offset < start);
+        let last = all.partition_point(|relocation| relocation.offset < end);
+        all.get(first..last).unwrap_or_default()
+    }
+
+    /// The relocations of an atom.
+    pub fn relocations_of(&self, atom: AtomId) -> &[Relocation] {
+        let atom = self.atom(atom);
+        self.relocations(atom.section, atom.start, atom.end)
+    }
+
+    /// The bytes of `start..end` of `section`; empty where the section has none in the file.
+    pub fn bytes(&self, section: SectionIndex, start: u64, end: u64) -> &'data [u8] {
+        self.section(section).bytes(start, end.saturating_sub(start)).unwrap_or_default()
+    }
+
+    /// The instruction of `section` that holds the byte at `offset`.
+    pub fn instruction(&self, section: SectionIndex, offset: u64) -> Option<Instruction> {
+        let all = self.instructions.get(section.0 as usize)?;
+        let next = all.partition_point(|instruction| instruction.end <= offset);
+        all.get(next).copied().filter(|instruction| instruction.start <= offset)
+    }
+
+    /// Bytes from a PC-relative field to the address it counts from: the next instruction in code,
+    /// the field itself in tables.
+    pub fn bias(&self, section: SectionIndex, relocation: &Relocation) -> i64 {
+        if !relocation.is_relative() || !self.section(section).is_executable() {
+            return 0;
+        }
+        self.instruction(section, relocation.offset)
+            .and_then(|instruction| {
+                i64::try_from(instruction.end.checked_sub(relocation.offset)?).ok()
+            })
+            .unwrap_or(0)
+    }
+
+    /// Whether the relocation is the operand of a direct call or jump.
+    pub fn is_branch(&self, section: SectionIndex, relocation: &Relocation) -> bool {
+        self.section(section).is_executable()
+            && self
+                .instruction(section, relocation.offset)
+                .is_some_and(|instruction| instruction.is_branch)
+    }
+
+    /// Finds where a relocation in `section` leads.
+    pub fn target(&self, section: SectionIndex, relocation: &Relocation) -> Target {
+        let symbol = self.symbol(relocation.symbol);
+        let bias = self.bias(section, relocation);
+        let addend = relocation.addend.saturating_add(bias);
+        let home = match symbol.place {
+            Place::Undefined if relocation.symbol.0 == 0 => return Target::Absolute(addend),
+            Place::Undefined | Place::Common | Place::Livepatch | Place::Reserved(_) => {
+                return Target::Outside { symbol: relocation.symbol, addend };
+            }
+            Place::Absolute => {
+                let value = i64::try_from(symbol.value).unwrap_or(i64::MAX);
+                return Target::Absolute(value.saturating_add(addend));
+            }
+            Place::Section(home) => home,
+        };
+        let offset = i64::try_from(symbol.value).unwrap_or(i64::MAX).saturating_add(addend);
+        match self.class(home) {
+            Class::Strings
+            | Class::Constants
+            | Class::Chunks
+            | Class::Table(_)
+            | Class::OrcAddresses
+            | Class::OrcEntries => match u64::try_from(offset) {
+                Ok(offset) => Target::Content { section: home, offset },
+                Err(_) => Target::Lost { section: home, offset },
+            },
+            Class::Ignored | Class::Code | Class::Data | Class::Init | Class::Fixed => {
+                self.target_atom(relocation.symbol, home, offset)
+            }
+        }
+    }
+
+    fn target_atom(&self, symbol: SymbolIndex, home: SectionIndex, offset: i64) -> Target {
+        let found = self.atom_by_symbol.get(&symbol).copied().or_else(|| {
+            let here = self.atoms_by_section.get(&home)?;
+            match here.as_slice() {
+                [only] => Some(*only),
+                many => many.iter().copied().find(|&id| {
+                    let atom = self.atom(id);
+                    let from = i64::try_from(atom.start).unwrap_or(i64::MAX);
+                    let to = i64::try_from(atom.end).unwrap_or(i64::MAX);
+                    (from..to).contains(&offset) || (from == to && from == offset)
+                }),
+            }
+        });
+        match found {
+            Some(atom) => {
+                let start = i64::try_from(self.atom(atom).start).unwrap_or(i64::MAX);
+                Target::Atom { atom, offset: offset.saturating_sub(start) }
+            }
+            None => Target::Lost { section: home, offset },
+        }
+    }
+
+    /// The atom that covers `offset` of `section`, if any.
+    pub fn atom_at(&self, section: SectionIndex, offset: u64) -> Option<AtomId> {
+        self.atoms_by_section
+            .get(&section)?
+            .iter()
+            .copied()
+            .find(|&id| (self.atom(id).start..self.atom(id).end).contains(&offset))
+    }
+
+    /// The chunk of alternative code that starts at `offset`: up to its first unconditional jump.
+    /// Only `.altinstr_aux` is cut this way; replacements have their length in the table.
+    pub fn chunk_end(&self, section: SectionIndex, offset: u64) -> Option<u64> {
+        let all = self.instructions.get(section.0 as usize)?;
+        let first = all.partition_point(|instruction| instruction.start < offset);
+        let run = all.get(first..)?;
+        if run.first()?.start != offset {
+            return None;
+        }
+        run.iter().find(|instruction| instruction.is_jump).map(|instruction| instruction.end)
+    }
+
+    fn read_relocations(&mut self) -> Result<(), UnitError> {
+        let mut tables = Vec::new();
+        for section in self.file.sections() {
+            if !section.is_rela() {
+                continue;
+            }
+            let target = SectionIndex(section.info);
+            let home = self.file.section(target).ok_or_else(|| {
+                unexpected(section.name, "relocates a section that is not there")
+            })?;
+            if !home.is_allocated() {
+                continue;
+            }
+            let relocations = self.file.relocations(section)?;
+            for relocation in &relocations {
+                let width = relocation.width().ok_or_else(|| {
+                    unexpected(home.name, format!("relocation type {}", relocation.kind))
+                })?;
+                if relocation.offset.checked_add(width).is_none_or(|end| end > home.size) {
+                    return Err(unexpected(
+                        home.name,
+                        format!("relocation at {:#x} is outside", relocation.offset),
+                    ));
+                }
+            }
+            tables.push((target, relocations));
+        }
+        for (target, relocations) in tables {
+            if let Some(slot) = self.relocations.get_mut(target.0 as usize) {
+                slot.extend(relocations.into_iter().filter(|relocation| relocation.kind != 0));
+                slot.sort_by_key(|relocation| relocation.offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self) -> Result<(), UnitError> {
+        for section in self.file.sections() {
+            if !section.is_allocated() || !section.is_executable() {
+                continue;
+            }
+            let mut decoder = Decoder::new(64, section.data, DecoderOptions::NONE);
+            let mut run = Vec::new();
+            while decoder.can_decode() {
+                let instruction = decoder.decode();
+                if instruction.is_invalid() {
+                    return Err(UnitError::Undecodable {
+                        section: section.name.to_owned(),
+                        offset: instruction.ip(),
+                    });
+                }
+                let flow = instruction.flow_control();
+                run.push(Instruction {
+                    start: instruction.ip(),
+                    end: instruction.next_ip(),
+                    is_branch: matches!(
+                        flow,
+                        FlowControl::Call
+                            | FlowControl::UnconditionalBranch
+                            | FlowControl::ConditionalBranch
+                    ),
+                    is_jump: flow == FlowControl::UnconditionalBranch,
+                });
+            }
+            if let Some(slot) = self.instructions.get_mut(section.index.0 as usize) {
+                *slot = run;
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), UnitError> {
+        let mut named: BTreeMap<SectionIndex, Vec<&Symbol<'data>>> = BTreeMap::new();
+        for symbol in self.file.symbols() {
+            let Some(section) = symbol.section() else { continue };
+            if matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) {
+                named.entry(section).or_default().push(symbol);
+            }
+        }
+        let mut atoms = Vec::new();
+        for section in self.file.sections() {
+            let class = self.class(section.index);
+            match class {
+                Class::Code | Class::Data | Class::Init | Class::Fixed => {}
+                Class::Ignored
+                | Class::Strings
+                | Class::Constants
+                | Class::Table(_)
+                | Class::OrcAddresses
+                | Class::OrcEntries
+                | Class::Chunks => continue,
+            }
+            let symbols = named.remove(&section.index).unwrap_or_default();
+            if symbols.is_empty() && section.size == 0 {
+                continue;
+            }
+            let first = atoms.len();
+            atoms.extend(cut_section(section, class, symbols)?);
+            let ids: Vec<AtomId> = (first..atoms.len()).map(AtomId).collect();
+            self.atoms_by_section.insert(section.index, ids);
+        }
+        for (index, atom) in atoms.iter().enumerate() {
+            for &symbol in &atom.symbols {
+                self.atom_by_symbol.insert(symbol, AtomId(index));
+            }
+        }
+        self.atoms = atoms;
+        self.check_gaps()
+    }
+
+    /// Bytes that belong to no atom must carry nothing.
+    fn check_gaps(&self) -> Result<(), UnitError> {
+        for (&index, ids) in &self.atoms_by_section {
+            let section = self.section(index);
+            let mut covered = 0;
+            let edges = ids.iter().map(|&id| (self.atom(id).start, self.atom(id).end));
+            for (start, end) in edges.chain([(section.size, section.size)]) {
+                if covered < start {
+                    let silent = section.is_executable()
+                        || self.bytes(index, covered, start).iter().all(|&byte| byte == 0);
+                    if !silent || !self.relocations(index, covered, start).is_empty() {
+                        return Err(unexpected(
+                            section.name,
+                            format!("unnamed content at {covered:#x}..{start:#x}"),
+                        ));
+                    }
+                }
+                covered = covered.max(end);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_entries(&mut self) -> Result<(), UnitError> {
+        let mut entries = Vec::new();
+        for section in self.file.sections() {
+            let Class::Table(table) = self.class(section.index) else { continue };
+            let padded = matches!(table.role, Role::Paravirt);
+            let mut start = 0;
+            while start < section.size {
+                let end = start.saturating_add(table.entry);
+                if end > section.size && !padded {
+                    return Err(unexpected(section.name, "its size is no multiple of its entry"));
+                }
+                let end = end.min(section.size);
+                let code = self
+                    .relocations(section.index, start, end)
+                    .first()
+                    .filter(|relocation| relocation.offset == start)
+                    .ok_or_else(|| {
+                        unexpected(section.name, format!("entry at {start:#x} names no code"))
+                    })?;
+                let (code_section, code_offset) = self.place(section.index, code)?;
+                entries.push(Entry { table, section: section.index, start, end, code_section, code_offset });
+                start = end;
+            }
+        }
+        self.entries = entries;
+        Ok(())
+    }
+
+    /// The section and offset inside this unit that a table's field leads to.
+    pub fn place(
+        &self,
+        section: SectionIndex,
+        relocation: &Relocation,
+    ) -> Result<(SectionIndex, u64), UnitError> {
+        let lost = || {
+            unexpected(
+                self.section(section).name,
+                format!("the field at {:#x} leads out of the unit", relocation.offset),
+            )
+        };
+        let symbol = self.symbol(relocation.symbol);
+        let home = symbol.section().ok_or_else(lost)?;
+        let offset = i64::try_from(symbol.value)
+            .ok()
+            .and_then(|value| value.checked_add(relocation.addend))
+            .and_then(|offset| u64::try_from(offset).ok())
+            .ok_or_else(lost)?;
+        Ok((home, offset))
+    }
+}
+
+fn unexpected(section: &str, what: impl Into<String>) -> UnitError {
+    UnitError::Unexpected { section: section.to_owned(), what: what.into() }
+}
+
+/// Cuts one section at its symbols; symbols whose ranges touch inside share an atom.
+fn cut_section<'data>(
+    section: &Section<'data>,
+    class: Class,
+    mut symbols: Vec<&Symbol<'data>>,
+) -> Result<Vec<Atom<'data>>, UnitError> {
+    let mut atoms: Vec<(u64, u64, Vec<&Symbol<'data>>)> = Vec::new();
+    symbols.sort_by_key(|symbol| (symbol.value, std::cmp::Reverse(symbol.size), symbol.index));
+    for symbol in symbols {
+        let end = symbol
+            .value
+            .checked_add(symbol.size)
+            .filter(|&end| end <= section.size)
+            .ok_or_else(|| unexpected(section.name, format!("{} is longer", symbol.name)))?;
+        match atoms.last_mut() {
+            Some((start, last, names)) if symbol.value < *last || symbol.value == *start => {
+                *last = end.max(*last);
+                names.push(symbol);
+            }
+            _ => atoms.push((symbol.value, end, vec![symbol])),
+        }
+    }
+    if atoms.is_empty() {
+        atoms.push((0, section.size, Vec::new()));
+    }
+    // A function's or variable's own section belongs to it to the last byte of padding.
+    let whole = matches!(atoms.as_slice(), [(0, ..)]);
+    if whole && let Some((_, end, _)) = atoms.first_mut() {
+        *end = section.size;
+    }
+    Ok(atoms
+        .into_iter()
+        .map(|(start, end, names)| {
+            let is_global = |symbol: &&&Symbol<'data>| symbol.binding != Binding::Local;
+            let first = names.iter().find(is_global).or_else(|| names.first());
+            Atom {
+                section: section.index,
+                class,
+                start,
+                end,
+                name: first.map_or(section.name, |symbol| symbol.name),
+                global: names.iter().any(|symbol| symbol.binding != Binding::Local),
+                weak: names.iter().any(|symbol| symbol.binding == Binding::Weak),
+                symbols: names.iter().map(|symbol| symbol.index).collect(),
+                whole,
+            }
+        })
+        .collect())
+}
+
+const IGNORED: [&str; 6] =
+    [".discard", ".note", ".llvm", ".modinfo", "__mcount_loc", "__patchable_function_entries"];
+const INIT: [&str; 6] = [".init.", ".exit.", ".meminit", ".memexit", ".ref.", ".exitcall"];
+
+fn classify(section: &Section<'_>, tables: &[Table]) -> Class {
+    let name = section.name;
+    if !section.is_allocated() || IGNORED.iter().any(|prefix| name.starts_with(prefix)) {
+        return Class::Ignored;
+    }
+    if let Some(table) = tables.iter().find(|table| table.section == name) {
+        return Class::Table(*table);
+    }
+    match name {
+        ".orc_unwind" => return Class::OrcEntries,
+        ".orc_unwind_ip" => return Class::OrcAddresses,
+        ".altinstr_replacement" | ".altinstr_aux" => return Class::Chunks,
+        "__dyndbg" => return Class::Data,
+        _ => {}
+    }
+    if name.starts_with("__ksymtab") || name.starts_with("___k") || name.starts_with("__kcrctab") {
+        return Class::Fixed;
+    }
+    if INIT.iter().any(|prefix| name.starts_with(prefix)) {
+        return Class::Init;
+    }
+    if section.is_mergeable() {
+        return if section.is_strings() { Class::Strings } else { Class::Constants };
+    }
+    if section.is_executable() {
+        return Class::Code;
+    }
+    let plain = [".data", ".rodata", ".bss"];
+    if plain.iter().any(|prefix| name.starts_with(prefix)) { Class::Data } else { Class::Fixed }
+}
+
+/// Tells whether an atom is a per-use-site static, which always travels anew.
+pub fn is_special(unit: &Unit<'_>, atom: &Atom<'_>) -> bool {
+    let section = unit.section(atom.section).name;
+    atom.class == Class::Data
+        && (names::is_special_static(&names::base(atom.name))
+            || matches!(section, "__dyndbg" | ".data.once" | ".data..once"))
+}
