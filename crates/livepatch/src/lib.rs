@@ -1,0 +1,10 @@
+//! The livepatch engine for x86-64: bytes in, facts out.
+//!
+//! Two halves that share only the byte reader in [`elf`]: the engine that makes a module, and the
+//! ground truth, symbol positions and verifier that judge it.
+#![warn(missing_docs)]
+
+pub mod elf;
+pub mod ground_truth;
+pub mod kallsyms;
+pub mod symvers;
