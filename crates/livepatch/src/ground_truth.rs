@@ -14,6 +14,7 @@ use crate::kallsyms::Parent;
 mod block;
 mod compare;
 mod judge;
+mod relaxed;
 mod target;
 
 #[cfg(test)]
@@ -39,6 +40,14 @@ impl GroundTruth {
             .iter()
             .filter(|function| function.outcome == Outcome::Equal)
             .count()
+    }
+
+    /// What the comparison says of the function called `name` in the unit.
+    pub fn outcome(&self, name: &str) -> Option<&Outcome> {
+        self.functions
+            .iter()
+            .find(|function| function.name == name)
+            .map(|function| &function.outcome)
     }
 }
 
@@ -180,7 +189,8 @@ pub struct TargetCount {
 /// Where a unit's own functions and objects are in the parent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitMap {
-    /// By name in the unit. A name that stands for two symbols of the unit is not here.
+    /// By name in the unit. A name that stands for two symbols of the unit is not here; an overridden
+    /// weak function stands for the definition that won.
     pub symbols: BTreeMap<String, ParentSymbol>,
 }
 

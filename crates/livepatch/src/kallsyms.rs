@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tuxtape_core::identity::ObjectName;
 
-use crate::elf::{Binding, ElfFile, FileKind, Place, Symbol, SymbolIndex, SymbolKind};
+use crate::elf::{Binding, ElfFile, FileKind, Place, Section, Symbol, SymbolIndex, SymbolKind};
 
 #[cfg(test)]
 mod tests;
@@ -77,7 +77,10 @@ impl<'data> Parent<'data> {
             let filter = |symbol: &&Symbol<'data>| counts_in_vmlinux(&file, symbol);
             file.symbols().iter().filter(filter).collect()
         } else {
-            file.symbols().iter().filter(counts_in_module).collect()
+            file.symbols()
+                .iter()
+                .filter(|symbol| counts_in_module(symbol))
+                .collect()
         };
         if object.is_vmlinux() {
             // The kernel's own order among equal addresses differs; equal names at one address are
@@ -219,9 +222,7 @@ fn counts_in_vmlinux(file: &ElfFile<'_>, symbol: &Symbol<'_>) -> bool {
         return false;
     };
     let listed = !matches!(symbol.kind, SymbolKind::Section | SymbolKind::File);
-    let allocated = file
-        .section(section)
-        .is_some_and(|section| section.is_allocated());
+    let allocated = file.section(section).is_some_and(Section::is_allocated);
     listed
         && allocated
         && !symbol.name.is_empty()
@@ -235,7 +236,7 @@ fn counts_in_vmlinux(file: &ElfFile<'_>, symbol: &Symbol<'_>) -> bool {
 
 /// Whether the module loader's lookup walks this symbol while the module is coming up. It walks every
 /// defined one; section and file symbols carry no name a function could have.
-fn counts_in_module(symbol: &&Symbol<'_>) -> bool {
+fn counts_in_module(symbol: &Symbol<'_>) -> bool {
     !matches!(symbol.place, Place::Undefined)
         && !symbol.name.is_empty()
         && !matches!(symbol.kind, SymbolKind::Section | SymbolKind::File)

@@ -37,15 +37,18 @@ pub(super) fn find<'data>(
         let only_ours = missing_from(&ours, &theirs);
         let only_theirs = missing_from(&theirs, &ours);
         let distance = only_ours.len() + only_theirs.len();
-        if nearest.as_ref().is_none_or(|(least, _, _)| distance < *least) {
+        if nearest
+            .as_ref()
+            .is_none_or(|(least, _, _)| distance < *least)
+        {
             nearest = Some((distance, only_ours, only_theirs));
         }
     }
     match equal.as_slice() {
         [one] => Ok(Some(*one)),
         [] => {
-            let (_, only_in_unit, only_in_parent) = nearest
-                .unwrap_or_else(|| (0, missing_from(&ours, &BTreeMap::new()), Vec::new()));
+            let (_, only_in_unit, only_in_parent) =
+                nearest.unwrap_or_else(|| (0, missing_from(&ours, &BTreeMap::new()), Vec::new()));
             let likely = likely_cause(&only_in_unit, &only_in_parent);
             Err(GroundTruthError::NotFound {
                 unit: path.to_owned(),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::relaxed::{self, Counterpart, Field};
 use super::target::Targets;
 use super::{Difference, FunctionTruth, Outcome, ParentSymbol, TargetCount, UnitMap};
 use crate::elf::{
-    Binding, ElfFile, MalformedObject, Relocation, SectionIndex, Symbol, SymbolKind,
+    Binding, ElfFile, MalformedObject, Relocation, Section, SectionIndex, Symbol, SymbolKind,
 };
 use crate::kallsyms::Parent;
 
@@ -36,25 +37,17 @@ pub(super) fn functions(
         }
         let outcome = match map.symbols.get(symbol.name) {
             None => Outcome::Missing,
-            Some(found) => {
-                let outcome = function(
-                    unit,
-                    symbol,
-                    parent,
-                    found,
-                    &relocations,
-                    &targets,
-                    &mut count,
-                );
-                match outcome {
-                    Some(difference) if was_overridden(symbol, parent, found) => {
-                        drop(difference);
-                        Outcome::Overridden
-                    }
-                    Some(difference) => Outcome::Differs(difference),
-                    None => Outcome::Equal,
-                }
-            }
+            Some(found) if was_overridden(symbol, parent, found) => Outcome::Overridden,
+            Some(found) => function(
+                unit,
+                symbol,
+                parent,
+                found,
+                &relocations,
+                &targets,
+                &mut count,
+            )
+            .map_or(Outcome::Equal, Outcome::Differs),
         };
         functions.push(FunctionTruth {
             name: symbol.name.to_owned(),
@@ -65,10 +58,13 @@ pub(super) fn functions(
     Ok((functions, count))
 }
 
-/// A weak definition loses to a strong one, or to another weak one that was linked first.
+/// A weak definition that lost to a strong one. Equal bytes would not make it the one that runs.
 fn was_overridden(symbol: &Symbol<'_>, parent: &Parent<'_>, found: &ParentSymbol) -> bool {
-    let binding = parent.file().symbol(found.symbol).map(|found| found.binding);
-    symbol.binding == Binding::Weak && binding.is_some()
+    symbol.binding == Binding::Weak
+        && parent
+            .file()
+            .symbol(found.symbol)
+            .is_some_and(|found| found.binding != Binding::Weak)
 }
 
 pub(super) fn relocations(file: &ElfFile<'_>) -> Result<Relocations, MalformedObject> {
@@ -76,7 +72,7 @@ pub(super) fn relocations(file: &ElfFile<'_>) -> Result<Relocations, MalformedOb
     for section in file.sections() {
         let executable = file
             .section(SectionIndex(section.info))
-            .is_some_and(|target| target.is_executable());
+            .is_some_and(Section::is_executable);
         if section.is_rela() && executable {
             all.entry(SectionIndex(section.info))
                 .or_default()
@@ -114,19 +110,14 @@ fn function(
     targets: &Targets<'_, '_>,
     count: &mut TargetCount,
 ) -> Option<Difference> {
-    if symbol.size != found.size {
-        return Some(Difference::Size {
-            ours: symbol.size,
-            theirs: found.size,
-        });
-    }
     let ours = symbol
         .section()
         .and_then(|index| unit.section(index))
         .and_then(|section| section.bytes(symbol.value, symbol.size));
-    let theirs = parent.file().section(found.section).and_then(|section| {
-        section.bytes(found.address.checked_sub(section.address)?, found.size)
-    });
+    let theirs = parent
+        .file()
+        .section(found.section)
+        .and_then(|section| section.bytes(found.address.checked_sub(section.address)?, found.size));
     let (Some(ours), Some(theirs), Some(section)) = (ours, theirs, symbol.section()) else {
         // A symbol that claims more bytes than its section has matches nothing.
         return Some(Difference::Size {
@@ -135,33 +126,59 @@ fn function(
         });
     };
     let end = symbol.value.saturating_add(symbol.size);
-    let fields = within(relocations, section, symbol.value, end);
-    let mut masked_ours = ours.to_vec();
-    let mut masked_theirs = theirs.to_vec();
+    let relocations: Vec<Relocation> = within(relocations, section, symbol.value, end)
+        .iter()
+        .map(|relocation| Relocation {
+            offset: relocation.offset.saturating_sub(symbol.value),
+            ..*relocation
+        })
+        .collect();
+    let fields = if ours.len() == theirs.len() {
+        if let Some(difference) = first_difference(ours, theirs, &relocations) {
+            return Some(difference);
+        }
+        relocations
+            .iter()
+            .map(|&relocation| Field {
+                relocation,
+                theirs: Counterpart::At(relocation.offset),
+            })
+            .collect()
+    } else if let Some(fields) = relaxed::pair(ours, theirs, &relocations) {
+        fields
+    } else {
+        return Some(Difference::Size {
+            ours: symbol.size,
+            theirs: found.size,
+        });
+    };
+    targets.check(found, &fields, count)
+}
+
+/// The first bytes outside relocated fields that differ in two functions of equal size.
+fn first_difference(ours: &[u8], theirs: &[u8], fields: &[Relocation]) -> Option<Difference> {
+    let mut ours = ours.to_vec();
+    let mut theirs = theirs.to_vec();
     for field in fields {
         // An unknown type masks nothing, so that its field counts as a difference.
-        let start = usize::try_from(field.offset.saturating_sub(symbol.value)).ok();
         let width = field.width().and_then(|width| usize::try_from(width).ok());
-        let Some((start, width)) = start.zip(width) else {
+        let Some((start, width)) = usize::try_from(field.offset).ok().zip(width) else {
             continue;
         };
-        for bytes in [&mut masked_ours, &mut masked_theirs] {
+        for bytes in [&mut ours, &mut theirs] {
             if let Some(bytes) = bytes.get_mut(start..start.saturating_add(width)) {
                 bytes.fill(0);
             }
         }
     }
-    if let Some(at) = masked_ours
+    let at = ours
         .iter()
-        .zip(&masked_theirs)
-        .position(|(ours, theirs)| ours != theirs)
-    {
-        let shown = |bytes: &[u8]| bytes.iter().skip(at).take(SHOWN).copied().collect();
-        return Some(Difference::Bytes {
-            offset: at as u64,
-            ours: shown(&masked_ours),
-            theirs: shown(&masked_theirs),
-        });
-    }
-    targets.check(symbol, found, fields, count)
+        .zip(&theirs)
+        .position(|(ours, theirs)| ours != theirs)?;
+    let shown = |bytes: &[u8]| bytes.iter().skip(at).take(SHOWN).copied().collect();
+    Some(Difference::Bytes {
+        offset: at as u64,
+        ours: shown(&ours),
+        theirs: shown(&theirs),
+    })
 }

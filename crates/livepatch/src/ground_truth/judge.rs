@@ -26,10 +26,12 @@ fn is_wrong(function: &FunctionTruth) -> bool {
 }
 
 fn likely_cause(wrong: usize, functions: &[FunctionTruth]) -> Cause {
-    let differences = functions.iter().filter_map(|function| match &function.outcome {
-        Outcome::Differs(difference) => Some(difference),
-        Outcome::Equal | Outcome::Missing | Outcome::Overridden => None,
-    });
+    let differences = functions
+        .iter()
+        .filter_map(|function| match &function.outcome {
+            Outcome::Differs(difference) => Some(difference),
+            Outcome::Equal | Outcome::Missing | Outcome::Overridden => None,
+        });
     if differences.clone().count() > 0 && differences.clone().all(is_jump_or_nop) {
         return Cause::Objtool;
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::block::linked_global;
 use super::compare::{Relocations, within};
+use super::relaxed::{Counterpart, Field};
 use super::{Difference, ParentSymbol, TargetCount, UnitMap};
 use crate::elf::{Binding, ElfFile, Place, Relocation, Section, SectionIndex, Symbol, SymbolKind};
 use crate::kallsyms::Parent;
@@ -53,21 +54,27 @@ impl<'a, 'data> Targets<'a, 'data> {
     /// Checks every field of one function; the first that names something else is the difference.
     pub(super) fn check(
         &self,
-        symbol: &Symbol<'_>,
         found: &ParentSymbol,
-        fields: &[Relocation],
+        fields: &[Field],
         count: &mut TargetCount,
     ) -> Option<Difference> {
         let mut first = None;
-        for field in fields.iter().filter(|field| field.width() != Some(0)) {
-            let offset = field.offset.saturating_sub(symbol.value);
-            match self.field(found, offset, field) {
+        for field in fields {
+            let relocation = &field.relocation;
+            if relocation.width() == Some(0) {
+                continue;
+            }
+            let answer = match field.theirs {
+                Counterpart::At(offset) => self.field(found, offset, relocation),
+                Counterpart::Jump(offset) => self.jump(found, offset, relocation),
+            };
+            match answer {
                 Found::Same => count.proven += 1,
                 Found::Unproven => count.unproven += 1,
                 Found::Other { ours, theirs } => {
                     count.contradicted += 1;
                     first.get_or_insert(Difference::Target {
-                        offset,
+                        offset: relocation.offset,
                         ours,
                         theirs,
                     });
@@ -99,10 +106,32 @@ impl<'a, 'data> Targets<'a, 'data> {
         if ours == theirs {
             Found::Same
         } else {
-            Found::Other {
-                ours: format!("{}{:+#x}", name_of(target, section), field.addend),
-                theirs: self.describe(theirs),
-            }
+            self.other(target, field, theirs)
+        }
+    }
+
+    /// A jump whose short form in the parent goes `offset` bytes from the start of its function. Only
+    /// proof makes forms of different length equal.
+    fn jump(&self, found: &ParentSymbol, offset: u64, field: &Relocation) -> Found {
+        let section = self.theirs.is_some().then_some(found.section);
+        let theirs = Aim::Inside(section, found.address.wrapping_add(offset));
+        let Some(target) = self.unit.symbol(field.symbol) else {
+            return Found::Unproven;
+        };
+        // The distance counts from the end of the four-byte field, which ends the instruction.
+        match self.aim(target, field.addend.wrapping_add(4)) {
+            Some(ours) if ours == theirs && field.is_relative() => Found::Same,
+            _ => self.other(target, field, theirs),
+        }
+    }
+
+    fn other(&self, target: &Symbol<'_>, field: &Relocation, theirs: Aim<'_>) -> Found {
+        let section = target
+            .section()
+            .and_then(|section| self.unit.section(section));
+        Found::Other {
+            ours: with_addend(name_of(target, section), field.addend),
+            theirs: self.describe(theirs),
         }
     }
 
@@ -112,23 +141,22 @@ impl<'a, 'data> Targets<'a, 'data> {
             Place::Section(section) => {
                 if target.binding != Binding::Local {
                     let linked = linked_global(self.parent, target.name)?;
-                    return self.inside(linked.section()?, linked.value, addend);
+                    return Some(self.inside(linked.section()?, linked.value, addend));
                 }
                 if target.kind != SymbolKind::Section
                     && let Some(mapped) = self.map.symbols.get(target.name)
                 {
-                    return self.inside(mapped.section, mapped.address, addend);
+                    return Some(self.inside(mapped.section, mapped.address, addend));
                 }
                 let &(parent, base) = self.bases.get(&section)?;
-                self.inside(parent, base.wrapping_add(target.value), addend)
+                Some(self.inside(parent, base.wrapping_add(target.value), addend))
             }
             Place::Undefined => match linked_global(self.parent, target.name) {
                 Some(linked) => match linked.place {
-                    Place::Section(section) => self.inside(section, linked.value, addend),
-                    Place::Absolute => Some(Aim::Inside(
-                        None,
-                        linked.value.wrapping_add_signed(addend),
-                    )),
+                    Place::Section(section) => Some(self.inside(section, linked.value, addend)),
+                    Place::Absolute => {
+                        Some(Aim::Inside(None, linked.value.wrapping_add_signed(addend)))
+                    }
                     Place::Undefined | Place::Common | Place::Livepatch | Place::Reserved(_) => {
                         None
                     }
@@ -141,18 +169,13 @@ impl<'a, 'data> Targets<'a, 'data> {
         }
     }
 
-    fn inside<'s>(&self, section: SectionIndex, value: u64, addend: i64) -> Option<Aim<'s>> {
+    fn inside<'s>(&self, section: SectionIndex, value: u64, addend: i64) -> Aim<'s> {
         let section = self.theirs.is_some().then_some(section);
-        Some(Aim::Inside(section, value.wrapping_add_signed(addend)))
+        Aim::Inside(section, value.wrapping_add_signed(addend))
     }
 
     /// What the parent holds in a field, the field's own address taken out.
-    fn held(
-        &self,
-        found: &ParentSymbol,
-        offset: u64,
-        field: &Relocation,
-    ) -> Option<Aim<'data>> {
+    fn held(&self, found: &ParentSymbol, offset: u64, field: &Relocation) -> Option<Aim<'data>> {
         let place = found.address.checked_add(offset)?;
         if let Some(relocations) = self.theirs {
             let end = place.checked_add(1)?;
@@ -167,9 +190,7 @@ impl<'a, 'data> Targets<'a, 'data> {
                         symbol.value.wrapping_add_signed(theirs.addend),
                     )),
                     Place::Undefined => Some(Aim::Outside(symbol.name, theirs.addend)),
-                    Place::Absolute | Place::Common | Place::Livepatch | Place::Reserved(_) => {
-                        None
-                    }
+                    Place::Absolute | Place::Common | Place::Livepatch | Place::Reserved(_) => None,
                 };
             }
             // The assembler resolves distances within one section itself.
@@ -238,7 +259,7 @@ impl<'a, 'data> Targets<'a, 'data> {
 
     fn describe(&self, aim: Aim<'_>) -> String {
         match aim {
-            Aim::Outside(name, addend) => format!("{name}{addend:+#x}"),
+            Aim::Outside(name, addend) => with_addend(name, addend),
             Aim::Inside(section, at) => {
                 let file = self.parent.file();
                 let below = file
@@ -258,6 +279,11 @@ impl<'a, 'data> Targets<'a, 'data> {
             }
         }
     }
+}
+
+fn with_addend(name: &str, addend: i64) -> String {
+    let sign = if addend < 0 { '-' } else { '+' };
+    format!("{name}{sign}{:#x}", addend.unsigned_abs())
 }
 
 fn name_of<'a>(target: &Symbol<'a>, section: Option<&Section<'a>>) -> &'a str {
@@ -286,10 +312,7 @@ fn bases(unit: &ElfFile<'_>, map: &UnitMap) -> BTreeMap<SectionIndex, (SectionIn
         if !matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) {
             continue;
         }
-        let base = (
-            mapped.section,
-            mapped.address.wrapping_sub(symbol.value),
-        );
+        let base = (mapped.section, mapped.address.wrapping_sub(symbol.value));
         if *bases.entry(section).or_insert(base) != base {
             unknown.push(section);
         }
