@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::elf::SectionIndex;
 use crate::meaning::{Content, Meaning, Side, View};
 use crate::names;
-use crate::pairing::{Pairing, pair};
+use crate::pairing::{Pairing, is_writable, pair};
 use crate::refusal::{Refusal, Rule};
 use crate::tables::Table;
 use crate::unit::{AtomId, Class, Target, Unit, UnitError, is_special};
@@ -237,6 +237,17 @@ impl Comparison<'_> {
                     else {
                         continue;
                     };
+                    if self.pairing.by_order.contains(&to) {
+                        let name = self.patched.atom(to).name;
+                        refusals.push((
+                            Rule::AmbiguousStatic,
+                            name.to_owned(),
+                            format!(
+                                "used by {}, and one of several variables of that name",
+                                self.patched.atom(id).name
+                            ),
+                        ));
+                    }
                     if self.comes_along(to, &changed) {
                         queue.push(to);
                     }
@@ -313,6 +324,9 @@ impl Comparison<'_> {
                     Rule::AmbiguousStatic,
                     "shares its name with another variable that changed".to_owned(),
                 );
+            }
+            Class::Data if atom.symbols.is_empty() && is_writable(unit, id) => {
+                return refuse(Rule::Unknown, format!("unnamed data in {section}"));
             }
             Class::Data if !movable_data(section, is_special(unit, atom)) => {
                 return refuse(Rule::DataMoved, format!("new in {section}"));

@@ -9,6 +9,8 @@ use object::LittleEndian;
 use object::elf;
 use object::pod;
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod read;
 
 #[cfg(test)]
@@ -341,7 +343,7 @@ impl<'data> ElfFile<'data> {
             return Err(fact("its symbols are not this file's symbol table"));
         }
         let entries = pod::slice_from_all_bytes::<elf::Rela64<LittleEndian>>(section.data)
-            .map_err(|_| fact("its size is no multiple of a relocation"))?;
+            .map_err(|()| fact("its size is no multiple of a relocation"))?;
         entries
             .iter()
             .map(|entry| {

@@ -4,14 +4,17 @@
 //! ground truth, symbol positions and verifier that judge it.
 #![warn(missing_docs)]
 
-pub mod elf;
 pub mod convert;
 pub mod diff;
+pub mod elf;
 pub mod emit;
+pub mod ground_truth;
+pub mod kallsyms;
 pub mod meaning;
 pub mod names;
 pub mod pairing;
 pub mod refusal;
+pub mod symvers;
 pub mod tables;
 pub mod unit;
 pub mod write;

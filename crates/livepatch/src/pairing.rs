@@ -21,6 +21,9 @@ pub struct Pairing {
     pub of_patched: BTreeMap<AtomId, PairId>,
     /// Variables of the patched version that share their name with unpaired ones of the original.
     pub ambiguous: BTreeSet<AtomId>,
+    /// Variables paired by the order of their first use alone. They are surely the same only for
+    /// functions that did not change; a function that travels may not refer to them.
+    pub by_order: BTreeSet<AtomId>,
     /// Numbered variables of the original that no variable of the patched version continues.
     pub lost: BTreeSet<AtomId>,
 }
@@ -129,6 +132,20 @@ fn pair_numbered(
                 _ => left.push(one),
             }
         }
+        if variable && left.len() == free.len() {
+            let (from, to) = (in_order(original, &left), in_order(patched, &free));
+            let alike = from.iter().zip(&to).all(|(&a, &b)| {
+                similar(original, a, patched, b)
+                    && left_users.get(&a).unwrap_or(&none) == right_users.get(&b).unwrap_or(&none)
+            });
+            if alike {
+                for (&one, &other) in from.iter().zip(&to) {
+                    pairing.join(one, other);
+                    pairing.by_order.insert(other);
+                }
+                continue;
+            }
+        }
         if variable {
             if !left.is_empty() {
                 pairing.ambiguous.extend(free);
@@ -164,13 +181,29 @@ fn pair_equal(
     }
 }
 
+/// Sorts atoms by the first place in the unit's code or data that refers to them.
+fn in_order(unit: &Unit<'_>, atoms: &[AtomId]) -> Vec<AtomId> {
+    let mut first: BTreeMap<AtomId, (AtomId, u64)> = BTreeMap::new();
+    for from in unit.atom_ids() {
+        for relocation in unit.relocations_of(from) {
+            if let Target::Atom { atom, .. } = unit.target(unit.atom(from).section, relocation) {
+                first.entry(atom).or_insert((from, relocation.offset));
+            }
+        }
+    }
+    let mut sorted = atoms.to_vec();
+    sorted.sort_by_key(|atom| (first.get(atom).copied(), *atom));
+    sorted
+}
+
 fn similar(a: &Unit<'_>, one: AtomId, b: &Unit<'_>, other: AtomId) -> bool {
     let (one_atom, other_atom) = (a.atom(one), b.atom(other));
     one_atom.end.wrapping_sub(one_atom.start) == other_atom.end.wrapping_sub(other_atom.start)
         && is_writable(a, one) == is_writable(b, other)
 }
 
-fn is_writable(unit: &Unit<'_>, id: AtomId) -> bool {
+/// Whether an atom lies in memory that the kernel may write.
+pub fn is_writable(unit: &Unit<'_>, id: AtomId) -> bool {
     unit.section(unit.atom(id).section).flags & u64::from(object::elf::SHF_WRITE.0) != 0
 }
 

@@ -17,7 +17,7 @@ const LE: LittleEndian = LittleEndian;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile<'_>, MalformedObject> {
     let (header, _) =
-        pod::from_bytes::<Header>(bytes).map_err(|_| MalformedObject::Foreign("too short"))?;
+        pod::from_bytes::<Header>(bytes).map_err(|()| MalformedObject::Foreign("too short"))?;
     let kind = file_kind(header)?;
     let sections = read_sections(bytes, header)?;
     let mut tables = sections
@@ -97,7 +97,7 @@ fn read_sections<'data>(
         .and_then(|start| bytes.get(start..))
         .ok_or_else(|| bounds(PLACE, "its offset", start, bytes.len()))?;
     let (first, _) = pod::from_bytes::<SectionHeader>(tail)
-        .map_err(|_| bounds(PLACE, "its offset", start, bytes.len()))?;
+        .map_err(|()| bounds(PLACE, "its offset", start, bytes.len()))?;
     // Numbers that do not fit 16 bits are kept in the null section.
     let count = match header.e_shnum.get(LE) {
         0 => first.sh_size.get(LE),
@@ -191,11 +191,18 @@ fn read_symbols<'data>(
     table: &Section<'data>,
 ) -> Result<Vec<Symbol<'data>>, MalformedObject> {
     let entries = pod::slice_from_all_bytes::<SymbolEntry>(table.data)
-        .map_err(|_| fact(table.name, "its size is no multiple of a symbol"))?;
+        .map_err(|()| fact(table.name, "its size is no multiple of a symbol"))?;
     let names = usize::try_from(table.link)
         .ok()
         .and_then(|link| sections.get(link))
-        .ok_or_else(|| bounds(table.name, "string table", table.link.into(), sections.len()))?;
+        .ok_or_else(|| {
+            bounds(
+                table.name,
+                "string table",
+                table.link.into(),
+                sections.len(),
+            )
+        })?;
     if names.kind != elf::SHT_STRTAB.0 {
         return Err(fact(table.name, "its names are not in a string table"));
     }
@@ -246,11 +253,7 @@ fn read_symbols<'data>(
     Ok(symbols)
 }
 
-fn in_section(
-    sections: &[Section<'_>],
-    place: &str,
-    index: u32,
-) -> Result<Place, MalformedObject> {
+fn in_section(sections: &[Section<'_>], place: &str, index: u32) -> Result<Place, MalformedObject> {
     if usize::try_from(index).is_ok_and(|index| index < sections.len()) {
         Ok(Place::Section(SectionIndex(index)))
     } else {
