@@ -1,11 +1,11 @@
 # The two commands of a newcomer are `make demo` and `make test`; both install what is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build client lab-kernel lint fuzz bench clean
+.PHONY: help demo test build programs client lint fuzz bench clean
 
 CARGO := scripts/rust cargo
-TRIPLE = $(shell scripts/rust rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TRIPLE := $(shell uname -m)-unknown-linux-gnu
 # Static, small, and built apart from the rest: its flags would otherwise rebuild everything.
-CLIENT = target/$(TRIPLE)/client/tuxtape-client
+CLIENT := $(CURDIR)/target/$(TRIPLE)/client/tuxtape-client
 
 # Downloads and unpacked kernels; deleting it costs time and nothing else.
 export TUXTAPE_CACHE ?= $(HOME)/.cache/tuxtape
@@ -32,7 +32,6 @@ build:
 	@scripts/setup build
 	@$(MAKE) --no-print-directory programs
 
-.PHONY: programs
 programs: client
 	$(CARGO) build --release --locked --workspace --bins
 
