@@ -46,6 +46,7 @@ test:
 
 lint:
 	@scripts/setup ci
+	scripts/check
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
