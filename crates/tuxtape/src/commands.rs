@@ -1,10 +1,12 @@
 //! One module per subcommand: its arguments and what it prints.
 
 pub mod archive;
+pub mod completions;
 pub mod cve;
 pub mod demo;
 pub mod fix;
 pub mod gauge;
 pub mod kernel;
+pub mod man;
 pub mod patch;
 pub mod scan;

@@ -52,6 +52,11 @@ pub enum Command {
     Archive(commands::archive::Arguments),
     /// Run the whole line on a stock kernel, from the feed to a patched virtual machine
     Demo(commands::demo::Arguments),
+    /// Print a completion script for a shell
+    Completions(commands::completions::Arguments),
+    /// Write manual pages, one per subcommand
+    #[command(hide = true)]
+    Man(commands::man::Arguments),
 }
 
 /// Parses the command line, runs it, and prints errors with their hints.
@@ -77,5 +82,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Patch(arguments) => commands::patch::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),
+        Command::Completions(arguments) => commands::completions::run(&arguments, context),
+        Command::Man(arguments) => commands::man::run(&arguments, context),
     }
 }
