@@ -1,4 +1,5 @@
 //! Kernel sources, configs and packages; replay of one unit's compile command; the boot lab.
 #![warn(missing_docs)]
 
+pub mod build;
 pub mod files;

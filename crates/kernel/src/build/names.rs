@@ -1,0 +1,79 @@
+//! What a unit's symbols are called in the kernel that runs.
+
+use std::collections::BTreeSet;
+
+use tuxtape_core::identity::ObjectName;
+use tuxtape_livepatch::emit::{KernelSymbol, Outside, Surroundings};
+use tuxtape_livepatch::ground_truth::UnitMap;
+use tuxtape_livepatch::kallsyms::Parent;
+use tuxtape_livepatch::symvers::Symvers;
+
+/// One unit's surroundings, read from debug files and the list of exports.
+pub(super) struct Names<'run> {
+    pub(super) parent: &'run Parent<'run>,
+    pub(super) vmlinux: &'run Parent<'run>,
+    pub(super) symvers: &'run Symvers,
+    /// New global symbols of all units of the fix.
+    pub(super) brought: &'run BTreeSet<&'run str>,
+    pub(super) map: &'run UnitMap,
+}
+
+impl Names<'_> {
+    fn exported_by_vmlinux(&self, name: &str) -> Option<Option<String>> {
+        let export = self.symvers.get(name)?;
+        export.object.is_vmlinux().then(|| export.namespace.clone())
+    }
+
+    fn global_position(&self, parent: &Parent<'_>, name: &str) -> Option<u32> {
+        parent.sympos(parent.global(name)?.index)
+    }
+}
+
+impl Surroundings for Names<'_> {
+    fn parent(&self) -> &ObjectName {
+        self.parent.object()
+    }
+
+    fn own(&self, name: &str) -> Option<KernelSymbol> {
+        let found = self.map.symbols.get(name)?;
+        Some(KernelSymbol { name: found.name.clone(), position: found.sympos? })
+    }
+
+    fn exports(&self, name: &str) -> bool {
+        self.parent.object().is_vmlinux()
+            && self.exported_by_vmlinux(name).is_some_and(|namespace| namespace.is_none())
+    }
+
+    fn outside(&self, name: &str) -> Outside {
+        let parent = self.parent.object();
+        if !parent.is_vmlinux()
+            && let Some(position) = self.global_position(self.parent, name)
+        {
+            return Outside::Parent { position };
+        }
+        if let Some(namespace) = self.exported_by_vmlinux(name) {
+            return Outside::Exported { namespace };
+        }
+        if parent.is_vmlinux()
+            && let Some(position) = self.global_position(self.vmlinux, name)
+        {
+            return Outside::Parent { position };
+        }
+        if self.brought.contains(name) {
+            return Outside::Candidate;
+        }
+        match self.symvers.get(name) {
+            // The exporter defines the name once: two global symbols of one name do not link.
+            Some(export) if !parent.is_vmlinux() => {
+                Outside::Module { module: export.object.clone(), position: 0 }
+            }
+            Some(export) => {
+                Outside::Unreachable(format!("belongs to module {}, which {parent} cannot use", export.object))
+            }
+            None if self.vmlinux.global(name).is_some() => {
+                Outside::Unreachable(format!("is private to vmlinux, and {parent} is a module"))
+            }
+            None => Outside::Unreachable("is defined nowhere".to_owned()),
+        }
+    }
+}
