@@ -2,3 +2,5 @@
 #![warn(missing_docs)]
 
 pub mod files;
+pub mod replay;
+pub mod unified;
