@@ -3,3 +3,5 @@
 
 pub mod build;
 pub mod files;
+pub mod replay;
+pub mod unified;
