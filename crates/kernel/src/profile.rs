@@ -1,5 +1,8 @@
 //! Profiles of kernels, kept as `HOME/kernels/RELEASE/profile.json[.gz]`.
 
+pub mod build;
+pub mod dwarf;
+pub mod paths;
 mod wire;
 
 use std::fs;
