@@ -2,6 +2,9 @@
 #![warn(missing_docs)]
 
 pub mod build;
+pub mod config;
 pub mod files;
+pub mod profile;
 pub mod replay;
 pub mod unified;
+pub mod vmlinuz;
