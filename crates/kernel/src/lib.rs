@@ -5,6 +5,7 @@ pub mod build;
 pub mod config;
 pub mod files;
 pub mod profile;
+pub mod produce;
 pub mod replay;
 pub mod unified;
 pub mod vmlinuz;

@@ -55,6 +55,8 @@ impl Default for Budget {
 /// What a fix became.
 #[derive(Clone, Debug, Default)]
 pub struct Replayed {
+    /// The compiler's program name.
+    pub compiler: String,
     /// The compiled pairs, by object.
     pub pairs: Vec<CompiledPair>,
     /// Files of the fix that reach no unit of this kernel, sorted.
@@ -168,7 +170,10 @@ pub fn compile_pair(
     let tree = WorkTree::take(&files.source, &files.top.join("work"), budget.patience)?;
     let units = built_units(files, &tree)?;
     let changed = select::apply(fix, &tree)?;
-    let mut result = Replayed::default();
+    let mut result = Replayed {
+        compiler: toolchain.compiler.clone(),
+        ..Replayed::default()
+    };
     let targets = select::targets(&changed, &units, &mut result)?;
     let session = Session {
         files,

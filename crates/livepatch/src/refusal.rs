@@ -13,6 +13,8 @@ pub enum Rule {
     DataMoved,
     /// Code or data that is gone after boot or module load changed.
     InitCode,
+    /// This kernel cannot be livepatched, or not by this engine.
+    KernelCannot,
     /// A static key or call that a module owns is used.
     ModuleKey,
     /// A name is too long or holds a character the kernel's formats cannot carry.
@@ -47,6 +49,7 @@ impl Rule {
             Self::DataChanged => "data-changed",
             Self::DataMoved => "data-moved",
             Self::InitCode => "init-code",
+            Self::KernelCannot => "kernel-cannot",
             Self::ModuleKey => "module-key",
             Self::Names => "names",
             Self::NewDependency => "new-dependency",
@@ -69,9 +72,10 @@ impl Rule {
             Self::DataChanged => "change the code that reads the data instead, or write a callback",
             Self::DataMoved => "put the new data into plain static storage",
             Self::InitCode => "leave code that already ran out of the fix",
+            Self::KernelCannot => "ask `tuxtape kernel check` which engine could",
             Self::ModuleKey => "use static_key_enabled() or a plain call in the fix",
             Self::Names => "rename the symbol in the fix",
-            Self::NewDependency => "load the exporting module first is not enough: avoid the new call",
+            Self::NewDependency => "avoid the new call: the exporting module may not be loaded",
             Self::NotTheKernel => "check compiler, configuration and source version of this kernel",
             Self::NotTraceable => "change the callers instead",
             Self::Registration => "the table was read at boot: this needs a callback written by a person",

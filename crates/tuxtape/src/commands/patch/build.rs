@@ -1,16 +1,277 @@
 //! `tuxtape patch build`.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_kernel::build::{ModuleName, UnitResult};
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::produce::{self, NamedFix, Outcome, Produced};
+use tuxtape_kernel::replay::Budget;
+use tuxtape_kernel::{profile, unified};
+use tuxtape_livepatch::refusal::Refusal;
+use tuxtape_sys::durable;
 
 use crate::context::Context;
+use crate::output::{self, Hint, NO};
 
 /// Build one livepatch module from fixes
+///
+/// No kernel is built: the units that the fixes touch are compiled twice, with and without them, and
+/// what changed becomes the module. It is refused, with every reason, when it cannot be proven
+/// right, above all when the compiled original is not byte for byte what the kernel runs.
+///
+/// Exit code: 0 built, 3 refused or nothing to change, 1 failed.
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The kernel, as `uname -r` prints it; it must have been added
+    pub kernel: KernelRelease,
+    /// A unified diff against the kernel's source, `-p1`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub fix: Vec<PathBuf>,
+    /// A CVE whose fix was imported or shown with `tuxtape fix`; may be given several times
+    #[arg(long, value_name = "CVE")]
+    pub cve: Vec<String>,
+    /// Folder the module is written to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Name of the module; by default made from the fixes
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<ModuleName>,
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let kernel = KernelFiles::below(&context.cache, &arguments.kernel);
+    let profile = profile::load(&context.home, &arguments.kernel).context(Hint::new(format!(
+        "run `tuxtape kernel add debian:{}` first",
+        arguments.kernel
+    )))?;
+    let fixes = read_fixes(&arguments, context)?;
+    let name = match &arguments.name {
+        Some(name) => name.clone(),
+        None => default_name(&fixes)?,
+    };
+    let started = Instant::now();
+    let scratch = tempfile::tempdir().context("could not make a temporary folder")?;
+    let outcome =
+        produce::produce(&kernel, &profile, &fixes, &name, &Budget::default(), scratch.path());
+    let total = started.elapsed();
+    let cves: Vec<String> = fixes.iter().flat_map(|fix| fix.cves.clone()).collect();
+    let answer = match outcome {
+        Ok(Outcome::Built(produced)) => {
+            let path = arguments.out.join(format!("{name}.ko"));
+            fs::create_dir_all(&arguments.out)
+                .with_context(|| format!("could not make {}", arguments.out.display()))?;
+            durable::write(&path, &produced.bytes)?;
+            built(*produced, path, cves, total)
+        }
+        Ok(Outcome::Refused(refusals)) => {
+            AnswerWire { refusals: refusals.iter().map(RefusalWire::from).collect(), ..AnswerWire::new("refused", cves, total) }
+        }
+        Ok(Outcome::NoChange(looked_at)) => {
+            AnswerWire { warnings: looked_at.iter().map(|file| format!("nothing that runs changes in {file}")).collect(), ..AnswerWire::new("no-change", cves, total) }
+        }
+        Err(error) if context.json => {
+            let words = format!("{:#}", anyhow::Error::from(error));
+            AnswerWire { error: Some(words), ..AnswerWire::new("failed", cves, total) }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if context.json {
+        output::json(&answer)?;
+    } else {
+        output::text(&answer.to_text())?;
+    }
+    Ok(match answer.status {
+        "built" => ExitCode::SUCCESS,
+        "failed" => ExitCode::FAILURE,
+        _ => ExitCode::from(NO),
+    })
+}
+
+fn read_fixes(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<NamedFix>> {
+    let mut sources: Vec<(String, Vec<String>, PathBuf)> = Vec::new();
+    for path in &arguments.fix {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let cves = if stem.starts_with("CVE-") { vec![stem.clone()] } else { Vec::new() };
+        sources.push((path.display().to_string(), cves, path.clone()));
+    }
+    for cve in &arguments.cve {
+        let path = context.home.join("fixes").join(arguments.kernel.as_str()).join(format!("{cve}.patch"));
+        sources.push((cve.clone(), vec![cve.clone()], path));
+    }
+    if sources.is_empty() {
+        return Err(anyhow::anyhow!("no fix was given")
+            .context(Hint::new("give --fix FILE, or --cve CVE after `tuxtape fix import`")));
+    }
+    sources
+        .into_iter()
+        .map(|(name, cves, path)| {
+            let bytes = fs::read(&path)
+                .with_context(|| format!("could not read the fix {}", path.display()))?;
+            let diff = unified::parse(&bytes)
+                .with_context(|| format!("{name} is not a usable fix"))?;
+            Ok(NamedFix { name, cves, diff })
+        })
+        .collect()
+}
+
+fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
+    let first = fixes.first().map(|fix| match fix.cves.as_slice() {
+        [cve, ..] => cve.clone(),
+        [] => PathBuf::from(&fix.name).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    });
+    let plain: String = first
+        .unwrap_or_default()
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .take(48)
+        .collect();
+    format!("tt_{plain}").parse().context(Hint::new("give the module a name with --name"))
+}
+
+fn built(produced: Produced, path: PathBuf, cves: Vec<String>, total: Duration) -> AnswerWire {
+    let mut answer = AnswerWire::new("built", cves, total);
+    answer.sha256 = Some(hex::encode(Sha256::digest(&produced.bytes)));
+    answer.module = Some(path);
+    answer.objects = produced.units.iter().map(ObjectWire::from).collect();
+    answer.warnings = produced.warnings;
+    answer.seconds.compile = seconds(produced.durations.compile);
+    answer.seconds.diff = seconds(produced.durations.diff);
+    answer.seconds.link = seconds(produced.durations.link);
+    answer
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// The JSON of `patch build`.
+#[derive(Debug, Serialize)]
+struct AnswerWire {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    objects: Vec<ObjectWire>,
+    refusals: Vec<RefusalWire>,
+    warnings: Vec<String>,
+    cves: Vec<String>,
+    seconds: SecondsWire,
+}
+
+#[derive(Debug, Serialize)]
+struct ObjectWire {
+    object: String,
+    unit: String,
+    changed: Vec<String>,
+    new: Vec<String>,
+    equal: usize,
+    compared: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusalWire {
+    rule: &'static str,
+    unit: String,
+    symbol: String,
+    why: String,
+    hint: &'static str,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct SecondsWire {
+    compile: f64,
+    diff: f64,
+    link: f64,
+    verify: f64,
+    total: f64,
+}
+
+impl From<&UnitResult> for ObjectWire {
+    fn from(unit: &UnitResult) -> Self {
+        Self {
+            object: unit.object.to_string(),
+            unit: unit.unit.clone(),
+            changed: unit.changed.clone(),
+            new: unit.new.clone(),
+            equal: unit.equal.0,
+            compared: unit.equal.1,
+        }
+    }
+}
+
+impl From<&Refusal> for RefusalWire {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            rule: refusal.rule.slug(),
+            unit: refusal.unit.clone(),
+            symbol: refusal.symbol.clone(),
+            why: refusal.why.clone(),
+            hint: refusal.rule.hint(),
+        }
+    }
+}
+
+impl AnswerWire {
+    fn new(status: &'static str, cves: Vec<String>, total: Duration) -> Self {
+        Self {
+            status,
+            module: None,
+            sha256: None,
+            error: None,
+            objects: Vec::new(),
+            refusals: Vec::new(),
+            warnings: Vec::new(),
+            cves,
+            seconds: SecondsWire { total: seconds(total), ..SecondsWire::default() },
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        match (&self.module, &self.sha256) {
+            (Some(module), Some(sha256)) => {
+                text.push_str(&format!("built {} in {:.1} s\n", module.display(), self.seconds.total));
+                text.push_str(&format!("  sha256 {sha256}\n"));
+            }
+            _ => text.push_str(&format!("{} after {:.1} s\n", self.status, self.seconds.total)),
+        }
+        for unit in &self.objects {
+            text.push_str(&format!(
+                "  {} in {}: changes {}\n",
+                unit.unit,
+                unit.object,
+                if unit.changed.is_empty() { "nothing".to_owned() } else { unit.changed.join(", ") }
+            ));
+            if !unit.new.is_empty() {
+                text.push_str(&format!("    brings {}\n", unit.new.join(", ")));
+            }
+            text.push_str(&format!(
+                "    {} of {} functions of the compiled original equal the kernel's\n",
+                unit.equal, unit.compared
+            ));
+        }
+        for refusal in &self.refusals {
+            text.push_str(&format!(
+                "  {}: {} in {}: {}\n    hint: {}\n",
+                refusal.rule, refusal.symbol, refusal.unit, refusal.why, refusal.hint
+            ));
+        }
+        for warning in &self.warnings {
+            text.push_str(&format!("  note: {warning}\n"));
+        }
+        text
+    }
 }

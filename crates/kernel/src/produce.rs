@@ -1,0 +1,267 @@
+//! From fixes to one livepatch module: which files they touch, the units compiled twice, the module
+//! made of what changed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_livepatch::refusal::{Refusal, Rule};
+
+use crate::build::{self, Answer, BuildError, Label, ModuleName, UnitPair, UnitResult};
+use crate::files::KernelFiles;
+use crate::replay::{self, Budget, ReplayError};
+use crate::unified::{Diff, FileDiff, TreePath};
+
+/// A fix as it goes into a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFix {
+    /// Where it came from, for messages: a file name or a CVE.
+    pub name: String,
+    /// CVEs that it closes; may be empty.
+    pub cves: Vec<String>,
+    /// The change.
+    pub diff: Diff,
+}
+
+/// Wall time per step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// Compiling the touched units, the original ones unless cached.
+    pub compile: Duration,
+    /// Comparing the two versions, and the originals with the kernel.
+    pub diff: Duration,
+    /// Emitting, linking and converting.
+    pub link: Duration,
+}
+
+/// A module and where it came from.
+#[derive(Clone, Debug)]
+pub struct Produced {
+    /// The module's bytes.
+    pub bytes: Vec<u8>,
+    /// What each unit gave.
+    pub units: Vec<UnitResult>,
+    /// What a reviewer should know.
+    pub warnings: Vec<String>,
+    /// Wall time per step.
+    pub durations: Durations,
+}
+
+/// The answer for a set of fixes on one kernel.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A module.
+    Built(Box<Produced>),
+    /// Not these fixes on this kernel; all reasons.
+    Refused(Vec<Refusal>),
+    /// Nothing that runs changes; the files and units looked at.
+    NoChange(Vec<String>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// Two fixes change one file differently.
+    #[error("{first} and {second} change {path} differently")]
+    Conflict {
+        /// The file.
+        path: TreePath,
+        /// One fix.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The base version of the kernel is not of the form `X.Y.Z`.
+    #[error("{0:?} is no upstream version")]
+    BaseVersion(String),
+    /// The touched units could not be compiled.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The module could not be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// Makes one module of all `fixes`. Compiled objects are left in `scratch`.
+///
+/// Blocks for seconds per unit, and for minutes where a header reaches many.
+pub fn produce(
+    kernel: &KernelFiles,
+    profile: &KernelProfile,
+    fixes: &[NamedFix],
+    name: &ModuleName,
+    budget: &Budget,
+    scratch: &Path,
+) -> Result<Outcome, ProduceError> {
+    let unable = cannot_be_patched(profile);
+    if !unable.is_empty() {
+        return Ok(Outcome::Refused(unable));
+    }
+    let series = series(&profile.base_version)?;
+    let diff = merge(fixes)?;
+    let started = Instant::now();
+    let replayed = replay::compile_pair(kernel, &diff, Some(profile), budget, scratch)?;
+    let compile = started.elapsed();
+    let mut looked_at: Vec<String> = replayed.unused.iter().map(ToString::to_string).collect();
+    let blind: Vec<Refusal> = replayed
+        .pairs
+        .iter()
+        .filter(|pair| !pair.traceable)
+        .map(|pair| Refusal {
+            rule: Rule::NotTraceable,
+            unit: pair.unit.to_string(),
+            symbol: pair.object.clone(),
+            why: "is compiled without ftrace entries".to_owned(),
+        })
+        .collect();
+    if !blind.is_empty() {
+        return Ok(Outcome::Refused(blind));
+    }
+    let pairs: Vec<UnitPair> = replayed
+        .pairs
+        .iter()
+        .map(|pair| UnitPair {
+            unit: pair.unit.to_string(),
+            parent: pair.parent.clone(),
+            original: pair.original.clone(),
+            patched: pair.patched.clone(),
+        })
+        .collect();
+    if pairs.is_empty() {
+        return Ok(Outcome::NoChange(looked_at));
+    }
+    let label = Label {
+        name: name.clone(),
+        build_id: profile.id.build_id.clone(),
+        series,
+        compiler: replayed.compiler.clone(),
+    };
+    Ok(match build::build(kernel, &pairs, &label)? {
+        Answer::Refused(refusals) => Outcome::Refused(refusals),
+        Answer::NoChange(units) => {
+            looked_at.extend(units);
+            looked_at.sort();
+            Outcome::NoChange(looked_at)
+        }
+        Answer::Built(module) => {
+            let mut warnings = replayed.warnings;
+            warnings.extend(module.warnings);
+            let durations = Durations {
+                compile,
+                diff: module.durations.diff,
+                link: module.durations.link,
+            };
+            Outcome::Built(Box::new(Produced {
+                bytes: module.bytes,
+                units: module.units,
+                warnings,
+                durations,
+            }))
+        }
+    })
+}
+
+/// Reasons why no fix can be livepatched on this kernel by this engine.
+pub fn cannot_be_patched(profile: &KernelProfile) -> Vec<Refusal> {
+    let config = &profile.config;
+    let known = series(&profile.base_version)
+        .is_ok_and(|(major, minor)| tuxtape_livepatch::tables::layout_for(major, minor).is_some());
+    [
+        (!config.livepatch, "CONFIG_LIVEPATCH", "is not set: this kernel cannot be livepatched"),
+        (!config.kallsyms_all, "CONFIG_KALLSYMS_ALL", "is not set: data could not be found by name"),
+        (!config.unwinder_orc, "CONFIG_UNWINDER_ORC", "is not set: stacks could not be checked"),
+        (config.ibt, "CONFIG_X86_KERNEL_IBT", "is set: this engine does not do it yet"),
+        (config.lto, "CONFIG_LTO", "is set: units could not be compiled apart"),
+        (config.randstruct, "CONFIG_RANDSTRUCT", "is set: this engine does not do it yet"),
+        (
+            config.trim_unused_ksyms,
+            "CONFIG_TRIM_UNUSED_KSYMS",
+            "is set: needed exports may be gone",
+        ),
+        (
+            !known,
+            profile.base_version.as_str(),
+            "is of a series this engine has not been proven on",
+        ),
+    ]
+    .into_iter()
+    .filter(|(fails, ..)| *fails)
+    .map(|(_, symbol, why)| Refusal {
+        rule: Rule::KernelCannot,
+        unit: profile.id.release.to_string(),
+        symbol: symbol.to_owned(),
+        why: why.to_owned(),
+    })
+    .collect()
+}
+
+/// Puts fixes together: the same change of a file may come more than once, different ones may not.
+pub fn merge(fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
+    let mut seen: BTreeMap<&TreePath, (&str, Vec<&FileDiff>)> = BTreeMap::new();
+    let mut diff = Diff::default();
+    for fix in fixes {
+        let mut own: BTreeMap<&TreePath, Vec<&FileDiff>> = BTreeMap::new();
+        for file in &fix.diff.files {
+            own.entry(&file.path).or_default().push(file);
+        }
+        for (path, changes) in own {
+            match seen.get(path) {
+                Some((_, before)) if *before == changes => {}
+                Some((first, _)) => {
+                    return Err(ProduceError::Conflict {
+                        path: path.clone(),
+                        first: (*first).to_owned(),
+                        second: fix.name.clone(),
+                    });
+                }
+                None => {
+                    diff.files.extend(changes.iter().map(|&change| change.clone()));
+                    seen.insert(path, (&fix.name, changes));
+                }
+            }
+        }
+    }
+    Ok(diff)
+}
+
+fn series(base_version: &str) -> Result<(u32, u32), ProduceError> {
+    let mut parts = base_version.split('.').map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err(ProduceError::BaseVersion(base_version.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unified;
+
+    fn fix(name: &str, path: &str, word: &str) -> NamedFix {
+        let text = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-old\n+{word}\n");
+        NamedFix {
+            name: name.to_owned(),
+            cves: Vec::new(),
+            diff: unified::parse(text.as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_same_change_of_a_file_is_taken_once() {
+        let merged = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "new"), fix("C", "y.c", "new")]);
+        assert_eq!(merged.unwrap().files.len(), 2);
+    }
+
+    #[test]
+    fn different_changes_of_a_file_name_both_fixes() {
+        let error = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "other")]).unwrap_err();
+        assert_eq!(error.to_string(), "A and B change x.c differently");
+    }
+
+    #[test]
+    fn a_series_is_the_first_two_numbers() {
+        assert_eq!(series("6.1.170").unwrap(), (6, 1));
+        assert!(series("six").is_err());
+    }
+}
