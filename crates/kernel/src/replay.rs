@@ -5,7 +5,9 @@
 
 pub mod command;
 pub mod compile;
+mod declarations;
 pub mod kbuild;
+mod reach;
 mod select;
 mod session;
 pub mod tree;
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ use crate::unified::{ApplyError, Diff, TreePath};
 use command::SavedCommand;
 use compile::CompileError;
 use kbuild::{BuiltUnits, KbuildError};
-use select::Target;
+use select::{Changed, Target};
 use session::{Original, Session};
 use tree::{TreeError, WorkTree};
 
@@ -38,6 +41,8 @@ pub struct Budget {
     pub jobs: usize,
     /// Longest time for one unit.
     pub per_unit: Duration,
+    /// Most units that one changed header may reach.
+    pub header_units: usize,
     /// Longest wait for another run in the same tree.
     pub patience: Duration,
 }
@@ -47,6 +52,7 @@ impl Default for Budget {
         Self {
             jobs: thread::available_parallelism().map_or(1, usize::from),
             per_unit: Duration::from_secs(300),
+            header_units: 40,
             patience: Duration::from_secs(600),
         }
     }
@@ -61,6 +67,8 @@ pub struct Replayed {
     pub pairs: Vec<CompiledPair>,
     /// Files of the fix that reach no unit of this kernel, sorted.
     pub unused: Vec<TreePath>,
+    /// Units that a changed header might have reached, and whose objects came out equal; sorted.
+    pub unaffected: Vec<TreePath>,
     /// What was not looked at, in words for the person who reviews.
     pub warnings: Vec<String>,
 }
@@ -127,6 +135,29 @@ pub enum ReplayError {
         /// Why not.
         why: &'static str,
     },
+    /// A header reaches more units than may be looked at, or in ways that are not followed.
+    #[error(
+        "{header} reaches {units} units or more ({names} names followed; the limit is {budget} units)"
+    )]
+    HeaderReach {
+        /// The header.
+        header: TreePath,
+        /// Units found until then.
+        units: usize,
+        /// Names followed until then.
+        names: usize,
+        /// The limit.
+        budget: usize,
+    },
+    /// The tree could not be searched.
+    #[error("could not search the kernel tree")]
+    Search(#[source] ProcessError),
+    /// Some files of the tree could not be searched.
+    #[error("some files of the kernel tree could not be searched ({status})")]
+    Unsearched {
+        /// How the search ended.
+        status: ExitStatus,
+    },
     /// The profile and Kbuild disagree on what a unit is linked into.
     #[error("{object} is linked into {found} by its command and into {profile} by the profile")]
     Parent {
@@ -174,7 +205,7 @@ pub fn compile_pair(
         compiler: toolchain.compiler.clone(),
         ..Replayed::default()
     };
-    let targets = select::targets(&changed, &units, &mut result)?;
+    let targets = select::targets(&changed, &units, &tree, budget.header_units, &mut result)?;
     let session = Session {
         files,
         tree: &tree,
@@ -192,7 +223,34 @@ pub fn compile_pair(
     let restored = tree.restore();
     result.pairs = outcome?;
     restored?;
+    drop_equal(&mut result, &changed)?;
+    result.unused.sort();
     Ok(result)
+}
+
+/// Takes out the units that the fix does not name and that came out the same, byte for byte.
+fn drop_equal(
+    result: &mut Replayed,
+    changed: &BTreeMap<TreePath, Changed>,
+) -> Result<(), ReplayError> {
+    let mut kept = Vec::new();
+    for pair in result.pairs.drain(..) {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|source| ReplayError::Keep {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        if !changed.contains_key(&pair.unit) && read(&pair.original)? == read(&pair.patched)? {
+            tree::remove(&pair.patched)?;
+            result.unaffected.push(pair.unit);
+        } else {
+            kept.push(pair);
+        }
+    }
+    result.pairs = kept;
+    result.unaffected.sort();
+    Ok(())
 }
 
 /// Turns an object's path into one file name, `net__core__dev`.
@@ -235,7 +293,8 @@ fn check_parents(
 
 fn built_units(files: &KernelFiles, tree: &WorkTree) -> Result<BuiltUnits, ReplayError> {
     let cached = files.top.join("work").join("units");
-    let head = format!("{}\n", tree.stamp());
+    // The first line names the form of the file and the tree.
+    let head = format!("2 {}\n", tree.stamp());
     if let Some(units) = fs::read_to_string(&cached)
         .ok()
         .and_then(|text| BuiltUnits::from_text(text.strip_prefix(&head)?))
@@ -243,7 +302,15 @@ fn built_units(files: &KernelFiles, tree: &WorkTree) -> Result<BuiltUnits, Repla
         return Ok(units);
     }
     let question = files.top.join("work").join("units.mk");
-    let units = kbuild::built_units(tree.top(), &question)?;
+    let mut units = kbuild::built_units(tree.top(), &question)?;
+    units.included = reach::included_units(tree)?;
     durable::write(&cached, format!("{head}{}", units.to_text()).as_bytes())?;
     Ok(units)
+}
+
+/// Entry for fuzzing: reads bytes as a saved command, and as a header.
+pub fn fuzz(bytes: &[u8]) {
+    command::read(bytes, "net/core/dev.o").ok();
+    let found = declarations::declarations(bytes);
+    declarations::differing(&found, found.get(1..).unwrap_or_default());
 }

@@ -168,3 +168,65 @@ impl Hunk {
         self.lines.iter().filter(|line| line.side != Side::Old)
     }
 }
+
+/// Entry for fuzzing: reads bytes as a diff, and applies it to a file made of its own old lines.
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(diff) = parse(bytes) else {
+        return;
+    };
+    for file in &diff.files {
+        let mut before = PatchedFile::default();
+        for line in file.hunks.iter().flat_map(Hunk::old) {
+            before.lines.push(PatchedLine {
+                bytes: line.bytes.clone(),
+                newline: true,
+                origin: Some(1),
+            });
+        }
+        let there = (file.change != Change::Created).then_some(&before);
+        if let Ok(Some(after)) = apply(file, there) {
+            keep_line_numbers(&after);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_path_cannot_leave_its_tree() {
+        for bad in [
+            "", "/x", "a/../b", "a//b", "./a", "a/", "..", "a\n", ".git/x", "a\\b",
+        ] {
+            assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");
+        }
+        let good: TreePath = "net/core/dev.c".parse().unwrap();
+        assert_eq!(
+            (good.folder(), good.name(), good.extension()),
+            ("net/core", "dev.c", Some("c"))
+        );
+    }
+
+    #[test]
+    fn garbled_diffs_are_read_or_refused() {
+        let seed = include_bytes!("../../../fuzz/seeds/unified_diff/git");
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..3 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let [a, b, c, ..] = (state >> 16).to_le_bytes();
+                let at = usize::from(a) % bytes.len();
+                match c % 3 {
+                    0 => bytes[at] = b,
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes[at] = b"-+ @\\\n0"[usize::from(b) % 7],
+                }
+            }
+            fuzz(&bytes);
+        }
+    }
+}

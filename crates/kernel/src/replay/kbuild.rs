@@ -63,6 +63,8 @@ pub struct BuiltUnits {
     /// differs from the unit only in its ending; `virt/kvm/kvm_main.c` has
     /// `arch/x86/kvm/../../../virt/kvm/kvm_main.o`.
     pub units: BTreeMap<TreePath, BTreeSet<String>>,
+    /// Names (without folder) of `.c` files that some file of the tree includes.
+    pub included: BTreeSet<String>,
 }
 
 /// Why the units could not be listed.
@@ -125,9 +127,14 @@ impl BuiltUnits {
         }
     }
 
-    /// Writes the list as text, one `unit object` a line.
+    /// Writes the list as text: `included NAME` and `UNIT OBJECT` lines.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
+        for name in &self.included {
+            text.push_str("included ");
+            text.push_str(name);
+            text.push('\n');
+        }
         for (unit, objects) in &self.units {
             for object in objects {
                 text.push_str(unit.as_str());
@@ -144,6 +151,10 @@ impl BuiltUnits {
         let mut built = Self::default();
         for line in text.lines() {
             let (unit, object) = line.split_once(' ')?;
+            if unit == "included" {
+                built.included.insert(object.to_owned());
+                continue;
+            }
             let unit: TreePath = unit.parse().ok()?;
             built
                 .units
@@ -198,9 +209,10 @@ mod tests {
         let mut built = BuiltUnits::default();
         built.insert("arch/x86/kvm/../../../virt/kvm/kvm_main.o");
         built.insert("fs/../../etc/x.o");
+        built.included.insert("tick.c".to_owned());
         assert_eq!(
             built.to_text(),
-            "virt/kvm/kvm_main.c arch/x86/kvm/../../../virt/kvm/kvm_main.o\n"
+            "included tick.c\nvirt/kvm/kvm_main.c arch/x86/kvm/../../../virt/kvm/kvm_main.o\n"
         );
         assert_eq!(BuiltUnits::from_text(&built.to_text()), Some(built));
     }

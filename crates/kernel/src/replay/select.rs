@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kbuild::BuiltUnits;
 use super::tree::WorkTree;
-use super::{ReplayError, Replayed};
+use super::{ReplayError, Replayed, reach};
 use crate::unified::{self, Diff, PatchedFile, TreePath};
 
 /// One object to compile.
@@ -71,9 +71,12 @@ const OWN_RULES: [&str; 9] = [
 pub(super) fn targets(
     changed: &BTreeMap<TreePath, Changed>,
     units: &BuiltUnits,
+    tree: &WorkTree,
+    header_units: usize,
     result: &mut Replayed,
 ) -> Result<BTreeSet<Target>, ReplayError> {
-    let mut targets = BTreeSet::new();
+    let mut touched: BTreeSet<TreePath> = BTreeSet::new();
+    let mut included: Vec<&TreePath> = Vec::new();
     for (path, file) in changed {
         let refuse = |why| {
             Err(ReplayError::Unreplayable {
@@ -82,14 +85,13 @@ pub(super) fn targets(
             })
         };
         let text = path.as_str();
-        if let Some(objects) = units.units.get(path) {
+        if units.units.contains_key(path) {
             if file.after.is_none() {
                 return refuse("a unit of this kernel is deleted");
             }
-            targets.extend(objects.iter().map(|object| Target {
-                object: object.clone(),
-                unit: path.clone(),
-            }));
+            touched.insert(path.clone());
+            // A unit may be part of another one, too.
+            included.push(path);
         } else if APART.iter().any(|folder| text.starts_with(folder)) {
             result.unused.push(path.clone());
         } else if OWN_RULES.iter().any(|folder| text.starts_with(folder)) {
@@ -103,15 +105,22 @@ pub(super) fn targets(
             return refuse("it is not C");
         } else if path.extension() == Some("c") && file.before.is_none() {
             return refuse("a new unit");
-        } else if path.extension() == Some("c") {
-            result.unused.push(path.clone());
         } else {
-            result.warnings.push(format!(
-                "{path} changes and may reach units that the fix does not name"
-            ));
+            included.push(path);
         }
     }
-    Ok(targets)
+    let reached = reach::reached(&included, changed, units, tree, header_units, result)?;
+    touched.extend(reached);
+    Ok(touched
+        .into_iter()
+        .filter_map(|unit| Some((units.units.get(&unit)?, unit)))
+        .flat_map(|(objects, unit)| {
+            objects.iter().map(move |object| Target {
+                object: object.clone(),
+                unit: unit.clone(),
+            })
+        })
+        .collect())
 }
 
 /// Returns the files of a fix as they are written.

@@ -312,3 +312,109 @@ fn copy(old: &Path, new: &Path) -> Result<(), TreeError> {
         .and_then(|file| file.set_modified(modified))
         .map_err(at(new))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A prepared tree with one file of a unit, and a place for the second tree.
+    fn prepared() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in STAMPED
+            .iter()
+            .chain(&["MAINTAINERS", "net/a.c", "kernel/.bounds.s.cmd"])
+        {
+            let path = folder.path().join("source").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        fs::write(folder.path().join("source/kernel/bounds.s"), "s").unwrap();
+        folder
+    }
+
+    fn take(folder: &Path) -> Result<WorkTree, TreeError> {
+        WorkTree::take(&folder.join("source"), &folder.join("work"), Duration::ZERO)
+    }
+
+    fn path(text: &str) -> TreePath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_patched_file_leaves_the_prepared_tree_alone() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        let files = [
+            (path("net/a.c"), Some(b"patched".to_vec())),
+            (path("net/new/b.h"), Some(b"new".to_vec())),
+        ];
+        tree.write(&files).unwrap();
+        assert_eq!(
+            fs::read(folder.path().join("source/net/a.c")).unwrap(),
+            b"net/a.c"
+        );
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"patched");
+        tree.restore().unwrap();
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+        assert!(!tree.top().join("net/new").exists());
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_put_right_by_the_next() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        tree.write(&[(path("net/a.c"), None)]).unwrap();
+        drop(tree);
+        let tree = take(folder.path()).unwrap();
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+    }
+
+    #[test]
+    fn what_make_writes_in_place_is_no_link() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        for name in ["kernel/bounds.s", "kernel/.bounds.s.cmd"] {
+            fs::write(tree.top().join(name), "changed").unwrap();
+            let pristine = fs::read(folder.path().join("source").join(name)).unwrap();
+            assert_ne!(pristine, b"changed", "{name}");
+        }
+    }
+
+    #[test]
+    fn another_prepared_tree_makes_another_second_tree() {
+        let folder = prepared();
+        drop(take(folder.path()).unwrap());
+        fs::write(folder.path().join("source/new.config"), "x").unwrap();
+        fs::rename(
+            folder.path().join("source/new.config"),
+            folder.path().join("source/.config"),
+        )
+        .unwrap();
+        let tree = take(folder.path()).unwrap();
+        assert_eq!(tree.read(&path(".config")).unwrap().unwrap(), b"x");
+    }
+
+    #[test]
+    fn only_one_run_holds_the_tree() {
+        let folder = prepared();
+        let _tree = take(folder.path()).unwrap();
+        assert!(matches!(take(folder.path()), Err(TreeError::Busy { .. })));
+    }
+
+    #[test]
+    fn a_path_through_a_link_is_refused_before_anything_is_written() {
+        let folder = prepared();
+        std::os::unix::fs::symlink("/tmp", folder.path().join("source/out")).unwrap();
+        let tree = take(folder.path()).unwrap();
+        let files = [
+            (path("net/a.c"), Some(Vec::new())),
+            (path("out/x"), Some(Vec::new())),
+        ];
+        assert!(matches!(tree.write(&files), Err(TreeError::Link { .. })));
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+        assert!(matches!(
+            tree.read(&path("out/x")),
+            Err(TreeError::Link { .. })
+        ));
+    }
+}

@@ -280,3 +280,106 @@ impl Place<'_> {
 fn same(there: &PatchedLine, wanted: &HunkLine) -> bool {
     there.bytes == wanted.bytes && there.newline == wanted.newline
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn after(before: &str, hunks: &str) -> Result<String, ApplyError> {
+        let text = format!("--- a/x.c\n+++ b/x.c\n{hunks}");
+        let diff = parse(text.as_bytes()).unwrap();
+        let file = PatchedFile::pristine(before.as_bytes());
+        let after = apply(&diff.files[0], Some(&file))?;
+        Ok(String::from_utf8(after.unwrap_or_default().bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_hunk_goes_where_its_lines_are() {
+        let hunk = "@@ -2,2 +2,3 @@\n b\n+new\n c\n";
+        assert_eq!(after("a\nb\nc\n", hunk).unwrap(), "a\nb\nnew\nc\n");
+        assert_eq!(
+            after("0\n1\n2\na\nb\nc\n", hunk).unwrap(),
+            "0\n1\n2\na\nb\nnew\nc\n"
+        );
+        assert_eq!(after("b\nc\n", hunk).unwrap(), "b\nnew\nc\n");
+    }
+
+    #[test]
+    fn later_hunks_follow_the_offset_of_earlier_ones() {
+        // `x` is there twice; the offset of the first hunk says which one is meant.
+        let hunks = "@@ -1,1 +1,1 @@\n-a\n+A\n@@ -3,1 +3,1 @@\n-x\n+X\n";
+        assert_eq!(after("0\na\n1\nx\nx\n", hunks).unwrap(), "0\nA\n1\nX\nx\n");
+    }
+
+    #[test]
+    fn an_ambiguous_place_is_not_chosen() {
+        let outcome = after("q\nx\ny\nx\n", "@@ -1,1 +1,1 @@\n-x\n+X\n");
+        assert!(
+            matches!(
+                outcome,
+                Err(ApplyError::Ambiguous {
+                    first: 2,
+                    second: 4,
+                    ..
+                })
+            ),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_hunk_line_and_both_texts() {
+        let error = after("a\nb\nc\n", "@@ -1,3 +1,3 @@\n a\n-B\n+C\n c\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "hunk 1 of x.c does not apply at line 2\nexpected:\nB\nc\nfound:\nb\nc"
+        );
+    }
+
+    #[test]
+    fn white_space_is_never_forgiven() {
+        assert!(after("a \nb\n", "@@ -1,2 +1,1 @@\n a\n-b\n").is_err());
+        assert!(after("a\nb", "@@ -1,2 +1,1 @@\n a\n-b\n").is_err());
+        let ends = "@@ -1,2 +1,2 @@\n a\n-b\n\\ No newline at end of file\n+c\n";
+        assert_eq!(after("a\nb", ends).unwrap(), "a\nc\n");
+    }
+
+    #[test]
+    fn a_change_that_is_there_already_is_said_so() {
+        let outcome = after("a\nC\nc\n", "@@ -1,3 +1,3 @@\n a\n-b\n+C\n c\n");
+        assert!(
+            matches!(outcome, Err(ApplyError::Hunk { already: true, .. })),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn a_new_file_is_not_written_over_an_old_one() {
+        let diff = parse(b"--- /dev/null\n+++ b/x.c\n@@ -0,0 +1 @@\n+a\n").unwrap();
+        let new = apply(&diff.files[0], None).unwrap().unwrap();
+        assert_eq!(new.bytes(), b"a\n");
+        let outcome = apply(&diff.files[0], Some(&new));
+        assert!(matches!(outcome, Err(ApplyError::Exists { .. })));
+    }
+
+    #[test]
+    fn a_deleted_file_must_be_what_the_fix_thinks_it_is() {
+        let diff = parse(b"--- a/x.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n").unwrap();
+        let delete = |text: &[u8]| apply(&diff.files[0], Some(&PatchedFile::pristine(text)));
+        assert_eq!(delete(b"a\n"), Ok(None));
+        assert!(matches!(
+            delete(b"a\nb\n"),
+            Err(ApplyError::NotEmptied { .. })
+        ));
+    }
+
+    #[test]
+    fn lines_know_where_they_came_from() {
+        let diff = parse(b"--- a/x.c\n+++ b/x.c\n@@ -1,2 +1,2 @@\n-a\n b\n+n\n").unwrap();
+        let file = PatchedFile::pristine(b"a\nb\nc\n");
+        let after = apply(&diff.files[0], Some(&file)).unwrap().unwrap();
+        let origins: Vec<Option<u32>> = after.lines.iter().map(|line| line.origin).collect();
+        assert_eq!(origins, [Some(2), None, Some(3)]);
+    }
+}

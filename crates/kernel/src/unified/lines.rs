@@ -120,3 +120,83 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchedLine;
+    use super::*;
+
+    /// Keeps the numbers of a text in which lines beginning with `+` are added and `~` stands for a
+    /// removed line.
+    fn check(marked: &str, wanted: &str) {
+        let (mut file, mut origin) = (PatchedFile::default(), 0);
+        for line in marked.lines() {
+            let added = line.strip_prefix('+');
+            if added.is_none() {
+                origin += 1;
+            }
+            if line != "~" {
+                file.lines.push(PatchedLine {
+                    bytes: added.unwrap_or(line).into(),
+                    newline: true,
+                    origin: added.is_none().then_some(origin),
+                });
+            }
+        }
+        let kept = String::from_utf8(keep_line_numbers(&file)).unwrap();
+        assert_eq!(kept, wanted, "{marked}");
+    }
+
+    #[test]
+    fn lines_after_a_change_keep_their_numbers() {
+        check("a\n+x\n+y\nb\nc\n", "a\nx\ny\n#line 2\nb\nc\n");
+        check("a\n~\nb\n", "a\n#line 3\nb\n");
+        check("a\n~\n+x\nb\n", "a\nx\nb\n");
+        check("+x\na\n", "x\n#line 1\na\n");
+        check("a\n+x\nb\n+y\n", "a\nx\n#line 2\nb\ny\n");
+    }
+
+    #[test]
+    fn no_directive_splits_a_macro() {
+        check(
+            "#define A \\\n+ 1 \\\n 2\nb\n",
+            "#define A \\\n 1 \\\n 2\n#line 3\nb\n",
+        );
+    }
+
+    #[test]
+    fn no_directive_is_put_inside_brackets() {
+        check("f(a,\n+ x,\n b);\nc;\n", "f(a,\n x,\n b);\n#line 3\nc;\n");
+        check(
+            "f(')',\n+x,\n \"(\");\nc;\n",
+            "f(')',\nx,\n \"(\");\n#line 3\nc;\n",
+        );
+        check(
+            "f( /* ) */\n+x,\n b);\nc;\n",
+            "f( /* ) */\nx,\n b);\n#line 3\nc;\n",
+        );
+        check(
+            "f( // )\n+x,\n b);\nc;\n",
+            "f( // )\nx,\n b);\n#line 3\nc;\n",
+        );
+    }
+
+    #[test]
+    fn no_directive_is_put_inside_a_comment_or_a_string() {
+        check("/* a\n+ x\n b */\nc\n", "/* a\n x\n b */\n#line 3\nc\n");
+        check(
+            "s = \"a\\\n+x\\\nb\";\nc\n",
+            "s = \"a\\\nx\\\nb\";\n#line 3\nc\n",
+        );
+    }
+
+    #[test]
+    fn branches_with_brackets_of_their_own_do_not_stop_it() {
+        check(
+            "#ifdef A\nif (a &&\n#else\nif (b &&\n#endif\nc)\n+x\ny\n",
+            "#ifdef A\nif (a &&\n#else\nif (b &&\n#endif\nc)\nx\n#line 7\ny\n",
+        );
+        check("#define O (\n+x\ny\n", "#define O (\nx\n#line 2\ny\n");
+        check("#error don't\n+x\ny\n", "#error don't\nx\n#line 2\ny\n");
+    }
+}

@@ -428,3 +428,123 @@ fn ranges(head: &[u8]) -> Option<(u32, u32, u32)> {
     }
     Some((old_start, old_count, new_count))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Unsupported {
+        match parse(text.as_bytes()) {
+            Err(DiffError::Unsupported { what, .. }) => what,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn malformed(text: &str) {
+        let outcome = parse(text.as_bytes());
+        assert!(
+            matches!(outcome, Err(DiffError::Malformed { .. })),
+            "{text}: {outcome:?}"
+        );
+    }
+
+    #[test]
+    fn a_mail_with_two_files_is_read() {
+        let diff = parse(
+            b"From: x\n\n--- not a header\ntext\n---\n a.c | 2 +-\n\ndiff --git a/net/a.c b/net/a.c\nindex 1..2 100644\n--- a/net/a.c\n+++ b/net/a.c\n@@ -1,2 +1,2 @@ f\n x\n-y\n+z\n--- old/b.h\t2026-01-01 00:00:00\n+++ new/b.h\t2026-01-02 00:00:00\n@@ -3 +3,2 @@\n k\n+l\n-- \n2.39\n",
+        )
+        .unwrap();
+        let paths: Vec<&str> = diff.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["net/a.c", "b.h"]);
+        assert_eq!(diff.files[0].hunks[0].lines.len(), 3);
+        assert_eq!(diff.files[1].hunks[0].old_start, 3);
+    }
+
+    #[test]
+    fn new_deleted_and_empty_files_are_told_apart() {
+        let change = |text: &str| {
+            let diff = parse(text.as_bytes()).unwrap();
+            diff.files.first().map(|file| file.change)
+        };
+        for (text, wanted) in [
+            (
+                "--- /dev/null\n+++ b/x.c\n@@ -0,0 +1 @@\n+a\n",
+                Change::Created,
+            ),
+            (
+                "--- a/x.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n",
+                Change::Deleted,
+            ),
+            (
+                "--- a/x.c\t1970-01-01 01:00:00.0 +0100\n+++ b/x.c\t2026\n@@ -0,0 +1 @@\n+a\n",
+                Change::Created,
+            ),
+            (
+                "diff --git a/x.c b/x.c\nnew file mode 100644\nindex 0..e69de29\n",
+                Change::Created,
+            ),
+            ("--- a/x.c\n+++ b/x.c\n@@ -0,0 +1 @@\n+a\n", Change::Edited),
+        ] {
+            assert_eq!(change(text), Some(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_text_edit_inside_the_tree_is_refused_by_name() {
+        let edit = |old: &str, new: &str| format!("--- {old}\n+++ {new}\n@@ -1 +1 @@\n-a\n+b\n");
+        for path in [
+            "a/../../etc/passwd",
+            "/etc/passwd",
+            "../x/y",
+            "a//x",
+            "x",
+            "a/.git/hooks",
+        ] {
+            assert_eq!(refused(&edit(path, path)), Unsupported::Path, "{path}");
+        }
+        assert_eq!(refused(&edit("a/x.c", "b/y.c")), Unsupported::Rename);
+        let git = |line: &str| refused(&format!("diff --git a/x b/x\n{line}\n"));
+        assert_eq!(git("rename from x"), Unsupported::Rename);
+        assert_eq!(git("copy to x"), Unsupported::Copy);
+        assert_eq!(git("new mode 100755"), Unsupported::Mode);
+        assert_eq!(git("new file mode 100755"), Unsupported::Mode);
+        assert_eq!(git("new file mode 120000"), Unsupported::Link);
+        assert_eq!(git("new file mode 160000"), Unsupported::Link);
+        assert_eq!(git("index 12..34 120000"), Unsupported::Link);
+        assert_eq!(git("GIT binary patch"), Unsupported::Binary);
+        assert_eq!(git("Binary files a/x and b/x differ"), Unsupported::Binary);
+    }
+
+    #[test]
+    fn a_broken_form_is_refused() {
+        let head = "--- a/x.c\n+++ b/x.c\n";
+        malformed(head);
+        malformed("@@ -1 +1 @@\n-a\n+b\n");
+        malformed("--- /dev/null\n+++ /dev/null\n@@ -1 +1 @@\n-a\n+b\n");
+        malformed("--- /dev/null\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n");
+        malformed("Only in b/net: new.c\n");
+        for hunk in [
+            "@@ -1 +1\n-a\n+b\n",
+            "@@ -1,2 +1,2 @@\n-a\n+b\n",
+            "@@ -1 +1 @@\n-a\n-b\n+c\n",
+            "@@ -1 +1 @@\n-a\n*b\n",
+            "@@ -1 +1 @@\n a\n",
+            "@@ -1 +1 @@\n\\ No newline at end of file\n-a\n+b\n",
+            "@@ -0,1 +1 @@\n-a\n+b\n",
+            "@@ -99999999999 +1 @@\n-a\n+b\n",
+            "@@ -1,4294967295 +1 @@\n-a\n+b\n",
+        ] {
+            malformed(&format!("{head}{hunk}"));
+        }
+        assert_eq!(parse(b""), Err(DiffError::Empty));
+        assert_eq!(parse(b"just words\n"), Err(DiffError::Empty));
+    }
+
+    #[test]
+    fn every_cut_of_a_diff_is_read_or_refused() {
+        let text = b"diff --git a/x.c b/x.c\nnew file mode 100644\n--- /dev/null\n+++ b/x.c\n@@ -0,0 +1,2 @@\n+a\n+\xff\n\\ No newline at end of file\n";
+        for end in 0..text.len() {
+            parse(&text[..end]).ok();
+        }
+    }
+}
