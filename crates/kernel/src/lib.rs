@@ -4,8 +4,9 @@
 pub mod build;
 pub mod config;
 pub mod files;
-pub mod profile;
+pub mod lab;
 pub mod produce;
+pub mod profile;
 pub mod replay;
 pub mod unified;
 pub mod vmlinuz;
