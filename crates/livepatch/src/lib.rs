@@ -8,3 +8,4 @@ pub mod elf;
 pub mod ground_truth;
 pub mod kallsyms;
 pub mod symvers;
+pub mod verify;
