@@ -13,6 +13,7 @@ use crate::elf::{ElfFile, MalformedObject, Place};
 use crate::kallsyms::Parent;
 use crate::symvers::Symvers;
 
+mod alternatives;
 mod code;
 mod entries;
 mod exports;
@@ -243,6 +244,7 @@ fn fill(
     report.klp_symbols = klp::check(&module, kernel, &report.functions, problems);
     entries::check(&module, &report.functions, problems);
     tables::check_klp(&module, kernel.symvers, problems);
+    alternatives::check(&module, problems);
     Ok(())
 }
 

@@ -76,7 +76,13 @@ pub(super) fn resolve(
                 section.name.starts_with(".init") || section.name.starts_with(".exit")
             })
     };
-    if in_init(&found) {
+    // vmlinux frees everything between two symbols, whatever the sections there are called.
+    let edge = |name| parent.global(name).map(|symbol| symbol.value);
+    let freed = object == ObjectName::VMLINUX
+        && edge("__init_begin")
+            .zip(edge("__init_end"))
+            .is_some_and(|(start, end)| (start..end).contains(&found.address));
+    if freed || in_init(&found) {
         return Err(format!("in init memory of {object}, which is freed"));
     }
     // A module's init symbols are gone once it runs, and with them what they added to the count.

@@ -33,9 +33,12 @@ impl World {
         vmlinux.function("boot", init, 0x3000, 8, Binding::Local);
         vmlinux.function("guarded", text, 0x1060, 8, Binding::Global);
         let none = SymbolKind::None;
+        vmlinux.function("freed", text, 0x10f8, 8, Binding::Global);
         for (name, value) in [
             ("__start_mcount_loc", 0x4000),
             ("__stop_mcount_loc", 0x4010),
+            ("__init_begin", 0x10f0),
+            ("__init_end", 0x1100),
         ] {
             vmlinux.push(name, Place::Section(hooks), value, 0, none, Binding::Global);
         }
@@ -882,6 +885,45 @@ fn tables_about_other_code_are_refused() {
     fault(
         |sample| sample.relocation(".rela__jump_table", 1, 16, &[0x7f]),
         &["foreign-site: __jump_table+0x4: .text.victim: refers to a place behind its section"],
+    );
+}
+
+/// Adds an alternative for `length` bytes of `serve` at offset 5, where it calls `driver`'s `quiet`.
+fn with_alternative(sample: &mut Sample, length: u8) {
+    let mut table = [0; 12];
+    table[10] = length;
+    let table = sample.fixture.section(".altinstructions", ALLOC, &table);
+    let code = sample
+        .fixture
+        .section(".altinstr_replacement", TEXT, &[0x90; 8]);
+    let serve = sample.symbol_index("serve");
+    let replacement = entry(4, sample.fixture.section_symbol(code), R_PC32, 0);
+    let entries = [entry(0, serve, R_PC32, 5), replacement];
+    sample
+        .fixture
+        .relocations(".rela.altinstructions", RELA, table, &entries);
+}
+
+#[test]
+fn a_modules_relocation_in_code_that_alternatives_rewrote_is_refused() {
+    fault(|sample| with_alternative(sample, 1), &[]);
+    fault(
+        |sample| with_alternative(sample, 5),
+        &[
+            "klp-order: .klp.rela.driver..text.serve+0x6: .klp.sym.driver.quiet,0: alternatives have rewritten this code before it is relocated",
+        ],
+    );
+}
+
+#[test]
+fn alternatives_of_an_unknown_kernel_are_refused() {
+    fault(
+        |sample| {
+            with_alternative(sample, 1);
+            sample.section(".altinstructions").data.push(0);
+            sample.section(".altinstructions").data.extend([0; 4]);
+        },
+        &["layout: .altinstructions: entries of an unknown size"],
     );
 }
 
