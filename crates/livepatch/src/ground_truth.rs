@@ -284,3 +284,22 @@ pub fn compare(
         verdict,
     })
 }
+
+/// Compares `bytes` with a parent made of the same bytes; for fuzzing. Never panics.
+pub fn compare_anything(bytes: &[u8]) {
+    let Ok(unit) = ElfFile::parse(bytes) else {
+        return;
+    };
+    for name in [ObjectName::VMLINUX, "module"] {
+        let object = ObjectName(name.to_owned());
+        let parent = ElfFile::parse(bytes)
+            .ok()
+            .and_then(|file| Parent::new(object, file).ok());
+        if let Some(parent) = parent {
+            let paths = parent.file_blocks().iter().map(|block| block.name);
+            for path in paths.take(8) {
+                compare(&unit, &parent, path).ok();
+            }
+        }
+    }
+}

@@ -17,4 +17,5 @@ pub mod refusal;
 pub mod symvers;
 pub mod tables;
 pub mod unit;
+pub mod verify;
 pub mod write;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use tuxtape_core::identity::ObjectName;
 use tuxtape_livepatch::elf::ElfFile;
 use tuxtape_livepatch::kallsyms::Parent;
+use tuxtape_livepatch::symvers::Symvers;
+use tuxtape_livepatch::verify::{self, Kernel};
 use tuxtape_sys::map::Map;
 
 /// `(release, CACHE/kernels/RELEASE)` of every kernel with its debug package.
@@ -122,6 +124,36 @@ fn lab_debug_modules_order_symbols_like_the_modules_that_are_loaded() {
         }
         if compared == 0 {
             eprintln!("skipped: no module of {release} in both packages");
+        }
+    }
+}
+
+#[test]
+fn lab_every_module_of_the_kernel_would_load() {
+    for (release, top) in kernels() {
+        let image = modules(&top.join(format!("image/lib/modules/{release}")));
+        let symvers = format!("headers/usr/src/linux-headers-{release}/Module.symvers");
+        let (Some(first), Ok(symvers)) = (image.first(), Map::open(&top.join(symvers))) else {
+            eprintln!("skipped: no image or headers of {release}");
+            continue;
+        };
+        let stock = verify::stock_module(&Map::open(first).unwrap()).unwrap();
+        let vmlinux = Map::open(&debug_vmlinux(&top, &release)).unwrap();
+        let file = ElfFile::parse(&vmlinux).unwrap();
+        let build_id = verify::build_id(&file).unwrap();
+        let kernel = Kernel {
+            vmlinux: &Parent::new(ObjectName("vmlinux".to_owned()), file).unwrap(),
+            modules: &BTreeMap::new(),
+            symvers: &Symvers::parse(&symvers).unwrap(),
+            stock: &stock.unwrap(),
+            build_id: &build_id,
+        };
+        for path in &image {
+            let bytes = Map::open(path).unwrap();
+            let report = verify::verify_plain(&bytes, &kernel);
+            assert_eq!(report.problems, [], "{}", path.display());
+            // A stock module is no livepatch: the other half has a word to say about each.
+            assert!(!verify::verify(&bytes, &kernel).problems.is_empty());
         }
     }
 }

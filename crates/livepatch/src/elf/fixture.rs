@@ -12,6 +12,7 @@ pub(crate) const STRINGS: u64 = 0x32;
 pub(crate) const KLP_RELA: u64 = SHF_RELA_LIVEPATCH | 0x40 | ALLOC;
 pub(crate) const RELA: u64 = 0x40;
 
+pub(crate) const R_64: u32 = 1;
 pub(crate) const R_PC32: u32 = 2;
 pub(crate) const R_PLT32: u32 = 4;
 pub(crate) const R_32S: u32 = 11;

@@ -339,3 +339,24 @@ fn jumps_where_the_kernel_has_nops_point_at_objtool() {
         }
     ));
 }
+
+mod garbled {
+    use proptest::prelude::*;
+
+    use super::{Kernel, compare_anything, unit};
+
+    proptest! {
+        #[test]
+        fn no_change_of_bytes_panics(
+            linked in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let mut bytes = if linked { Kernel::equal().build() } else { unit().build() };
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            compare_anything(&bytes);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The general shape of the file.
+
+use tuxtape_core::identity::BuildId;
+
+use super::{Check, Problem, StockModule, module::Module};
+use crate::elf::{FileKind, Place, Section};
+use crate::kallsyms::KSYM_NAME_LEN;
+
+/// The section that holds the kernel's `struct module`.
+pub(super) const THIS_MODULE: &str = ".gnu.linkonce.this_module";
+
+/// The loader's section count is 16 bits wide, and the topmost values are reserved.
+const SECTION_LIMIT: usize = 0xff00;
+
+pub(super) fn check(module: &Module<'_>, stock: &StockModule, problems: &mut Vec<Problem>) {
+    let file = &module.file;
+    let mut layout = |why: &str| problems.push(Problem::new(Check::Layout, why));
+    if file.kind != FileKind::Relocatable {
+        layout("not a relocatable file");
+    }
+    if file.sections().len() >= SECTION_LIMIT {
+        layout("more sections than the loader can count");
+    }
+    if file.symbol_table().is_none() {
+        layout("no symbol table");
+    }
+    if let Some(first) = file.sections().first()
+        && (first.kind != 0 || first.size != 0 || first.address != 0)
+    {
+        layout("section 0 is not empty");
+    }
+    for name in [".modinfo", THIS_MODULE] {
+        if !file
+            .section_named(name)
+            .is_some_and(|section| section.is_allocated() && !section.data.is_empty())
+        {
+            problems.push(Problem::new(Check::Layout, "missing").in_section(name));
+        }
+    }
+    for section in file.sections() {
+        // The loader reads these as strings, whatever follows.
+        let strings = section.kind == 3 || section.name == ".modinfo";
+        if strings && section.data.last().is_some_and(|&last| last != 0) {
+            let why = "its last string does not end";
+            problems.push(Problem::new(Check::Layout, why).in_section(section.name));
+        }
+        if section.alignment > 1 && !section.alignment.is_power_of_two() {
+            let why = "its alignment is no power of two";
+            problems.push(Problem::new(Check::Layout, why).in_section(section.name));
+        }
+    }
+    for symbol in file.symbols() {
+        let problem = |why: &str| Problem::new(Check::Layout, why).of(symbol.name);
+        match symbol.place {
+            Place::Common => problems.push(problem("in common storage, which the loader refuses")),
+            Place::Reserved(_) => problems.push(problem("in a reserved section index")),
+            Place::Section(_) if symbol.name.len() >= KSYM_NAME_LEN => {
+                problems.push(problem("its name is longer than kallsyms can hold"));
+            }
+            Place::Section(index) => {
+                let size = file.section(index).map_or(0, |section| section.size);
+                let end = symbol.value.checked_add(symbol.size);
+                let allocated = file.section(index).is_some_and(Section::is_allocated);
+                if allocated && end.is_none_or(|end| end > size) {
+                    problems.push(problem("reaches beyond its section"));
+                }
+            }
+            Place::Undefined | Place::Absolute | Place::Livepatch => {}
+        }
+    }
+    check_this_module(module, stock, problems);
+}
+
+fn check_this_module(module: &Module<'_>, stock: &StockModule, problems: &mut Vec<Problem>) {
+    let Some(this_module) = module.file.section_named(THIS_MODULE) else {
+        return;
+    };
+    let mut problem =
+        |why: String| problems.push(Problem::new(Check::ThisModule, why).in_section(THIS_MODULE));
+    if this_module.size != stock.this_module_size {
+        problem(format!(
+            "{} bytes, this kernel's modules have {}",
+            this_module.size, stock.this_module_size
+        ));
+    }
+    if let Some(name) = module.info("name") {
+        let named = [name.as_bytes(), &[0]].concat();
+        if !this_module
+            .data
+            .windows(named.len())
+            .any(|bytes| bytes == named)
+        {
+            problem(format!("does not carry the name {name}"));
+        }
+    }
+    if module
+        .file
+        .sections()
+        .iter()
+        .filter(|section| section.name == THIS_MODULE)
+        .count()
+        > 1
+    {
+        problem("there is more than one".to_owned());
+    }
+}
+
+/// The build-id in a note section's bytes.
+pub(super) fn gnu_build_id(notes: &[u8]) -> Option<BuildId> {
+    const GNU_BUILD_ID: u32 = 3;
+    let mut rest = notes;
+    // Every round takes at least the twelve bytes of a header.
+    while let Some((header, body)) = rest.split_at_checked(12) {
+        let word = |at: usize| {
+            let bytes = header.get(at..at.checked_add(4)?)?;
+            Some(u32::from_le_bytes(<[u8; 4]>::try_from(bytes).ok()?))
+        };
+        let name_size = usize::try_from(word(0)?).ok()?;
+        let size = usize::try_from(word(4)?).ok()?;
+        let start = name_size.checked_next_multiple_of(4)?;
+        let name = body.get(..name_size)?;
+        let description = body.get(start..start.checked_add(size)?)?;
+        if word(8)? == GNU_BUILD_ID && name == b"GNU\0" {
+            return BuildId::from_bytes(description).ok();
+        }
+        let next = start.checked_add(size.checked_next_multiple_of(4)?)?;
+        rest = body.get(next..).unwrap_or_default();
+    }
+    None
+}

@@ -1,0 +1,129 @@
+//! Jumps and calls of the return and indirect-branch thunks, which the kernel rewrites at load time.
+//!
+//! It finds them by tables alone: one it does not find stays as it is, and with it an open door for
+//! speculation or, for returns, a warning and a crash.
+
+use std::collections::BTreeSet;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+
+use super::code::{function_at, section_name};
+use super::module::{Module, Spot};
+use super::{Check, Problem};
+use crate::elf::{Relocation, Section, Symbol};
+
+const RETURN_SITES: &str = ".return_sites";
+const RETPOLINE_SITES: &str = ".retpoline_sites";
+
+pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    let mut returns = BTreeSet::new();
+    let mut branches = BTreeSet::new();
+    let mut nameless = BTreeSet::new();
+    for table in module
+        .tables
+        .iter()
+        .filter(|table| table.target.is_executable())
+    {
+        for relocation in &table.entries {
+            let name = module.name_of(relocation);
+            let found = if name == "__x86_return_thunk" {
+                &mut returns
+            } else if name.starts_with("__x86_indirect_thunk_") {
+                &mut branches
+            } else {
+                continue;
+            };
+            let spot = (table.target.index, relocation.offset);
+            // Replacement code of alternatives belongs to no function and is patched where it goes; a weak
+            // function that lost the link leaves nameless code behind. Their sites may be listed, from
+            // the opcode or its prefixes on.
+            let Some(function) = function_at(module, spot) else {
+                let before = |distance| relocation.offset.checked_sub(distance);
+                let starts = (1..=3).filter_map(before);
+                nameless.extend(starts.map(|start| (table.target.index, start)));
+                continue;
+            };
+            if let Some(start) = instruction_at(&table.target, function, relocation) {
+                found.insert((table.target.index, start));
+            } else {
+                let why = format!("refers to {name} other than by a jump or call");
+                problems.push(
+                    Problem::new(Check::ThunkSite, why)
+                        .at(table.target.name, relocation.offset)
+                        .of(function.name),
+                );
+            }
+        }
+    }
+    compare(module, RETURN_SITES, &returns, &nameless, problems);
+    compare(module, RETPOLINE_SITES, &branches, &nameless, problems);
+}
+
+fn compare(
+    module: &Module<'_>,
+    table: &str,
+    wanted: &BTreeSet<Spot>,
+    allowed: &BTreeSet<Spot>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut listed = BTreeSet::new();
+    for relocation in module.relocations_of(table) {
+        match module.spot(relocation) {
+            Some(spot) if wanted.contains(&spot) => {
+                listed.insert(spot);
+            }
+            Some(spot) if allowed.contains(&spot) => {}
+            Some(_) | None => {
+                let why = "does not point to a jump or call of its thunk";
+                problems.push(
+                    Problem::new(Check::ThunkSite, why)
+                        .at(table, relocation.offset)
+                        .of(module.name_of(relocation)),
+                );
+            }
+        }
+    }
+    for spot in wanted.difference(&listed) {
+        let why = format!("a thunk is used here and {table} does not say so");
+        let mut problem =
+            Problem::new(Check::ThunkSite, why).at(section_name(module, spot.0), spot.1);
+        if let Some(function) = function_at(module, *spot) {
+            problem = problem.of(function.name);
+        }
+        problems.push(problem);
+    }
+}
+
+/// The start of the jump or call that holds a relocated field, decoded from its function's start.
+fn instruction_at(
+    section: &Section<'_>,
+    function: &Symbol<'_>,
+    relocation: &Relocation,
+) -> Option<u64> {
+    let code = section.bytes(function.value, function.size)?;
+    let mut decoder = Decoder::with_ip(64, code, function.value, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return None;
+        }
+        if instruction.next_ip() > relocation.offset {
+            // The distance must be the last field of the instruction.
+            let ends = relocation.offset.checked_add(4) == Some(instruction.next_ip());
+            let branches = match instruction.flow_control() {
+                FlowControl::UnconditionalBranch
+                | FlowControl::ConditionalBranch
+                | FlowControl::Call => true,
+                FlowControl::Next
+                | FlowControl::IndirectBranch
+                | FlowControl::Return
+                | FlowControl::IndirectCall
+                | FlowControl::Interrupt
+                | FlowControl::XbeginXabortXend
+                | FlowControl::Exception => false,
+            };
+            return (ends && branches).then(|| instruction.ip());
+        }
+    }
+    None
+}

@@ -1,0 +1,114 @@
+//! Tables about code: each entry must be about this module's own code.
+
+use tuxtape_core::identity::ObjectName;
+
+use super::module::{Module, RelocationTable};
+use super::{Check, Problem, klp};
+use crate::elf::{Place, Relocation};
+use crate::symvers::Symvers;
+
+/// What a table's relocations may refer to.
+#[derive(Clone, Copy)]
+enum Wants {
+    /// This module's instructions.
+    Code,
+    /// Anything this module loads: code, or data about it.
+    Own,
+    /// Instructions, except for the field at this offset into each entry of that size: a key that may
+    /// be the kernel's.
+    CodeButKey(u64, u64),
+}
+
+const TABLES: [(&str, Wants); 13] = [
+    ("__jump_table", Wants::CodeButKey(8, 16)),
+    (".static_call_sites", Wants::CodeButKey(4, 8)),
+    (".altinstructions", Wants::Code),
+    (".parainstructions", Wants::Code),
+    (".smp_locks", Wants::Code),
+    (".orc_unwind_ip", Wants::Code),
+    (".return_sites", Wants::Code),
+    (".retpoline_sites", Wants::Code),
+    (".call_sites", Wants::Code),
+    (".ibt_endbr_seal", Wants::Code),
+    ("__mcount_loc", Wants::Code),
+    ("__ex_table", Wants::Code),
+    ("__bug_table", Wants::Own),
+];
+
+fn wants(table: &RelocationTable<'_>) -> Option<Wants> {
+    TABLES
+        .iter()
+        .find(|(name, _)| *name == table.target.name)
+        .map(|(_, wants)| *wants)
+}
+
+fn is_key(wants: Wants, relocation: &Relocation) -> bool {
+    match wants {
+        Wants::Code | Wants::Own => false,
+        Wants::CodeButKey(field, size) => relocation.offset % size == field,
+    }
+}
+
+pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    for table in &module.tables {
+        let Some(wants) = wants(table) else {
+            continue;
+        };
+        for relocation in &table.entries {
+            if is_key(wants, relocation) {
+                continue;
+            }
+            let problem = |why: &str| {
+                Problem::new(Check::ForeignSite, why)
+                    .at(table.target.name, relocation.offset)
+                    .of(module.name_of(relocation))
+            };
+            let Some((section, offset)) = module.spot(relocation) else {
+                problems.push(problem("refers to something outside this module"));
+                continue;
+            };
+            let Some(section) = module.file.section(section) else {
+                continue;
+            };
+            if matches!(wants, Wants::Code | Wants::CodeButKey(..)) && !section.is_executable() {
+                problems.push(problem("does not refer to code"));
+            } else if offset > section.size {
+                problems.push(problem("refers to a place behind its section"));
+            }
+        }
+    }
+}
+
+/// Static keys and calls that livepatch modules may not use: the kernel initialises these tables before
+/// it resolves what belongs to another module.
+pub(super) fn check_klp(module: &Module<'_>, symvers: &Symvers, problems: &mut Vec<Problem>) {
+    for table in &module.tables {
+        let keyed = matches!(wants(table), Some(Wants::CodeButKey(..)));
+        if !keyed {
+            continue;
+        }
+        let problem = |relocation: &Relocation, why: String| {
+            Problem::new(Check::ModuleKey, why)
+                .at(table.target.name, relocation.offset)
+                .of(module.name_of(relocation))
+        };
+        let object = klp::parse_section(table.section.name).map(|(object, _)| object);
+        for relocation in &table.entries {
+            if let Some(object) = object.filter(|object| *object != ObjectName::VMLINUX) {
+                let why = format!("resolved only when {object} is patched, long after its use");
+                problems.push(problem(relocation, why));
+                continue;
+            }
+            let Some(symbol) = module.file.symbol(relocation.symbol) else {
+                continue;
+            };
+            if symbol.place == Place::Undefined
+                && let Some(export) = symvers.get(symbol.name)
+                && !export.object.is_vmlinux()
+            {
+                let why = format!("a key of module {}", export.object);
+                problems.push(problem(relocation, why));
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Every table of an object reads without panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tuxtape_livepatch::elf::read_everything(bytes));
