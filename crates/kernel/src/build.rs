@@ -18,9 +18,11 @@ use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
 use tuxtape_livepatch::unit::UnitError;
+use tuxtape_livepatch::verify::Problem;
 use tuxtape_sys::map::{Map, MapError};
 
 use crate::files::KernelFiles;
+use crate::verify::VerifyError;
 
 pub mod init;
 pub mod link;
@@ -67,6 +69,8 @@ pub struct Durations {
     pub diff: Duration,
     /// Emitting, linking and converting.
     pub link: Duration,
+    /// Checking the finished module as the kernel's loader would.
+    pub verify: Duration,
 }
 
 /// A module and where it came from.
@@ -121,6 +125,9 @@ pub enum BuildError {
     /// The list of exports cannot be used.
     #[error(transparent)]
     Symvers(#[from] MalformedSymvers),
+    /// The finished module could not be checked.
+    #[error("could not check the module")]
+    Verify(#[from] VerifyError),
     /// The kernel series is not known.
     #[error("this engine is not proven on Linux {major}.{minor} yet")]
     Series {
@@ -228,6 +235,13 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
     let source = init::source(label, &emitted);
     let linked = link::link(kernel, label, &source, emitted.iter().map(|(_, part)| part.object.as_slice()))?;
     let bytes = convert(&linked)?;
+    let link = started.elapsed();
+    let started = Instant::now();
+    let problems = crate::verify::with_kernel(&bytes, &vmlinux, &symvers, &modules)?.problems;
+    if !problems.is_empty() {
+        return Ok(Answer::Refused(sorted(problems.iter().map(|problem| disagrees(label, problem)).collect())));
+    }
+    let verify = started.elapsed();
     let units = touched
         .iter()
         .zip(&truths)
@@ -249,7 +263,7 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         .collect();
     warnings.sort();
     warnings.dedup();
-    let durations = Durations { diff, link: started.elapsed() };
+    let durations = Durations { diff, link, verify };
     Ok(Answer::Built(Box::new(Module { bytes, units, warnings, durations })))
 }
 
@@ -351,6 +365,16 @@ fn patched_twice(emitted: &[(&UnitPair, Emitted)]) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// A module that the verifier does not like is our fault; it is refused and never overruled.
+fn disagrees(label: &Label, problem: &Problem) -> Refusal {
+    Refusal {
+        rule: Rule::Verifier,
+        unit: format!("{}.ko", label.name),
+        symbol: problem.symbol.clone().or_else(|| problem.section.clone()).unwrap_or_default(),
+        why: problem.to_string(),
+    }
 }
 
 fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {

@@ -9,4 +9,5 @@ pub mod produce;
 pub mod profile;
 pub mod replay;
 pub mod unified;
+pub mod verify;
 pub mod vmlinuz;

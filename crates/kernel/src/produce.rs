@@ -33,6 +33,8 @@ pub struct Durations {
     pub diff: Duration,
     /// Emitting, linking and converting.
     pub link: Duration,
+    /// Checking the finished module as the kernel's loader would.
+    pub verify: Duration,
 }
 
 /// A module and where it came from.
@@ -151,6 +153,7 @@ pub fn produce(
                 compile,
                 diff: module.durations.diff,
                 link: module.durations.link,
+                verify: module.durations.verify,
             };
             Outcome::Built(Box::new(Produced {
                 bytes: module.bytes,

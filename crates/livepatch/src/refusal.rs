@@ -37,6 +37,8 @@ pub enum Rule {
     Unknown,
     /// A symbol that neither the kernel exports nor the patched object holds.
     Unresolved,
+    /// The finished module failed a check of the kernel's loader.
+    Verifier,
     /// A weak function that another definition overrides.
     WeakOverridden,
 }
@@ -61,6 +63,7 @@ impl Rule {
             Self::TypeLayout => "type-layout",
             Self::Unknown => "unknown-content",
             Self::Unresolved => "unresolved",
+            Self::Verifier => "verifier",
             Self::WeakOverridden => "weak-overridden",
         }
     }
@@ -84,6 +87,7 @@ impl Rule {
             Self::TypeLayout => "use a shadow variable instead of a new field",
             Self::Unknown => "report this object: the engine refuses what it does not know",
             Self::Unresolved => "avoid the symbol, or bring its definition into the fix",
+            Self::Verifier => "this is a fault of the engine: keep the fix and report it",
             Self::WeakOverridden => "change the function that overrides it",
         }
     }

@@ -88,6 +88,13 @@ impl DebugModules {
             .ok_or_else(|| ParentError::Missing(module.clone()))
     }
 
+    /// All of them, by path.
+    pub fn paths(&self) -> Vec<&Path> {
+        let mut paths: Vec<&Path> = self.paths.values().map(PathBuf::as_path).collect();
+        paths.sort();
+        paths
+    }
+
     /// Maps the debug files of the modules among `objects`.
     pub fn map<'name>(
         &self,

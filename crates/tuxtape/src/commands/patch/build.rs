@@ -147,6 +147,7 @@ fn built(produced: Produced, path: PathBuf, cves: Vec<String>, total: Duration) 
     answer.seconds.compile = seconds(produced.durations.compile);
     answer.seconds.diff = seconds(produced.durations.diff);
     answer.seconds.link = seconds(produced.durations.link);
+    answer.seconds.verify = seconds(produced.durations.verify);
     answer
 }
 
