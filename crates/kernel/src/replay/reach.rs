@@ -31,10 +31,10 @@ const SEARCHED: [&str; 18] = [
 ];
 
 /// Most names that are followed before giving up.
-const MOST_NAMES: usize = 400;
+const MOST_NAMES: usize = 200;
 
-/// Most rounds of following names from header to header.
-const MOST_ROUNDS: usize = 12;
+/// Most searches of the tree, each about 1.5 s.
+const MOST_SEARCHES: usize = 30;
 
 /// Largest file that is read for its declarations, in bytes.
 const LARGEST: usize = 8 << 20;
@@ -60,6 +60,7 @@ pub(super) fn reached(
             names: BTreeSet::new(),
             includers: BTreeSet::new(),
             found: BTreeSet::new(),
+            searches: 0,
         };
         if path.extension() == Some("c") {
             search.include(path)?;
@@ -84,6 +85,7 @@ struct Search<'a> {
     names: BTreeSet<String>,
     includers: BTreeSet<TreePath>,
     found: BTreeSet<TreePath>,
+    searches: usize,
 }
 
 impl Search<'_> {
@@ -151,10 +153,8 @@ impl Search<'_> {
 
     /// Follows names from file to file until no new one turns up.
     fn follow(&mut self, mut names: BTreeSet<String>) -> Result<(), ReplayError> {
-        for _ in 0..MOST_ROUNDS {
-            if names.is_empty() {
-                return Ok(());
-            }
+        // Ends: each round either finds new names, of which there are few, or none.
+        while !names.is_empty() {
             let mut fresh = BTreeSet::new();
             for file in self.files_with(&names)? {
                 if self.takes_unit(&file)? {
@@ -170,11 +170,7 @@ impl Search<'_> {
             }
             names = fresh;
         }
-        if names.is_empty() {
-            Ok(())
-        } else {
-            Err(self.too_far())
-        }
+        Ok(())
     }
 
     /// Takes every unit that includes `file`, through other headers too.
@@ -240,12 +236,13 @@ impl Search<'_> {
         Ok(versions)
     }
 
-    fn files_with(&self, names: &BTreeSet<String>) -> Result<Vec<TreePath>, ReplayError> {
+    fn files_with(&mut self, names: &BTreeSet<String>) -> Result<Vec<TreePath>, ReplayError> {
         let mut arguments = vec!["-rlwFsI".to_owned()];
         for name in names {
             arguments.push("-e".to_owned());
             arguments.push(name.clone());
         }
+        self.count_search()?;
         let mut files = grep(self.tree, &arguments)?;
         // The search sees the pristine tree; files of the fix may mention a name only afterwards.
         for (path, changed) in self.changed {
@@ -258,13 +255,21 @@ impl Search<'_> {
         Ok(files)
     }
 
-    fn files_including(&self, file: &TreePath) -> Result<Vec<TreePath>, ReplayError> {
+    fn files_including(&mut self, file: &TreePath) -> Result<Vec<TreePath>, ReplayError> {
         if file.extension() == Some("c") && !self.units.included.contains(file.name()) {
             return Ok(Vec::new());
         }
         let name = file.name().replace('.', "\\.").replace('+', "\\+");
         let pattern = format!("^[[:space:]]*#[[:space:]]*include.*[\"</]{name}[\">]");
         grep(self.tree, &["-rlEsI".to_owned(), "-e".to_owned(), pattern])
+    }
+
+    fn count_search(&mut self) -> Result<(), ReplayError> {
+        self.searches += 1;
+        if self.searches > MOST_SEARCHES {
+            return Err(self.too_far());
+        }
+        Ok(())
     }
 
     fn too_far(&self) -> ReplayError {
