@@ -2,6 +2,7 @@
 //! interfaces.
 #![warn(missing_docs)]
 
+pub mod background;
 pub mod durable;
 pub mod map;
 pub mod process;
