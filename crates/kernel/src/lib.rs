@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod files;
+pub mod lab;
 pub mod profile;
 pub mod vmlinuz;
