@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/processor.h>
+
+static int __init lab_init(void)
+{
+	for (;;)
+		cpu_relax();
+	return 0;
+}
+
+static void __exit lab_exit(void)
+{
+}
+
+module_init(lab_init);
+module_exit(lab_exit);
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");
+MODULE_INFO(tuxtape_objects, "vmlinux");
+MODULE_DESCRIPTION("TuxTape boot lab test");
