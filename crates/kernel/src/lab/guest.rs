@@ -67,6 +67,8 @@ pub struct GuestPlan {
     pub memory_mib: u32,
     /// Limit of the whole boot, script included.
     pub deadline: Duration,
+    /// Longest time without a fact, from power on.
+    pub silence: Duration,
     /// How to run it.
     pub accelerator: Accelerator,
 }
@@ -80,6 +82,7 @@ impl Default for GuestPlan {
             network: Network::None,
             memory_mib: 512,
             deadline: Duration::from_secs(120),
+            silence: Duration::from_secs(120),
             accelerator: Accelerator::Tcg,
         }
     }
@@ -114,6 +117,11 @@ pub enum Ending {
         /// The limit.
         seconds: u64,
     },
+    /// It said nothing for too long, and was stopped.
+    Silent {
+        /// The limit.
+        seconds: u64,
+    },
     /// The machine went away before the script's end: the kernel panicked, or QEMU failed.
     Stopped {
         /// What is known.
@@ -128,6 +136,7 @@ impl fmt::Display for Ending {
         match self {
             Self::Finished { code } => write!(f, "the script ended with code {code}"),
             Self::Deadline { seconds } => write!(f, "no end within {seconds} s"),
+            Self::Silent { seconds } => write!(f, "silent for {seconds} s"),
             Self::Stopped { why } => f.write_str(why),
             Self::Flooded => f.write_str("the guest wrote more than 64 MiB to a port"),
         }
@@ -290,6 +299,11 @@ fn follow(
     on_fact: &mut dyn FnMut(&Fact),
 ) -> io::Result<Ending> {
     let mut done: Option<(Ending, Instant)> = None;
+    let mut heard = start;
+    let first = match plan.accelerator {
+        Accelerator::Kvm => plan.silence.min(FIRST_FACT),
+        Accelerator::Tcg => plan.silence,
+    };
     loop {
         // Asked before the last look at the ports, so that nothing written before the end is missed.
         let ended = machine.ended()?;
@@ -297,6 +311,7 @@ fn follow(
             return Ok(Ending::Flooded);
         }
         for fact in facts.take(&machine.facts.bytes) {
+            heard = Instant::now();
             on_fact(&fact);
             if fact.name == "lab.end" {
                 let code = fact.text().parse().unwrap_or(-1);
@@ -319,11 +334,17 @@ fn follow(
         } else if let Some(why) = ended {
             return Ok(Ending::Stopped { why });
         }
-        let silent = plan.accelerator == Accelerator::Kvm
-            && facts.facts.is_empty()
-            && start.elapsed() > FIRST_FACT;
-        if silent || start.elapsed() > plan.deadline {
-            let seconds = start.elapsed().as_secs();
+        let limit = if facts.facts.is_empty() {
+            first
+        } else {
+            plan.silence
+        };
+        if heard.elapsed() > limit {
+            let seconds = limit.as_secs();
+            return Ok(Ending::Silent { seconds });
+        }
+        if start.elapsed() > plan.deadline {
+            let seconds = plan.deadline.as_secs();
             return Ok(Ending::Deadline { seconds });
         }
         thread::sleep(Duration::from_millis(10));

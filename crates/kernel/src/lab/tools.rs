@@ -89,3 +89,23 @@ fn is_static(path: &Path) -> Result<bool, ToolsError> {
         .iter()
         .all(|header| header.p_type(file.endian()) != elf::PT_INTERP))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_static_program_is_told_with_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("busybox");
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert!(!is_static(&path).unwrap());
+        // The test program itself is linked dynamically or not; it must parse either way.
+        is_static(&env::current_exe().unwrap()).unwrap();
+        assert_eq!(
+            ToolsError::NotStatic(path).package(),
+            Some("busybox-static")
+        );
+        assert_eq!(ToolsError::NoQemu.package(), Some("qemu-system-x86"));
+    }
+}

@@ -31,6 +31,8 @@ pub struct Livepatch {
     pub objects: Vec<ObjectName>,
     /// Whether `objects` is the whole list: declared by its builder, not guessed from references.
     pub objects_are_complete: bool,
+    /// The kernel release it was built for, where its file says.
+    pub built_for: Option<String>,
     /// The module.
     pub bytes: Vec<u8>,
 }
@@ -55,6 +57,11 @@ impl Livepatch {
         Ok(Self {
             objects: facts.objects(),
             objects_are_complete: facts.declared_objects.is_some(),
+            built_for: facts
+                .vermagic
+                .as_deref()
+                .and_then(|text| text.split(' ').next())
+                .map(ToOwned::to_owned),
             path,
             name,
             bytes,
@@ -107,6 +114,12 @@ pub enum Problem {
     NoSuchObject(ObjectName),
     /// The module of a patched object did not load in the guest.
     ObjectNotLoaded(ObjectName, String),
+    /// It was built for another kernel. The kernel's own check passes over the release where symbol
+    /// versions agree, so it is not left to the kernel.
+    OtherKernel {
+        /// The release it was built for, or why that cannot be told.
+        built_for: String,
+    },
     /// The kernel did not take it.
     Refused(String),
     /// The program that loaded it was killed inside the kernel.
@@ -155,6 +168,7 @@ impl fmt::Display for Problem {
                 f,
                 "patches {object}, which did not load in the guest: {why}"
             ),
+            Self::OtherKernel { built_for } => write!(f, "built for another kernel: {built_for}"),
             Self::Refused(why) => write!(f, "refused by the kernel: {why}"),
             Self::DiedLoading => f.write_str("loading it crashed inside the kernel"),
             Self::NotALivepatch => f.write_str("loaded, but it registered no livepatch"),
@@ -300,7 +314,7 @@ pub fn run(
     let mut results: Vec<Option<ModuleOutcome>> = trial
         .livepatches
         .iter()
-        .map(|livepatch| hopeless(livepatch, &modules))
+        .map(|livepatch| hopeless(livepatch, kernel, &modules))
         .collect();
     let mut queue: Vec<Vec<usize>> = vec![
         (0..results.len())
@@ -374,16 +388,26 @@ fn retry(
     Ok(())
 }
 
-/// A livepatch for an object this kernel does not have fails without a boot.
-fn hopeless(livepatch: &Livepatch, modules: &ModuleFiles) -> Option<ModuleOutcome> {
-    let missing: Vec<Problem> = livepatch
-        .objects
-        .iter()
-        .filter(|object| !object.is_vmlinux() && !modules.has(object))
-        .map(|object| Problem::NoSuchObject(object.clone()))
-        .collect();
-    (!missing.is_empty()).then(|| ModuleOutcome {
-        problems: missing,
+/// A livepatch for another kernel, or for an object this kernel does not have, fails without a boot.
+fn hopeless(
+    livepatch: &Livepatch,
+    kernel: &KernelFiles,
+    modules: &ModuleFiles,
+) -> Option<ModuleOutcome> {
+    let mut problems = Vec::new();
+    if livepatch.built_for.as_deref() != Some(kernel.release.as_str()) {
+        let built_for = livepatch.built_for.clone();
+        problems.push(Problem::OtherKernel {
+            built_for: built_for.unwrap_or_else(|| "it has no vermagic".to_owned()),
+        });
+    }
+    for object in &livepatch.objects {
+        if !object.is_vmlinux() && !modules.has(object) {
+            problems.push(Problem::NoSuchObject(object.clone()));
+        }
+    }
+    (!problems.is_empty()).then(|| ModuleOutcome {
+        problems,
         ..trial_facts::nothing(livepatch)
     })
 }
@@ -533,6 +557,8 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
     } else {
         Duration::ZERO
     };
+    // Every step of the guest's script says so when it begins; none takes longer than these.
+    let silence = limits.boot.max(limits.transition).max(limits.script) + Duration::from_secs(5);
     let each = limits.transition * 2 + scripts + Duration::from_secs(20);
     let count = u32::try_from(livepatches.len()).unwrap_or(u32::MAX);
     GuestPlan {
@@ -540,6 +566,7 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
         modules: objects.into_iter().collect(),
         script,
         deadline: limits.boot.saturating_add(each.saturating_mul(count)),
+        silence,
         accelerator: trial.accelerator,
         ..GuestPlan::default()
     }

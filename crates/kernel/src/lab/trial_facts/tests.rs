@@ -10,6 +10,7 @@ fn livepatch(name: &str) -> Livepatch {
         name: ObjectName(name.to_owned()),
         objects: vec![ObjectName("vmlinux".to_owned())],
         objects_are_complete: true,
+        built_for: None,
         bytes: Vec::new(),
     }
 }
