@@ -99,11 +99,20 @@ fn livepatch(lab: &Lab, name: &str) -> Livepatch {
 }
 
 fn try_them(lab: &Lab, livepatches: Vec<Livepatch>, script: Option<&str>) -> TrialOutcome {
+    try_within(lab, livepatches, script, Limits::default())
+}
+
+fn try_within(
+    lab: &Lab,
+    livepatches: Vec<Livepatch>,
+    script: Option<&str>,
+    limits: Limits,
+) -> TrialOutcome {
     let trial = Trial {
         livepatches,
         script: script.map(|text| text.as_bytes().to_vec()),
         accelerator: Accelerator::Tcg,
-        limits: Limits::default(),
+        limits,
     };
     trial::run(&lab.tools, &lab.kernel, &trial, &mut |line| {
         eprintln!("{line}");
@@ -230,15 +239,34 @@ fn lab_a_module_the_kernel_refuses_fails_with_its_reason() {
 }
 
 #[test]
+fn lab_a_transition_or_a_script_without_end_fails_with_its_limit() {
+    let Some(lab) = lab() else { return };
+    let limits = Limits {
+        transition: Duration::from_secs(3),
+        script: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let livepatches = vec![livepatch(&lab, "lab_stall")];
+    let outcome = try_within(&lab, livepatches, Some("while :; do :; done"), limits);
+    assert_eq!(
+        outcome.modules[0].problems,
+        [
+            Problem::ScriptStopped("before"),
+            Problem::Stalled(limits.transition)
+        ]
+    );
+}
+
+#[test]
 fn lab_a_guest_that_hangs_is_stopped_and_says_where() {
     let Some(lab) = lab() else { return };
     let plan = GuestPlan {
         script: "fact here yes; while :; do :; done".to_owned(),
-        silence: Duration::from_secs(15),
+        silence: Duration::from_secs(40),
         ..GuestPlan::default()
     };
     let outcome = guest::boot(&lab.tools, &lab.kernel, &plan, &mut |_| {}).unwrap();
-    assert_eq!(outcome.ending, Ending::Silent { seconds: 15 });
+    assert_eq!(outcome.ending, Ending::Silent { seconds: 40 });
     assert_eq!(outcome.fact("here").as_deref(), Some("yes"));
 }
 

@@ -63,6 +63,8 @@ struct Complaint {
     class: &'static str,
     severity: &'static str,
     title: String,
+    /// Line in that part of the log, from 1.
+    line: u64,
     seq: Option<u64>,
     time_us: Option<u64>,
 }
@@ -130,6 +132,7 @@ impl Complaint {
             class: report.class.as_str(),
             severity: report.severity.as_str(),
             title: report.title.clone(),
+            line: report.line,
             seq: report.sequence,
             time_us: report.time_us,
         }

@@ -6,8 +6,8 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_klog::judge::{self, Judgement, Report, State};
 use tuxtape_klog::record;
 
-use super::guest::{Ending, Fact, Outcome};
-use super::trial::{Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
+use super::{Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
+use crate::lab::guest::{Ending, Fact, Outcome};
 
 const STAGES: [&str; 3] = ["before", "during", "after"];
 

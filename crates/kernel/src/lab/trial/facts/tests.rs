@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::accelerator::Accelerator;
 use super::*;
+use crate::lab::accelerator::Accelerator;
 
 fn livepatch(name: &str) -> Livepatch {
     Livepatch {
