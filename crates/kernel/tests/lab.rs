@@ -20,7 +20,9 @@ use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::Accelerator;
 use tuxtape_kernel::lab::guest::{self, Ending, GuestFile, GuestPlan, HOST_ADDRESS, Network};
 use tuxtape_kernel::lab::tools::Tools;
-use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Problem, Trial, TrialOutcome};
+use tuxtape_kernel::lab::trial::{
+    self, Late, Limits, Livepatch, Order, Problem, Trial, TrialOutcome,
+};
 use tuxtape_klog::header::Class;
 use tuxtape_sys::process;
 
@@ -111,6 +113,7 @@ fn try_within(
     let trial = Trial {
         livepatches,
         script: script.map(|text| text.as_bytes().to_vec()),
+        order: Order::Both,
         accelerator: Accelerator::Tcg,
         limits,
     };
@@ -148,6 +151,7 @@ fn lab_a_livepatch_changes_what_a_file_says_and_takes_it_back() {
     assert_eq!(object.object, ObjectName("sd_mod".to_owned()));
     assert_eq!(object.patched, Some(true));
     assert_eq!(object.functions, ["sd_pr_clear,1"]);
+    assert_eq!((&cmdline.late, &sd.late), (&None, &Some(Late::Patched)));
 }
 
 #[test]

@@ -82,10 +82,30 @@ pub struct Trial {
     /// `before`, `during`, `after` and `TUXTAPE_MODULE` = its name. It fails the test by a code
     /// other than 0 at `during`, or by not ending; codes before and after are reported alone.
     pub script: Option<Vec<u8>>,
+    /// Which of livepatch and patched module comes first.
+    pub order: Order,
     /// How to run the guest.
     pub accelerator: Accelerator,
     /// The limits.
     pub limits: Limits,
+}
+
+/// Which of livepatch and patched module comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The patched modules alone are loaded first.
+    ObjectsFirst,
+    /// Then once more with the livepatch first: a module part that does not fit blocks a driver.
+    Both,
+}
+
+/// Outcome of the second order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Every module that came after the livepatch was patched.
+    Patched,
+    /// A module could not be taken out of the running kernel.
+    Skipped(String),
 }
 
 /// How long things may take.
@@ -148,6 +168,8 @@ pub struct ModuleOutcome {
     pub objects: Vec<PatchedObject>,
     /// Whether it went away again.
     pub unloaded: bool,
+    /// The second order, where it was asked for, the livepatch patches modules, and it did not fail.
+    pub late: Option<Late>,
     /// Runs of the script: before, during, after.
     pub script: [Option<ScriptRun>; 3],
     /// What the kernel complained about from its load on.
@@ -320,7 +342,7 @@ impl Lab<'_> {
             .iter()
             .filter_map(|index| self.trial.livepatches.get(*index))
             .collect();
-        let plan = plan(self.trial, &livepatches);
+        let plan = plan(self.trial, &livepatches, self.modules)?;
         (self.talk)(&format!(
             "booting {} ({})",
             self.kernel.release,
@@ -397,8 +419,11 @@ fn check_objects(
     }
 }
 
-fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
-    use std::fmt::Write as _;
+fn plan(
+    trial: &Trial,
+    livepatches: &[&Livepatch],
+    modules: &ModuleFiles,
+) -> Result<GuestPlan, ModuleError> {
     let limits = trial.limits;
     let mut files = vec![GuestFile {
         path: "/lab/livepatch.sh".to_owned(),
@@ -417,16 +442,14 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
             mode: 0o644,
             bytes: livepatch.bytes.clone(),
         });
-        // The name was checked when it was read: letters, digits and `_`.
-        writeln!(script, "try_livepatch {place} {} || exit 1", livepatch.name)
-            .expect("a string takes every write");
-        objects.extend(
-            livepatch
-                .objects
-                .iter()
-                .filter(|object| !object.is_vmlinux())
-                .cloned(),
-        );
+        let patched: Vec<ObjectName> = livepatch
+            .objects
+            .iter()
+            .filter(|object| !object.is_vmlinux())
+            .cloned()
+            .collect();
+        script.push_str(&commands(trial.order, place, livepatch, &patched, modules)?);
+        objects.extend(patched);
     }
     if let Some(bytes) = &trial.script {
         files.push(GuestFile {
@@ -444,7 +467,7 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
     let silence = limits.boot.max(limits.transition).max(limits.script) + Duration::from_secs(5);
     let each = limits.transition * 2 + scripts + Duration::from_secs(20);
     let count = u32::try_from(livepatches.len()).unwrap_or(u32::MAX);
-    GuestPlan {
+    Ok(GuestPlan {
         files,
         modules: objects.into_iter().collect(),
         script,
@@ -452,7 +475,34 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
         silence,
         accelerator: trial.accelerator,
         ..GuestPlan::default()
+    })
+}
+
+/// The script's lines for one livepatch. Names were checked when they were read: `ModuleFiles` has
+/// the modules, and the livepatch's own is of letters, digits and `_`.
+fn commands(
+    order: Order,
+    place: usize,
+    livepatch: &Livepatch,
+    patched: &[ObjectName],
+    modules: &ModuleFiles,
+) -> Result<String, ModuleError> {
+    let name = &livepatch.name;
+    let mut lines = vec![format!("try_livepatch {place} {name} || exit 1\n")];
+    if order == Order::Both && !patched.is_empty() {
+        let loadable = modules.with_dependencies(patched)?;
+        let names: Vec<&str> = loadable
+            .iter()
+            .map(|module| module.name.0.as_str())
+            .filter(|name| patched.iter().any(|object| object.0 == *name))
+            .collect();
+        lines.push(format!(
+            "try_late {place} {name} {} || exit 1\n",
+            names.join(" ")
+        ));
     }
+    lines.push(format!("fact module.{place}.phase done\n"));
+    Ok(lines.concat())
 }
 
 /// Tells whether a report counts against the livepatch in whose time it fell.

@@ -6,7 +6,7 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_klog::judge::{self, Judgement, Report, State};
 use tuxtape_klog::record;
 
-use super::{Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
+use super::{Late, Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
 use crate::lab::guest::{Ending, Fact, Outcome};
 
 const STAGES: [&str; 3] = ["before", "during", "after"];
@@ -25,6 +25,7 @@ pub(super) fn nothing(livepatch: &Livepatch) -> ModuleOutcome {
         transition_ms: None,
         objects: Vec::new(),
         unloaded: false,
+        late: None,
         script: [None, None, None],
         reports: Vec::new(),
         problems: Vec::new(),
@@ -173,6 +174,9 @@ fn take(module: &mut ModuleOutcome, step: &str, value: &str) {
         "stalled-out" => module.problems.push(Problem::StalledOut(limit())),
         "not-unloaded" => module.problems.push(Problem::NotUnloaded(trimmed())),
         "unloaded" => module.unloaded = true,
+        "late" => module.late = Some(Late::Patched),
+        "late-skipped" => module.late = Some(Late::Skipped(trimmed())),
+        "late-failed" => module.problems.push(Problem::LateFailed(trimmed())),
         _ => take_script(module, step, value),
     }
 }

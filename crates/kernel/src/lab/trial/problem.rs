@@ -39,6 +39,8 @@ pub enum Problem {
     StalledOut(Duration),
     /// It could not be unloaded.
     NotUnloaded(String),
+    /// With the livepatch loaded before the module it patches, a step failed.
+    LateFailed(String),
     /// The script did not end well while it was loaded.
     ScriptFailed(i32),
     /// The script did not end.
@@ -85,6 +87,7 @@ impl fmt::Display for Problem {
                 write!(f, "transition out not complete after {} s", limit.as_secs())
             }
             Self::NotUnloaded(why) => write!(f, "could not be unloaded: {why}"),
+            Self::LateFailed(why) => write!(f, "loaded before the module it patches: {why}"),
             Self::ScriptFailed(code) => {
                 write!(f, "the script ended with code {code} while it was loaded")
             }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
-use tuxtape_kernel::lab::trial::{ModuleOutcome, ScriptRun, TrialOutcome};
+use tuxtape_kernel::lab::trial::{Late, ModuleOutcome, ScriptRun, TrialOutcome};
 use tuxtape_klog::judge::Report;
 
 /// The JSON object.
@@ -27,6 +27,8 @@ struct Module {
     loaded: bool,
     transition_ms: Option<u64>,
     unloaded: bool,
+    /// The other order: `patched`, `skipped: why`, or null where it was not tried.
+    late: Option<String>,
     objects: Vec<Object>,
     script: Script,
     problems: Vec<String>,
@@ -109,6 +111,10 @@ impl Module {
             loaded: module.loaded,
             transition_ms: module.transition_ms,
             unloaded: module.unloaded,
+            late: module.late.as_ref().map(|late| match late {
+                Late::Patched => "patched".to_owned(),
+                Late::Skipped(why) => format!("skipped: {why}"),
+            }),
             objects: module
                 .objects
                 .iter()
