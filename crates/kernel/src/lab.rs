@@ -11,4 +11,3 @@ mod machine;
 pub mod module_files;
 pub mod tools;
 pub mod trial;
-mod trial_facts;

@@ -20,7 +20,9 @@ use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::Accelerator;
 use tuxtape_kernel::lab::guest::{self, Ending, GuestFile, GuestPlan, HOST_ADDRESS, Network};
 use tuxtape_kernel::lab::tools::Tools;
-use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Problem, Trial, TrialOutcome};
+use tuxtape_kernel::lab::trial::{
+    self, Late, Limits, Livepatch, Order, Problem, Trial, TrialOutcome,
+};
 use tuxtape_klog::header::Class;
 use tuxtape_sys::process;
 
@@ -99,11 +101,21 @@ fn livepatch(lab: &Lab, name: &str) -> Livepatch {
 }
 
 fn try_them(lab: &Lab, livepatches: Vec<Livepatch>, script: Option<&str>) -> TrialOutcome {
+    try_within(lab, livepatches, script, Limits::default())
+}
+
+fn try_within(
+    lab: &Lab,
+    livepatches: Vec<Livepatch>,
+    script: Option<&str>,
+    limits: Limits,
+) -> TrialOutcome {
     let trial = Trial {
         livepatches,
         script: script.map(|text| text.as_bytes().to_vec()),
+        order: Order::Both,
         accelerator: Accelerator::Tcg,
-        limits: Limits::default(),
+        limits,
     };
     trial::run(&lab.tools, &lab.kernel, &trial, &mut |line| {
         eprintln!("{line}");
@@ -139,6 +151,7 @@ fn lab_a_livepatch_changes_what_a_file_says_and_takes_it_back() {
     assert_eq!(object.object, ObjectName("sd_mod".to_owned()));
     assert_eq!(object.patched, Some(true));
     assert_eq!(object.functions, ["sd_pr_clear,1"]);
+    assert_eq!((&cmdline.late, &sd.late), (&None, &Some(Late::Patched)));
 }
 
 #[test]
@@ -230,15 +243,34 @@ fn lab_a_module_the_kernel_refuses_fails_with_its_reason() {
 }
 
 #[test]
+fn lab_a_transition_or_a_script_without_end_fails_with_its_limit() {
+    let Some(lab) = lab() else { return };
+    let limits = Limits {
+        transition: Duration::from_secs(3),
+        script: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let livepatches = vec![livepatch(&lab, "lab_stall")];
+    let outcome = try_within(&lab, livepatches, Some("while :; do :; done"), limits);
+    assert_eq!(
+        outcome.modules[0].problems,
+        [
+            Problem::ScriptStopped("before"),
+            Problem::Stalled(limits.transition)
+        ]
+    );
+}
+
+#[test]
 fn lab_a_guest_that_hangs_is_stopped_and_says_where() {
     let Some(lab) = lab() else { return };
     let plan = GuestPlan {
         script: "fact here yes; while :; do :; done".to_owned(),
-        silence: Duration::from_secs(15),
+        silence: Duration::from_secs(40),
         ..GuestPlan::default()
     };
     let outcome = guest::boot(&lab.tools, &lab.kernel, &plan, &mut |_| {}).unwrap();
-    assert_eq!(outcome.ending, Ending::Silent { seconds: 15 });
+    assert_eq!(outcome.ending, Ending::Silent { seconds: 40 });
     assert_eq!(outcome.fact("here").as_deref(), Some("yes"));
 }
 

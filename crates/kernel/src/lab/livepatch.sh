@@ -102,5 +102,58 @@ try_livepatch() {
     clock
     fact "module.$1.unloaded" "$((now - began))"
     stage "$1" after
-    fact "module.$1.phase" "done"
+}
+
+# try_late INDEX NAME OBJECT…: the other order, the livepatch before the modules it patches, which
+# are given in the order they can be loaded in. One in use cannot be taken out: then it is left.
+try_late() {
+    index=$1 name=$2
+    folder=/sys/kernel/livepatch/$name
+    shift 2
+    fact "module.$index.phase" late
+    backwards=
+    for object in "$@"; do backwards="$object $backwards"; done
+    for object in $backwards; do
+        if ! rmmod "$object" >/tmp/late 2>&1; then
+            data "module.$index.late-skipped" </tmp/late
+            for object in "$@"; do
+                [ -d "/sys/module/$object" ] || insmod "/lab/modules/$object.ko"
+            done
+            return 0
+        fi
+    done
+    if ! insmod "/lab/livepatch/$index.ko" >/tmp/late 2>&1; then
+        data "module.$index.late-failed" </tmp/late
+        return 1
+    fi
+    if ! settled; then
+        fact "module.$index.late-failed" "transition not complete"
+        return 1
+    fi
+    for object in "$@"; do
+        if ! insmod "/lab/modules/$object.ko" >/tmp/late 2>&1; then
+            data "module.$index.late-failed" </tmp/late
+            return 1
+        fi
+        patched=-
+        read -r patched 2>/dev/null <"$folder/$object/patched"
+        if [ "$patched" = 0 ]; then
+            fact "module.$index.late-failed" "$object was loaded but not patched"
+            return 1
+        fi
+    done
+    if ! echo 0 >"$folder/enabled" || ! gone; then
+        fact "module.$index.late-failed" "could not be disabled again"
+        return 1
+    fi
+    tries=0
+    until rmmod "$name" >/tmp/late 2>&1; do
+        tries=$((tries + 1))
+        if [ $tries -ge 100 ]; then
+            data "module.$index.late-failed" </tmp/late
+            return 1
+        fi
+        sleep 0.05
+    done
+    fact "module.$index.late" patched
 }

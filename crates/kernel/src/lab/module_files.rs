@@ -382,4 +382,98 @@ mod tests {
             );
         }
     }
+
+    /// An object file with nothing but a `.modinfo` section.
+    fn module(fields: &[&str]) -> Vec<u8> {
+        use object::write::{Object, StandardSegment};
+        let mut file = Object::new(
+            object::BinaryFormat::Elf,
+            object::Architecture::X86_64,
+            object::Endianness::Little,
+        );
+        let segment = file.segment_name(StandardSegment::Data).to_vec();
+        let section = file.add_section(
+            segment,
+            b".modinfo".to_vec(),
+            object::SectionKind::ReadOnlyData,
+        );
+        file.append_section_data(section, fields.join("\0").as_bytes(), 1);
+        file.write().unwrap()
+    }
+
+    fn tree(files: &[(&str, &[&str])], builtin: &str) -> (tempfile::TempDir, ModuleFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, fields) in files {
+            let path = folder.path().join("kernel").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, module(fields)).unwrap();
+        }
+        fs::write(folder.path().join("modules.builtin"), builtin).unwrap();
+        let modules = ModuleFiles::below(folder.path()).unwrap();
+        (folder, modules)
+    }
+
+    fn order(modules: &ModuleFiles, name: &str) -> Result<Vec<String>, ModuleError> {
+        let loadable = modules.with_dependencies(&[ObjectName(name.to_owned())])?;
+        Ok(loadable.into_iter().map(|module| module.name.0).collect())
+    }
+
+    #[test]
+    fn a_module_comes_after_all_it_needs() {
+        let (_folder, modules) = tree(
+            &[
+                (
+                    "drivers/sd_mod.ko",
+                    &["depends=scsi_mod,t10-pi", "softdep=pre: nobody"],
+                ),
+                ("drivers/scsi_mod.ko", &["depends=scsi_common"]),
+                ("lib/scsi_common.ko", &["depends="]),
+                ("block/t10-pi.ko", &["depends=crc_t10dif,inside"]),
+                ("lib/crc-t10dif.ko", &["softdep=pre: crct10dif"]),
+                ("crypto/crct10dif_generic.ko", &["alias=crct10dif"]),
+            ],
+            "kernel/lib/inside.ko\n",
+        );
+        assert_eq!(
+            order(&modules, "sd_mod").unwrap(),
+            [
+                "scsi_common",
+                "scsi_mod",
+                "crct10dif_generic",
+                "crc_t10dif",
+                "t10_pi",
+                "sd_mod"
+            ]
+        );
+        assert_eq!(order(&modules, "inside").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_circle_ends_and_a_missing_one_is_named() {
+        let (_folder, modules) = tree(
+            &[
+                ("a.ko", &["depends=b"]),
+                ("b.ko", &["depends=a"]),
+                ("c.ko", &["depends=d"]),
+            ],
+            "",
+        );
+        assert_eq!(order(&modules, "a").unwrap(), ["b", "a"]);
+        let error = order(&modules, "c").unwrap_err();
+        assert!(error.to_string().ends_with("has no module d"), "{error}");
+    }
+
+    #[test]
+    fn a_compressed_module_is_unpacked() {
+        let (folder, _) = tree(&[("a.ko", &["depends=", "name=a"])], "");
+        let path = folder.path().join("kernel/a.ko");
+        let plain = fs::read(&path).unwrap();
+        let packed = Command::new("gzip").arg(&path).status().unwrap();
+        assert!(packed.success());
+        let modules = ModuleFiles::below(folder.path()).unwrap();
+        let loadable = modules
+            .with_dependencies(&[ObjectName("a".to_owned())])
+            .unwrap();
+        assert_eq!(loadable[0].bytes, plain);
+    }
 }

@@ -1,21 +1,25 @@
 //! The life of a livepatch in a guest: loaded, in force, disabled, unloaded; and what the kernel
 //! said meanwhile.
 
+mod batch;
+mod facts;
+mod problem;
+
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tuxtape_core::identity::ObjectName;
 use tuxtape_klog::header::Severity;
-use tuxtape_klog::judge::{Report, State};
+use tuxtape_klog::judge::Report;
 
 use super::accelerator::Accelerator;
 use super::guest::{self, Ending, Fact, GuestError, GuestFile, GuestPlan, Outcome};
 use super::module_files::{ModuleError, ModuleFacts, ModuleFiles};
 use super::tools::Tools;
-use super::trial_facts;
 use crate::files::KernelFiles;
+
+pub use problem::Problem;
 
 /// Longest name the livepatch formats of the kernel leave room for.
 const NAME_LIMIT: usize = 55;
@@ -78,10 +82,30 @@ pub struct Trial {
     /// `before`, `during`, `after` and `TUXTAPE_MODULE` = its name. It fails the test by a code
     /// other than 0 at `during`, or by not ending; codes before and after are reported alone.
     pub script: Option<Vec<u8>>,
+    /// Which of livepatch and patched module comes first.
+    pub order: Order,
     /// How to run the guest.
     pub accelerator: Accelerator,
     /// The limits.
     pub limits: Limits,
+}
+
+/// Which of livepatch and patched module comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The patched modules alone are loaded first.
+    ObjectsFirst,
+    /// Then once more with the livepatch first: a module part that does not fit blocks a driver.
+    Both,
+}
+
+/// Outcome of the second order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Every module that came after the livepatch was patched.
+    Patched,
+    /// A module could not be taken out of the running kernel.
+    Skipped(String),
 }
 
 /// How long things may take.
@@ -96,106 +120,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A minute to boot. 45 s for a transition: the kernel signals stragglers after 15 s, and an
+    /// 90 s to boot, which takes 4 s on an idle host. 45 s for a transition: the kernel signals stragglers after 15 s, and an
     /// emulated CPU is slow. A minute for a script.
     fn default() -> Self {
         Self {
-            boot: Duration::from_secs(60),
+            boot: Duration::from_secs(90),
             transition: Duration::from_secs(45),
             script: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Why a livepatch did not pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// An object it patches is neither a module of this kernel nor the kernel itself.
-    NoSuchObject(ObjectName),
-    /// The module of a patched object did not load in the guest.
-    ObjectNotLoaded(ObjectName, String),
-    /// It was built for another kernel. The kernel's own check passes over the release where symbol
-    /// versions agree, so it is not left to the kernel.
-    OtherKernel {
-        /// The release it was built for, or why that cannot be told.
-        built_for: String,
-    },
-    /// The kernel did not take it.
-    Refused(String),
-    /// The program that loaded it was killed inside the kernel.
-    DiedLoading,
-    /// It loaded, but is no livepatch.
-    NotALivepatch,
-    /// The transition did not end in time.
-    Stalled(Duration),
-    /// It is in force, but not for this object.
-    NotPatched(ObjectName),
-    /// The kernel lists an object its builder did not declare.
-    UndeclaredObject(ObjectName),
-    /// It could not be disabled.
-    NotDisabled(String),
-    /// It was disabled, but its transition out did not end in time.
-    StalledOut(Duration),
-    /// It could not be unloaded.
-    NotUnloaded(String),
-    /// The script did not end well while it was loaded.
-    ScriptFailed(i32),
-    /// The script did not end.
-    ScriptStopped(&'static str),
-    /// The kernel complained.
-    Complaint(String),
-    /// The log says something else than sysfs.
-    LogDisagrees(State),
-    /// Records of the kernel's log were lost: silence proves nothing.
-    LogIncomplete(u64),
-    /// The guest said nothing more: never taken for a pass.
-    NoAnswer {
-        /// The step it was in.
-        during: String,
-        /// How the boot ended.
-        ending: Ending,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSuchObject(object) => write!(
-                f,
-                "patches {object}, which this kernel does not have as a module"
-            ),
-            Self::ObjectNotLoaded(object, why) => write!(
-                f,
-                "patches {object}, which did not load in the guest: {why}"
-            ),
-            Self::OtherKernel { built_for } => write!(f, "built for another kernel: {built_for}"),
-            Self::Refused(why) => write!(f, "refused by the kernel: {why}"),
-            Self::DiedLoading => f.write_str("loading it crashed inside the kernel"),
-            Self::NotALivepatch => f.write_str("loaded, but it registered no livepatch"),
-            Self::Stalled(limit) => {
-                write!(f, "transition not complete after {} s", limit.as_secs())
-            }
-            Self::NotPatched(object) => write!(f, "{object} is loaded but not patched"),
-            Self::UndeclaredObject(object) => {
-                write!(f, "patches {object}, which it does not declare")
-            }
-            Self::NotDisabled(why) => write!(f, "could not be disabled: {why}"),
-            Self::StalledOut(limit) => {
-                write!(f, "transition out not complete after {} s", limit.as_secs())
-            }
-            Self::NotUnloaded(why) => write!(f, "could not be unloaded: {why}"),
-            Self::ScriptFailed(code) => {
-                write!(f, "the script ended with code {code} while it was loaded")
-            }
-            Self::ScriptStopped(stage) => write!(f, "the script did not end ({stage})"),
-            Self::Complaint(title) => write!(f, "kernel complaint: {title}"),
-            Self::LogDisagrees(state) => write!(f, "the kernel's log leaves it in state {state:?}"),
-            Self::LogIncomplete(count) => {
-                write!(f, "{count} records of the kernel's log were lost")
-            }
-            Self::NoAnswer { during, ending } => {
-                write!(f, "no answer from the guest during {during}: {ending}")
-            }
         }
     }
 }
@@ -237,6 +168,8 @@ pub struct ModuleOutcome {
     pub objects: Vec<PatchedObject>,
     /// Whether it went away again.
     pub unloaded: bool,
+    /// The second order, where it was asked for, the livepatch patches modules, and it did not fail.
+    pub late: Option<Late>,
     /// Runs of the script: before, during, after.
     pub script: [Option<ScriptRun>; 3],
     /// What the kernel complained about from its load on.
@@ -280,7 +213,7 @@ pub enum TrialError {
     #[error(transparent)]
     Modules(#[from] ModuleError),
     /// The guest never got as far as the first livepatch.
-    #[error("{release} did not boot in the virtual machine: {ending}\n{tail}")]
+    #[error("{release} did not boot in the virtual machine: {ending}{}{tail}", if tail.is_empty() { "" } else { "\n" })]
     NoBoot {
         /// The kernel.
         release: String,
@@ -303,89 +236,31 @@ pub fn run(
     talk: &mut dyn FnMut(&str),
 ) -> Result<TrialOutcome, TrialError> {
     let modules = ModuleFiles::below(&kernel.modules)?;
-    let mut outcome = TrialOutcome {
-        modules: Vec::new(),
-        before: Vec::new(),
-        unexplained: Vec::new(),
-        boots: 0,
-        logs: Vec::new(),
-        tail: None,
-    };
-    let mut results: Vec<Option<ModuleOutcome>> = trial
+    let known = trial
         .livepatches
         .iter()
         .map(|livepatch| hopeless(livepatch, kernel, &modules))
         .collect();
-    let mut queue: Vec<Vec<usize>> = vec![
-        (0..results.len())
-            .filter(|index| results.get(*index).is_some_and(Option::is_none))
-            .collect(),
-    ];
-    while let Some(batch) = queue.pop() {
-        if batch.is_empty() {
-            continue;
-        }
-        let tried = boot(tools, kernel, &modules, trial, &batch, &mut outcome, talk)?;
-        let mut rest = batch.iter().copied().zip(tried).enumerate();
-        for (place, (index, result)) in rest.by_ref() {
-            let passed = result.problems.is_empty();
-            if !passed && place > 0 {
-                let after = batch.get(place + 1..).unwrap_or_default().to_vec();
-                queue.push(after);
-                retry(
-                    tools,
-                    kernel,
-                    &modules,
-                    trial,
-                    index,
-                    result,
-                    &mut outcome,
-                    &mut results,
-                    talk,
-                )?;
-                break;
-            }
-            if let Some(slot) = results.get_mut(index) {
-                *slot = Some(result);
-            }
-            if !passed {
-                queue.push(batch.get(place + 1..).unwrap_or_default().to_vec());
-                break;
-            }
-        }
-    }
-    outcome.modules = results.into_iter().flatten().collect();
-    Ok(outcome)
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of `run`, apart for its length"
-)]
-fn retry(
-    tools: &Tools,
-    kernel: &KernelFiles,
-    modules: &ModuleFiles,
-    trial: &Trial,
-    index: usize,
-    first: ModuleOutcome,
-    outcome: &mut TrialOutcome,
-    results: &mut [Option<ModuleOutcome>],
-    talk: &mut dyn FnMut(&str),
-) -> Result<(), TrialError> {
-    talk(&format!(
-        "{} failed in a shared boot; once more alone",
-        first.name
-    ));
-    let alone = boot(tools, kernel, modules, trial, &[index], outcome, talk)?;
-    let alone = alone.into_iter().next().unwrap_or(first.clone());
-    if alone.problems.is_empty() {
-        outcome.unexplained.extend(first.reports);
-    }
-    if let Some(slot) = results.get_mut(index) {
-        *slot = Some(alone);
-    }
-    Ok(())
+    let mut lab = Lab {
+        tools,
+        kernel,
+        modules: &modules,
+        trial,
+        talk,
+        before: None,
+        boots: 0,
+        logs: Vec::new(),
+        tail: None,
+    };
+    let tried = batch::try_all(known, &mut |batch| lab.boot(batch))?;
+    Ok(TrialOutcome {
+        modules: tried.modules,
+        before: lab.before.unwrap_or_default(),
+        unexplained: tried.unexplained,
+        boots: lab.boots,
+        logs: lab.logs,
+        tail: lab.tail,
+    })
 }
 
 /// A livepatch for another kernel, or for an object this kernel does not have, fails without a boot.
@@ -408,65 +283,95 @@ fn hopeless(
     }
     (!problems.is_empty()).then(|| ModuleOutcome {
         problems,
-        ..trial_facts::nothing(livepatch)
+        ..facts::nothing(livepatch)
     })
 }
 
-fn boot(
-    tools: &Tools,
-    kernel: &KernelFiles,
-    modules: &ModuleFiles,
-    trial: &Trial,
-    batch: &[usize],
-    outcome: &mut TrialOutcome,
-    talk: &mut dyn FnMut(&str),
-) -> Result<Vec<ModuleOutcome>, TrialError> {
-    let livepatches: Vec<&Livepatch> = batch
-        .iter()
-        .filter_map(|index| trial.livepatches.get(*index))
-        .collect();
-    let plan = plan(trial, &livepatches);
-    talk(&format!(
-        "booting {} ({})",
-        kernel.release,
-        plan.accelerator.as_str()
-    ));
-    let mut progress = |fact: &Fact| {
-        if let Some(line) = trial_facts::progress(fact, &livepatches) {
-            talk(&line);
+/// What all boots of a trial share, and what they leave beside the livepatches' outcomes.
+struct Lab<'a> {
+    tools: &'a Tools,
+    kernel: &'a KernelFiles,
+    modules: &'a ModuleFiles,
+    trial: &'a Trial,
+    talk: &'a mut dyn FnMut(&str),
+    before: Option<Vec<Report>>,
+    boots: u32,
+    logs: Vec<Vec<u8>>,
+    tail: Option<String>,
+}
+
+impl Lab<'_> {
+    /// Boots until the first livepatch is begun; a boot that ends before is no livepatch's fault and
+    /// is tried once more, because an emulated machine on a busy host fails now and then.
+    fn boot_to_first(
+        &mut self,
+        plan: &GuestPlan,
+        livepatches: &[&Livepatch],
+    ) -> Result<Outcome, TrialError> {
+        let mut second = false;
+        loop {
+            let mut progress = |fact: &Fact| {
+                if let Some(line) = facts::progress(fact, livepatches) {
+                    (self.talk)(&line);
+                }
+            };
+            let result = guest::boot(self.tools, self.kernel, plan, &mut progress)?;
+            self.boots += 1;
+            let begun = result
+                .facts
+                .iter()
+                .any(|fact| fact.name.starts_with("module."));
+            if begun {
+                return Ok(result);
+            }
+            if second {
+                return Err(TrialError::NoBoot {
+                    release: self.kernel.release.to_string(),
+                    tail: last_words(&result),
+                    ending: result.ending,
+                });
+            }
+            (self.talk)(&format!("it did not boot ({}); once more", result.ending));
+            second = true;
         }
-    };
-    let result = guest::boot(tools, kernel, &plan, &mut progress)?;
-    outcome.boots += 1;
-    let finished = matches!(result.ending, Ending::Finished { .. });
-    if !finished {
-        outcome.tail = Some(result.console_tail(30));
     }
-    if !result
-        .facts
-        .iter()
-        .any(|fact| fact.name.starts_with("module."))
-    {
-        return Err(TrialError::NoBoot {
-            release: kernel.release.to_string(),
-            tail: result.console_tail(30),
-            ending: result.ending,
+
+    /// Boots once and tries the livepatches of `batch`, in order.
+    fn boot(&mut self, batch: &[usize]) -> Result<Vec<ModuleOutcome>, TrialError> {
+        let livepatches: Vec<&Livepatch> = batch
+            .iter()
+            .filter_map(|index| self.trial.livepatches.get(*index))
+            .collect();
+        let plan = plan(self.trial, &livepatches, self.modules)?;
+        (self.talk)(&format!(
+            "booting {} ({})",
+            self.kernel.release,
+            plan.accelerator.as_str()
+        ));
+        let result = self.boot_to_first(&plan, &livepatches)?;
+        let finished = matches!(result.ending, Ending::Finished { .. });
+        if !finished {
+            self.tail = Some(last_words(&result));
+        }
+        let seen = facts::read(&result, &livepatches);
+        self.before.get_or_insert(seen.before);
+        let mut tried = seen.modules;
+        for (module, livepatch) in tried.iter_mut().zip(&livepatches) {
+            check_objects(module, livepatch, &result, self.modules);
+        }
+        self.logs.push(if finished {
+            result.records
+        } else {
+            result.console
         });
+        Ok(tried)
     }
-    let seen = trial_facts::read(&result, &livepatches);
-    if outcome.boots == 1 {
-        outcome.before = seen.before;
-    }
-    let mut tried = seen.modules;
-    for (module, livepatch) in tried.iter_mut().zip(&livepatches) {
-        check_objects(module, livepatch, &result, modules);
-    }
-    outcome.logs.push(if finished {
-        result.records
-    } else {
-        result.console
-    });
-    Ok(tried)
+}
+
+/// What the guest's script and the kernel's console said last.
+fn last_words(boot: &Outcome) -> String {
+    let words = [boot.talk.trim_end(), &boot.console_tail(30)].join("\n");
+    words.trim().to_owned()
 }
 
 /// Compares what the kernel lists with what the livepatch says it patches.
@@ -514,8 +419,11 @@ fn check_objects(
     }
 }
 
-fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
-    use std::fmt::Write as _;
+fn plan(
+    trial: &Trial,
+    livepatches: &[&Livepatch],
+    modules: &ModuleFiles,
+) -> Result<GuestPlan, ModuleError> {
     let limits = trial.limits;
     let mut files = vec![GuestFile {
         path: "/lab/livepatch.sh".to_owned(),
@@ -534,16 +442,14 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
             mode: 0o644,
             bytes: livepatch.bytes.clone(),
         });
-        // The name was checked when it was read: letters, digits and `_`.
-        writeln!(script, "try_livepatch {place} {} || exit 1", livepatch.name)
-            .expect("a string takes every write");
-        objects.extend(
-            livepatch
-                .objects
-                .iter()
-                .filter(|object| !object.is_vmlinux())
-                .cloned(),
-        );
+        let patched: Vec<ObjectName> = livepatch
+            .objects
+            .iter()
+            .filter(|object| !object.is_vmlinux())
+            .cloned()
+            .collect();
+        script.push_str(&commands(trial.order, place, livepatch, &patched, modules)?);
+        objects.extend(patched);
     }
     if let Some(bytes) = &trial.script {
         files.push(GuestFile {
@@ -561,7 +467,7 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
     let silence = limits.boot.max(limits.transition).max(limits.script) + Duration::from_secs(5);
     let each = limits.transition * 2 + scripts + Duration::from_secs(20);
     let count = u32::try_from(livepatches.len()).unwrap_or(u32::MAX);
-    GuestPlan {
+    Ok(GuestPlan {
         files,
         modules: objects.into_iter().collect(),
         script,
@@ -569,10 +475,37 @@ fn plan(trial: &Trial, livepatches: &[&Livepatch]) -> GuestPlan {
         silence,
         accelerator: trial.accelerator,
         ..GuestPlan::default()
+    })
+}
+
+/// The script's lines for one livepatch. Names were checked when they were read: `ModuleFiles` has
+/// the modules, and the livepatch's own is of letters, digits and `_`.
+fn commands(
+    order: Order,
+    place: usize,
+    livepatch: &Livepatch,
+    patched: &[ObjectName],
+    modules: &ModuleFiles,
+) -> Result<String, ModuleError> {
+    let name = &livepatch.name;
+    let mut lines = vec![format!("try_livepatch {place} {name} || exit 1\n")];
+    if order == Order::Both && !patched.is_empty() {
+        let loadable = modules.with_dependencies(patched)?;
+        let names: Vec<&str> = loadable
+            .iter()
+            .map(|module| module.name.0.as_str())
+            .filter(|name| patched.iter().any(|object| object.0 == *name))
+            .collect();
+        lines.push(format!(
+            "try_late {place} {name} {} || exit 1\n",
+            names.join(" ")
+        ));
     }
+    lines.push(format!("fact module.{place}.phase done\n"));
+    Ok(lines.concat())
 }
 
 /// Tells whether a report counts against the livepatch in whose time it fell.
-pub(super) fn counts(report: &Report) -> bool {
+fn counts(report: &Report) -> bool {
     report.severity > Severity::Notice
 }

@@ -14,7 +14,7 @@ use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::{self, Accelerator};
 use tuxtape_kernel::lab::module_files;
 use tuxtape_kernel::lab::tools::Tools;
-use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Trial};
+use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Order, Trial};
 use tuxtape_sys::durable;
 
 use crate::context::Context;
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// other than 0 at `during` fails the test; before and after it is reported.
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// Test the other order, too: the livepatch first, then the modules it patches
+    #[arg(long)]
+    pub both_orders: bool,
     /// Keep the kernel's log in this file
     #[arg(long, value_name = "FILE")]
     pub keep_log: Option<PathBuf>,
@@ -94,6 +97,11 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let trial = Trial {
         livepatches,
         script,
+        order: if arguments.both_orders {
+            Order::Both
+        } else {
+            Order::ObjectsFirst
+        },
         accelerator: match arguments.accelerator {
             Acceleration::Auto => {
                 let memory = context.cache.join("lab/accelerator");

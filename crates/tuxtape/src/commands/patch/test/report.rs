@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
-use tuxtape_kernel::lab::trial::{ModuleOutcome, ScriptRun, TrialOutcome};
+use tuxtape_kernel::lab::trial::{Late, ModuleOutcome, ScriptRun, TrialOutcome};
 use tuxtape_klog::judge::Report;
 
 /// The JSON object.
@@ -27,6 +27,8 @@ struct Module {
     loaded: bool,
     transition_ms: Option<u64>,
     unloaded: bool,
+    /// The other order: `patched`, `skipped: why`, or null where it was not tried.
+    late: Option<String>,
     objects: Vec<Object>,
     script: Script,
     problems: Vec<String>,
@@ -63,6 +65,8 @@ struct Complaint {
     class: &'static str,
     severity: &'static str,
     title: String,
+    /// Line in that part of the log, from 1.
+    line: u64,
     seq: Option<u64>,
     time_us: Option<u64>,
 }
@@ -107,6 +111,10 @@ impl Module {
             loaded: module.loaded,
             transition_ms: module.transition_ms,
             unloaded: module.unloaded,
+            late: module.late.as_ref().map(|late| match late {
+                Late::Patched => "patched".to_owned(),
+                Late::Skipped(why) => format!("skipped: {why}"),
+            }),
             objects: module
                 .objects
                 .iter()
@@ -130,6 +138,7 @@ impl Complaint {
             class: report.class.as_str(),
             severity: report.severity.as_str(),
             title: report.title.clone(),
+            line: report.line,
             seq: report.sequence,
             time_us: report.time_us,
         }
