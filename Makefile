@@ -33,7 +33,7 @@ build:
 	@$(MAKE) --no-print-directory programs
 
 programs: client
-	$(CARGO) build --release --locked --workspace --bins
+	$(CARGO) build --release --locked --workspace --exclude tuxtape-client --bins
 
 client:
 	RUSTFLAGS='-C target-feature=+crt-static' \
