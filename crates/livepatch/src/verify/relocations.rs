@@ -32,7 +32,12 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
                 problems.push(problem(Check::Relocation, why));
                 continue;
             };
+            // The loader skips it. objtool leaves some in code it turned into nops; elsewhere it means
+            // that something was not done.
             if width == 0 {
+                if !table.target.is_executable() {
+                    problems.push(problem(Check::Relocation, "does nothing".to_owned()));
+                }
                 continue;
             }
             match table.target.bytes(relocation.offset, width) {
