@@ -54,6 +54,11 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
                 )),
                 Some(_) => {}
             }
+            // Data is laid out by the compiler: a pointer in it that is not aligned was moved.
+            let data = table.target.name.starts_with(".data") || table.target.name == ".rodata";
+            if data && relocation.kind == 1 && !relocation.offset.is_multiple_of(8) {
+                problems.push(problem(Check::Relocation, "is not aligned".to_owned()));
+            }
             let place = module
                 .file
                 .symbol(relocation.symbol)

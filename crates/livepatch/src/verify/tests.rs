@@ -723,6 +723,17 @@ fn relocation_faults() {
 }
 
 #[test]
+fn a_moved_pointer_is_seen() {
+    fault(
+        |sample| sample.relocation(".rela.data", 4, 0, &[0x79]),
+        &[
+            "relocation: .rela.data+0x79: .data: is not aligned",
+            "overlap: .rela.data+0x80: overwrites what .rela.data wrote",
+        ],
+    );
+}
+
+#[test]
 fn a_missing_relocation_is_missed() {
     fault(
         |sample| {
