@@ -56,6 +56,10 @@ pub struct StockModule {
     pub vermagic: String,
     /// Size of `.gnu.linkonce.this_module`, the kernel's `struct module`, in bytes.
     pub this_module_size: u64,
+    /// Where in it the pointer to the module's init function is.
+    pub init_offset: u64,
+    /// Where in it the pointer to the module's exit function is.
+    pub exit_offset: u64,
 }
 
 /// The rule that a problem breaks; [`Check::slug`] is its name in JSON.
@@ -300,17 +304,22 @@ pub fn objects_of(bytes: &[u8]) -> Result<BTreeSet<ObjectName>, MalformedObject>
         .collect())
 }
 
-/// Reads what every module of a kernel shares from one of them, or `None` if it does not say.
+/// Reads what every module of a kernel shares from one of them, or `None` if it does not say: it must have
+/// both an init and an exit function.
 pub fn stock_module(bytes: &[u8]) -> Result<Option<StockModule>, MalformedObject> {
     let module = Module::read(bytes)?;
     let vermagic = module.info("vermagic");
     let this_module = module.file.section_named(layout::THIS_MODULE);
-    Ok(vermagic
-        .zip(this_module)
-        .map(|(vermagic, this_module)| StockModule {
-            vermagic: vermagic.to_owned(),
-            this_module_size: this_module.size,
-        }))
+    let pointers = layout::module_functions(&module);
+    let facts = || {
+        Some(StockModule {
+            vermagic: vermagic?.to_owned(),
+            this_module_size: this_module?.size,
+            init_offset: *pointers.get(layout::INIT)?,
+            exit_offset: *pointers.get(layout::EXIT)?,
+        })
+    };
+    Ok(facts())
 }
 
 /// The GNU build-id of a linked kernel, if it carries one.
@@ -330,6 +339,8 @@ pub fn verify_anything(bytes: &[u8]) {
     let stock = stock.unwrap_or_else(|| StockModule {
         vermagic: "modversions".to_owned(),
         this_module_size: 0,
+        init_offset: 0,
+        exit_offset: 0,
     });
     let mut linked = bytes.to_vec();
     if let Some(kind) = linked.get_mut(16) {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code;
+use super::layout;
 use super::module::{Module, Spot};
 use super::{Check, PatchedFunction, Problem};
 use crate::elf::Place;
@@ -31,6 +32,12 @@ pub(super) fn check(
     functions: &[PatchedFunction],
     problems: &mut Vec<Problem>,
 ) {
+    for function in [layout::INIT, layout::EXIT] {
+        let mut symbols = module.file.symbols().iter();
+        if !symbols.any(|symbol| symbol.name == function && symbol.section().is_some()) {
+            problems.push(Problem::new(Check::Entry, format!("no {function}")));
+        }
+    }
     let mut enables = false;
     for symbol in module.file.symbols() {
         enables |= symbol.place == Place::Undefined && symbol.name == "klp_enable_patch";

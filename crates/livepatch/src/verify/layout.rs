@@ -1,5 +1,7 @@
 //! The general shape of the file.
 
+use std::collections::BTreeMap;
+
 use tuxtape_core::identity::BuildId;
 
 use super::{Check, Problem, StockModule, module::Module};
@@ -8,6 +10,10 @@ use crate::kallsyms::KSYM_NAME_LEN;
 
 /// The section that holds the kernel's `struct module`.
 pub(super) const THIS_MODULE: &str = ".gnu.linkonce.this_module";
+/// The function the loader runs first.
+pub(super) const INIT: &str = "init_module";
+/// The function it runs before the module goes.
+pub(super) const EXIT: &str = "cleanup_module";
 
 /// The loader's section count is 16 bits wide, and the topmost values are reserved.
 const SECTION_LIMIT: usize = 0xff00;
@@ -83,6 +89,16 @@ fn check_this_module(module: &Module<'_>, stock: &StockModule, problems: &mut Ve
             this_module.size, stock.this_module_size
         ));
     }
+    let pointers = module_functions(module);
+    let defined = |name| {
+        let mut symbols = module.file.symbols().iter();
+        symbols.any(|symbol| symbol.name == name && symbol.section().is_some())
+    };
+    for (function, expected) in [(INIT, stock.init_offset), (EXIT, stock.exit_offset)] {
+        if defined(function) && pointers.get(function) != Some(&expected) {
+            problem(format!("no pointer to {function} at offset {expected:#x}"));
+        }
+    }
     if let Some(name) = module.info("name") {
         let named = [name.as_bytes(), &[0]].concat();
         if !this_module
@@ -103,6 +119,16 @@ fn check_this_module(module: &Module<'_>, stock: &StockModule, problems: &mut Ve
     {
         problem("there is more than one".to_owned());
     }
+}
+
+/// Where `struct module` points to functions of the module, by their names.
+pub(super) fn module_functions<'data>(module: &Module<'data>) -> BTreeMap<&'data str, u64> {
+    module
+        .relocations_of(THIS_MODULE)
+        .filter(|relocation| relocation.kind == 1 && relocation.addend == 0)
+        .filter(|relocation| module.spot(relocation).is_some())
+        .map(|relocation| (module.name_of(relocation), relocation.offset))
+        .collect()
 }
 
 /// The build-id in a note section's bytes.

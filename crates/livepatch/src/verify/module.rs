@@ -86,7 +86,7 @@ impl<'data> Module<'data> {
         &self.functions
     }
 
-    /// Relocations of the section called `name`, whoever applies them.
+    /// Relocations that change the section called `name`, whoever applies them.
     pub(super) fn relocations_of<'a>(
         &'a self,
         name: &'a str,
@@ -95,6 +95,7 @@ impl<'data> Module<'data> {
             .iter()
             .filter(move |table| table.target.name == name)
             .flat_map(|table| &table.entries)
+            .filter(|relocation| relocation.width() != Some(0))
     }
 
     /// The place in this module that a relocation refers to, as an absolute pointer would.

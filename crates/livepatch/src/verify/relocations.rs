@@ -32,7 +32,12 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
                 problems.push(problem(Check::Relocation, why));
                 continue;
             };
+            // The loader skips it. objtool leaves some in code it turned into nops; elsewhere it means
+            // that something was not done.
             if width == 0 {
+                if !table.target.is_executable() {
+                    problems.push(problem(Check::Relocation, "does nothing".to_owned()));
+                }
                 continue;
             }
             match table.target.bytes(relocation.offset, width) {
@@ -48,6 +53,11 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
                     ),
                 )),
                 Some(_) => {}
+            }
+            // Data is laid out by the compiler: a pointer in it that is not aligned was moved.
+            let data = table.target.name.starts_with(".data") || table.target.name == ".rodata";
+            if data && relocation.kind == 1 && !relocation.offset.is_multiple_of(8) {
+                problems.push(problem(Check::Relocation, "is not aligned".to_owned()));
             }
             let place = module
                 .file

@@ -55,8 +55,55 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
             }
         }
     }
+    check_branches(module, problems);
     compare(module, RETURN_SITES, &returns, &nameless, problems);
     compare(module, RETPOLINE_SITES, &branches, &nameless, problems);
+}
+
+/// A branch to the very next instruction is one whose relocation is missing.
+fn check_branches(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    let mut relocated: BTreeSet<Spot> = BTreeSet::new();
+    for table in module
+        .tables
+        .iter()
+        .filter(|table| table.target.is_executable())
+    {
+        let fields = table
+            .entries
+            .iter()
+            .filter(|entry| entry.width() != Some(0));
+        relocated.extend(fields.map(|entry| (table.target.index, entry.offset)));
+    }
+    for (index, functions) in module.functions() {
+        let Some(section) = module.file.section(*index) else {
+            continue;
+        };
+        for function in functions {
+            let Some(code) = section.bytes(function.value, function.size) else {
+                continue;
+            };
+            let mut decoder = Decoder::with_ip(64, code, function.value, DecoderOptions::NONE);
+            while decoder.can_decode() {
+                let instruction = decoder.decode();
+                let next = instruction.next_ip();
+                let near = instruction.is_call_near()
+                    || instruction.is_jmp_near()
+                    || instruction.is_jcc_near();
+                let field = next.checked_sub(4);
+                if near
+                    && instruction.near_branch_target() == next
+                    && !field.is_some_and(|field| relocated.contains(&(*index, field)))
+                {
+                    let why = "branches to the next instruction: its relocation is missing";
+                    problems.push(
+                        Problem::new(Check::Relocation, why)
+                            .at(section.name, instruction.ip())
+                            .of(function.name),
+                    );
+                }
+            }
+        }
+    }
 }
 
 fn compare(

@@ -1,5 +1,7 @@
 //! Tables about code: each entry must be about this module's own code.
 
+use std::collections::BTreeSet;
+
 use tuxtape_core::identity::ObjectName;
 
 use super::module::{Module, RelocationTable};
@@ -35,6 +37,20 @@ const TABLES: [(&str, Wants); 13] = [
     ("__bug_table", Wants::Own),
 ];
 
+/// Entry size and the fields that need a relocation each, for tables whose layout no series changed.
+const STRIDES: [(&str, u64, &[u64]); 10] = [
+    ("__jump_table", 16, &[0, 4, 8]),
+    (".static_call_sites", 8, &[0, 4]),
+    (".smp_locks", 4, &[0]),
+    (".orc_unwind_ip", 4, &[0]),
+    (".return_sites", 4, &[0]),
+    (".retpoline_sites", 4, &[0]),
+    (".call_sites", 4, &[0]),
+    (".ibt_endbr_seal", 4, &[0]),
+    ("__mcount_loc", 8, &[0]),
+    ("__ex_table", 12, &[0, 4]),
+];
+
 fn wants(table: &RelocationTable<'_>) -> Option<Wants> {
     TABLES
         .iter()
@@ -50,6 +66,7 @@ fn is_key(wants: Wants, relocation: &Relocation) -> bool {
 }
 
 pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    check_strides(module, problems);
     for table in &module.tables {
         let Some(wants) = wants(table) else {
             continue;
@@ -74,6 +91,34 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
                 problems.push(problem("does not refer to code"));
             } else if offset > section.size {
                 problems.push(problem("refers to a place behind its section"));
+            }
+        }
+    }
+}
+
+/// An entry whose relocation is missing would be about whatever lies at the table itself.
+fn check_strides(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    for (name, stride, fields) in STRIDES {
+        let Some(section) = module.file.section_named(name) else {
+            continue;
+        };
+        let found: BTreeSet<u64> = module
+            .relocations_of(name)
+            .map(|relocation| relocation.offset)
+            .collect();
+        if section.size % stride != 0 {
+            let why = format!("its size is no multiple of {stride}");
+            problems.push(Problem::new(Check::Layout, why).in_section(name));
+        }
+        // Bounded by the file: a table without bytes has no entries to relocate.
+        let entries = (section.data.len() as u64) / stride;
+        for entry in 0..entries {
+            for field in fields {
+                let offset = entry.saturating_mul(stride).saturating_add(*field);
+                if !found.contains(&offset) {
+                    let why = "no relocation fills this in";
+                    problems.push(Problem::new(Check::ForeignSite, why).at(name, offset));
+                }
             }
         }
     }

@@ -83,7 +83,9 @@ impl World {
         let driver = Parent::new(name("driver"), ElfFile::parse(&driver).unwrap()).unwrap();
         let stock = StockModule {
             vermagic: VERMAGIC.to_owned(),
-            this_module_size: 64,
+            this_module_size: 96,
+            init_offset: 0x40,
+            exit_offset: 0x50,
         };
         let kernel = Kernel {
             vmlinux: &vmlinux,
@@ -149,8 +151,8 @@ impl Sample {
         let jumps = fixture.section("__jump_table", ALLOC | WRITE, &[0; 16]);
         let bugs = fixture.section("__bug_table", ALLOC | WRITE, &[0; 12]);
         let mut this_module = b"\0\0\0\0\0\0\0\0fixture\0".to_vec();
-        this_module.resize(64, 0);
-        fixture.section(layout::THIS_MODULE, ALLOC | WRITE, &this_module);
+        this_module.resize(96, 0);
+        let this_module = fixture.section(layout::THIS_MODULE, ALLOC | WRITE, &this_module);
 
         let victim_symbol = fixture.section_symbol(victim);
         let serve_symbol = fixture.section_symbol(serve);
@@ -159,8 +161,9 @@ impl Sample {
         let data_symbol = fixture.section_symbol(data);
         fixture.function("victim", victim, 0, 21, Binding::Local);
         fixture.function("serve", serve, 0, 15, Binding::Local);
-        fixture.function("start", init, 0, 6, Binding::Local);
         let key = fixture.object("own_key", data, 0xa0, 16, Binding::Local);
+        let start = fixture.function("init_module", init, 0, 6, Binding::Global);
+        let stop = fixture.function("cleanup_module", init, 5, 1, Binding::Global);
         let fentry = fixture.undefined("__fentry__");
         let return_thunk = fixture.undefined("__x86_return_thunk");
         let branch_thunk = fixture.undefined("__x86_indirect_thunk_rax");
@@ -168,7 +171,12 @@ impl Sample {
         let hidden = fixture.livepatch(".klp.sym.vmlinux.hidden,0");
         let quiet = fixture.livepatch(".klp.sym.driver.quiet,0");
 
-        let tables: [(&str, SectionIndex, Vec<Relocation>); 10] = [
+        let tables: [(&str, SectionIndex, Vec<Relocation>); 11] = [
+            (
+                ".rela.gnu.linkonce.this_module",
+                this_module,
+                vec![entry(0x40, start, R_64, 0), entry(0x50, stop, R_64, 0)],
+            ),
             (
                 ".rela.text.victim",
                 victim,
@@ -441,7 +449,7 @@ fn a_name_too_long_for_the_kernel_is_refused() {
             sample.modinfo[0] = format!("name={name}");
             sample.section(layout::THIS_MODULE).data = {
                 let mut data = name.clone().into_bytes();
-                data.resize(64, 0);
+                data.resize(96, 0);
                 data
             };
         },
@@ -460,7 +468,7 @@ fn a_name_too_long_for_the_kernel_is_refused() {
 fn another_struct_module_is_refused() {
     fault(
         |sample| sample.section(layout::THIS_MODULE).data.extend([0; 8]),
-        &["this-module: .gnu.linkonce.this_module: 72 bytes, this kernel's modules have 64"],
+        &["this-module: .gnu.linkonce.this_module: 104 bytes, this kernel's modules have 96"],
     );
 }
 
@@ -677,6 +685,7 @@ fn relocation_faults() {
     fault(
         |sample| sample.relocation(".rela.init.text", 0, 0, &[3]),
         &[
+            "relocation: .init.text+0x0: init_module: branches to the next instruction: its relocation is missing",
             "relocation: .rela.init.text+0x3: klp_enable_patch: beyond .init.text, which has 0x6 bytes",
         ],
     );
@@ -709,7 +718,55 @@ fn relocation_faults() {
     );
     fault(
         |sample| sample.relocation(table, 0, 12, &0xffff_ffff_u32.to_le_bytes()),
-        &["malformed: malformed object: .rela.text.victim: symbol 0xffffffff is beyond 0x10"],
+        &["malformed: malformed object: .rela.text.victim: symbol 0xffffffff is beyond 0x11"],
+    );
+}
+
+#[test]
+fn a_moved_pointer_is_seen() {
+    fault(
+        |sample| sample.relocation(".rela.data", 4, 0, &[0x79]),
+        &[
+            "relocation: .rela.data+0x79: .data: is not aligned",
+            "overlap: .rela.data+0x80: overwrites what .rela.data wrote",
+        ],
+    );
+}
+
+#[test]
+fn a_missing_relocation_is_missed() {
+    fault(
+        |sample| {
+            sample
+                .section(".klp.rela.vmlinux..text.victim")
+                .data
+                .clear();
+        },
+        &[
+            "relocation: .text.victim+0x5: victim: branches to the next instruction: its relocation is missing",
+        ],
+    );
+    fault(
+        |sample| sample.section(".rela.orc_unwind_ip").data.truncate(48),
+        &[
+            "orc: .init.text+0x0: init_module: the stack unwinder has no entry for it",
+            "orc: .init.text+0x5: cleanup_module: the stack unwinder has no entry for it",
+            "orc: .orc_unwind: 18 bytes for 12 bytes of addresses with 2 relocations",
+            "foreign-site: .orc_unwind_ip+0x8: no relocation fills this in",
+        ],
+    );
+    fault(
+        |sample| sample.relocation(".rela__bug_table", 1, 8, &[0]),
+        &["relocation: .rela__bug_table+0x4: .rodata.str1.1: does nothing"],
+    );
+    fault(
+        |sample| {
+            sample
+                .section(".rela.gnu.linkonce.this_module")
+                .data
+                .truncate(24);
+        },
+        &["this-module: .gnu.linkonce.this_module: no pointer to cleanup_module at offset 0x50"],
     );
 }
 
@@ -806,7 +863,10 @@ fn code_without_its_entries_is_refused() {
             sample.drop_last(".rela.orc_unwind_ip", ".orc_unwind_ip", 4);
             sample.section(".orc_unwind").data.truncate(12);
         },
-        &["orc: .init.text+0x0: start: the stack unwinder has no entry for it"],
+        &[
+            "orc: .init.text+0x0: init_module: the stack unwinder has no entry for it",
+            "orc: .init.text+0x5: cleanup_module: the stack unwinder has no entry for it",
+        ],
     );
     fault(
         |sample| sample.section(".orc_unwind").data.truncate(12),
