@@ -2,6 +2,11 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod debian;
 pub mod files;
+pub mod prepare;
 pub mod profile;
+pub mod progress;
+pub mod support;
+pub mod toolchain;
 pub mod vmlinuz;

@@ -219,10 +219,10 @@ fn numbered(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::profile) fn small() -> KernelProfile {
+    pub(crate) fn small() -> KernelProfile {
         let set = |names: &[&str]| {
             names
                 .iter()
