@@ -7,6 +7,8 @@ pub mod files;
 pub mod prepare;
 pub mod profile;
 pub mod progress;
+pub mod replay;
 pub mod support;
 pub mod toolchain;
+pub mod unified;
 pub mod vmlinuz;

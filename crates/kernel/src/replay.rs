@@ -1,0 +1,311 @@
+//! From a fix to pairs of objects, original and patched, by replaying single compile commands.
+//!
+//! No kernel is built. Kbuild makes each touched unit once from the pristine source; the command it
+//! saved is run again over the patched source, in a second tree, under the same names.
+
+pub mod command;
+pub mod compile;
+mod declarations;
+pub mod kbuild;
+mod reach;
+mod select;
+mod session;
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::thread;
+use std::time::Duration;
+
+use tuxtape_core::identity::ObjectName;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_sys::durable::{self, WriteError};
+use tuxtape_sys::process::ProcessError;
+
+use crate::files::KernelFiles;
+use crate::unified::{ApplyError, Diff, TreePath};
+use command::SavedCommand;
+use compile::CompileError;
+use kbuild::{BuiltUnits, KbuildError};
+use select::{Changed, Target};
+use session::{Original, Session};
+use tree::{TreeError, WorkTree};
+
+/// What a replay may use.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Compilers at a time.
+    pub jobs: usize,
+    /// Longest time for one unit.
+    pub per_unit: Duration,
+    /// Most units that one changed header may reach.
+    pub header_units: usize,
+    /// Longest wait for another run in the same tree.
+    pub patience: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            jobs: thread::available_parallelism().map_or(1, usize::from),
+            per_unit: Duration::from_secs(300),
+            header_units: 40,
+            patience: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What a fix became.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    /// The compiled pairs, by object.
+    pub pairs: Vec<CompiledPair>,
+    /// Files of the fix that reach no unit of this kernel, sorted.
+    pub unused: Vec<TreePath>,
+    /// Units that a changed header might have reached, and whose objects came out equal; sorted.
+    pub unaffected: Vec<TreePath>,
+    /// What was not looked at, in words for the person who reviews.
+    pub warnings: Vec<String>,
+}
+
+/// One unit, compiled from the pristine and from the patched source.
+#[derive(Clone, Debug)]
+pub struct CompiledPair {
+    /// The unit, `net/core/dev.c`.
+    pub unit: TreePath,
+    /// The object as Kbuild names it, `net/core/dev.o`.
+    pub object: String,
+    /// What the object is linked into.
+    pub parent: ObjectName,
+    /// The object of the pristine source, in the cache; not to be changed.
+    pub original: PathBuf,
+    /// The object of the patched source.
+    pub patched: PathBuf,
+    /// Whether functions of this unit have entries that can be patched.
+    pub traceable: bool,
+    /// The command and what it says.
+    pub command: SavedCommand,
+    /// Whether later lines kept their numbers; without, `__LINE__` alone makes functions differ.
+    pub lines_kept: bool,
+    /// Whether the original came from the cache.
+    pub cached: bool,
+    /// Time the patched object took.
+    pub took: Duration,
+}
+
+/// Why a fix became no pairs.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It does not fit the source.
+    #[error("the fix does not apply")]
+    Apply(#[from] ApplyError),
+    /// The tree could not be used.
+    #[error("could not use the kernel tree")]
+    Tree(#[from] TreeError),
+    /// The configuration's units could not be listed.
+    #[error("could not list the kernel's units")]
+    Kbuild(#[from] KbuildError),
+    /// The compiler is not the one the tree was prepared with.
+    #[error("the tree was prepared with {wanted:?} and the compiler is {found:?}")]
+    Compiler {
+        /// From the tree's configuration.
+        wanted: String,
+        /// From the compiler.
+        found: String,
+    },
+    /// The compiler could not be asked.
+    #[error("could not ask the compiler for its version")]
+    Version(#[source] ProcessError),
+    /// `make` could not be run.
+    #[error("could not run make")]
+    Make(#[source] ProcessError),
+    /// Some units do not compile; all of them are listed.
+    #[error("{}", list(.0))]
+    Compile(Vec<CompileError>),
+    /// A file of the fix is built in a way that is not replayed.
+    #[error("{path} cannot be replayed: {why}")]
+    Unreplayable {
+        /// The file.
+        path: TreePath,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A header reaches more units than may be looked at, or in ways that are not followed.
+    #[error(
+        "{header} reaches {units} units or more ({names} names followed; the limit is {budget} units)"
+    )]
+    HeaderReach {
+        /// The header.
+        header: TreePath,
+        /// Units found until then.
+        units: usize,
+        /// Names followed until then.
+        names: usize,
+        /// The limit.
+        budget: usize,
+    },
+    /// The tree could not be searched.
+    #[error("could not search the kernel tree")]
+    Search(#[source] ProcessError),
+    /// Some files of the tree could not be searched.
+    #[error("some files of the kernel tree could not be searched ({status})")]
+    Unsearched {
+        /// How the search ended.
+        status: ExitStatus,
+    },
+    /// The profile and Kbuild disagree on what a unit is linked into.
+    #[error("{object} is linked into {found} by its command and into {profile} by the profile")]
+    Parent {
+        /// The object.
+        object: String,
+        /// From the command.
+        found: ObjectName,
+        /// From the profile.
+        profile: String,
+    },
+    /// A result could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A result could not be moved.
+    #[error("could not keep {path}", path = path.display())]
+    Keep {
+        /// The object.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn list(errors: &[CompileError]) -> String {
+    let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    words.join("\n")
+}
+
+/// Compiles every unit that `fix` touches, before and after it, into the folder `out`.
+///
+/// Blocks for seconds per unit, and for about 20 s more the first time for a kernel. The prepared
+/// tree is not changed; the second tree is, and is put back.
+pub fn compile_pair(
+    files: &KernelFiles,
+    fix: &Diff,
+    profile: Option<&KernelProfile>,
+    budget: &Budget,
+    out: &Path,
+) -> Result<Replayed, ReplayError> {
+    let toolchain = session::toolchain(files)?;
+    let tree = WorkTree::take(&files.source, &files.top.join("work"), budget.patience)?;
+    let units = built_units(files, &tree)?;
+    let changed = select::apply(fix, &tree)?;
+    let mut result = Replayed::default();
+    let targets = select::targets(&changed, &units, &tree, budget.header_units, &mut result)?;
+    let session = Session {
+        files,
+        tree: &tree,
+        toolchain: &toolchain,
+        budget,
+    };
+    let originals = session.originals(&targets)?;
+    check_parents(&targets, &originals, profile)?;
+    fs::create_dir_all(out).map_err(|source| ReplayError::Keep {
+        path: out.to_owned(),
+        source,
+    })?;
+    let outcome = session.patched(&targets, &originals, &changed, out);
+    // Whatever happened, the tree goes back; a failure to do so is the next run's first task.
+    let restored = tree.restore();
+    result.pairs = outcome?;
+    restored?;
+    drop_equal(&mut result, &changed)?;
+    result.unused.sort();
+    Ok(result)
+}
+
+/// Takes out the units that the fix does not name and that came out the same, byte for byte.
+fn drop_equal(
+    result: &mut Replayed,
+    changed: &BTreeMap<TreePath, Changed>,
+) -> Result<(), ReplayError> {
+    let mut kept = Vec::new();
+    for pair in result.pairs.drain(..) {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|source| ReplayError::Keep {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        if !changed.contains_key(&pair.unit) && read(&pair.original)? == read(&pair.patched)? {
+            tree::remove(&pair.patched)?;
+            result.unaffected.push(pair.unit);
+        } else {
+            kept.push(pair);
+        }
+    }
+    result.pairs = kept;
+    result.unaffected.sort();
+    Ok(())
+}
+
+/// Turns an object's path into one file name, `net__core__dev`.
+pub fn flat(object: &str) -> String {
+    let parts: Vec<&str> = object
+        .strip_suffix(".o")
+        .unwrap_or(object)
+        .split('/')
+        .filter(|part| *part != "..")
+        .collect();
+    parts.join("__")
+}
+
+fn check_parents(
+    targets: &BTreeSet<Target>,
+    originals: &BTreeMap<String, Original>,
+    profile: Option<&KernelProfile>,
+) -> Result<(), ReplayError> {
+    let Some(profile) = profile else {
+        return Ok(());
+    };
+    for target in targets {
+        let known = profile.units.get(target.unit.as_str());
+        let Some(original) = originals.get(&target.object) else {
+            continue;
+        };
+        if let Some(known) = known
+            && !known.contains(&original.command.parent)
+        {
+            let names: Vec<&str> = known.iter().map(|name| name.0.as_str()).collect();
+            return Err(ReplayError::Parent {
+                object: target.object.clone(),
+                found: original.command.parent.clone(),
+                profile: names.join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn built_units(files: &KernelFiles, tree: &WorkTree) -> Result<BuiltUnits, ReplayError> {
+    let cached = files.top.join("work").join("units");
+    // The first line names the form of the file and the tree.
+    let head = format!("2 {}\n", tree.stamp());
+    if let Some(units) = fs::read_to_string(&cached)
+        .ok()
+        .and_then(|text| BuiltUnits::from_text(text.strip_prefix(&head)?))
+    {
+        return Ok(units);
+    }
+    let question = files.top.join("work").join("units.mk");
+    let mut units = kbuild::built_units(tree.top(), &question)?;
+    units.included = reach::included_units(tree)?;
+    durable::write(&cached, format!("{head}{}", units.to_text()).as_bytes())?;
+    Ok(units)
+}
+
+/// Entry for fuzzing: reads bytes as a saved command, and as a header.
+pub fn fuzz(bytes: &[u8]) {
+    command::read(bytes, "net/core/dev.o").ok();
+    let found = declarations::declarations(bytes);
+    declarations::differing(&found, found.get(1..).unwrap_or_default());
+}

@@ -1,0 +1,321 @@
+//! Which units a changed header, or another file that is only included, can make different.
+//!
+//! Following `#include` lines alone is useless: a header such as `net/sock.h` is in most units. What
+//! changes a unit is a *name* that the header defines otherwise than before, used in the unit or in
+//! a declaration the unit uses. So the names of the changed declarations are collected, closed over
+//! the declarations of all headers that mention them, and the units that mention any are taken.
+//! Where that is not clear (a conditional changed, a macro declares), every unit that includes the
+//! header is taken. Too many units are a refusal.
+//!
+//! Not seen: a unit that forms a name by token pasting. That is said in a warning wherever a name
+//! was there before; a new name cannot be in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::Duration;
+
+use tuxtape_sys::process;
+
+use super::compile;
+use super::declarations::{Declaration, Defines, declarations, differing};
+use super::kbuild::BuiltUnits;
+use super::select::Changed;
+use super::tree::WorkTree;
+use super::{ReplayError, Replayed};
+use crate::unified::{PatchedFile, TreePath};
+
+/// Folders whose files can end up in a kernel object.
+const SEARCHED: [&str; 18] = [
+    "arch/x86", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc",
+    "kernel", "lib", "mm", "net", "security", "sound", "usr", "virt",
+];
+
+/// Most names that are followed before giving up.
+const MOST_NAMES: usize = 400;
+
+/// Most rounds of following names from header to header.
+const MOST_ROUNDS: usize = 12;
+
+/// Largest file that is read for its declarations, in bytes.
+const LARGEST: usize = 8 << 20;
+
+/// Returns the units that files of the fix reach by being included; the fix's own units may be
+/// among them.
+pub(super) fn reached(
+    included: &[&TreePath],
+    changed: &BTreeMap<TreePath, Changed>,
+    units: &BuiltUnits,
+    tree: &WorkTree,
+    budget: usize,
+    result: &mut Replayed,
+) -> Result<BTreeSet<TreePath>, ReplayError> {
+    let mut reached = BTreeSet::new();
+    for path in included {
+        let mut search = Search {
+            header: path,
+            changed,
+            units,
+            tree,
+            budget,
+            names: BTreeSet::new(),
+            includers: BTreeSet::new(),
+            found: BTreeSet::new(),
+        };
+        if path.extension() == Some("c") {
+            search.include(path)?;
+        } else {
+            search.names_of(result)?;
+        }
+        if search.found.is_empty() && !units.units.contains_key(*path) {
+            result.unused.push((*path).clone());
+        }
+        reached.extend(search.found);
+    }
+    Ok(reached)
+}
+
+/// The search for one header.
+struct Search<'a> {
+    header: &'a TreePath,
+    changed: &'a BTreeMap<TreePath, Changed>,
+    units: &'a BuiltUnits,
+    tree: &'a WorkTree,
+    budget: usize,
+    names: BTreeSet<String>,
+    includers: BTreeSet<TreePath>,
+    found: BTreeSet<TreePath>,
+}
+
+impl Search<'_> {
+    /// Follows the names that the header defines otherwise than before.
+    fn names_of(&mut self, result: &mut Replayed) -> Result<(), ReplayError> {
+        let Some(file) = self.changed.get(self.header) else {
+            return Ok(());
+        };
+        let old = declarations(file.before.as_deref().unwrap_or_default());
+        let new = file.after.as_ref().map(PatchedFile::bytes);
+        let new = declarations(new.as_deref().unwrap_or_default());
+        let differing = differing(&old, &new);
+        let names = self.take(self.header, differing.iter().copied())?;
+        let mut there: BTreeSet<&String> = BTreeSet::new();
+        for declaration in &old {
+            match &declaration.defines {
+                Defines::Names(names) => there.extend(names),
+                Defines::Unknown => {}
+            }
+        }
+        let pasted: Vec<&str> = names
+            .iter()
+            .filter(|name| there.contains(name))
+            .map(String::as_str)
+            .take(8)
+            .collect();
+        if !pasted.is_empty() {
+            result.warnings.push(format!(
+                "{} changes {}; a unit that forms such a name by token pasting is not looked for",
+                self.header,
+                pasted.join(", ")
+            ));
+        }
+        self.follow(names)
+    }
+
+    /// Takes what `declarations` of `file` define; returns the names that are new to the search.
+    fn take<'d>(
+        &mut self,
+        file: &TreePath,
+        declarations: impl Iterator<Item = &'d Declaration>,
+    ) -> Result<BTreeSet<String>, ReplayError> {
+        let mut fresh = BTreeSet::new();
+        let mut unclear = false;
+        for declaration in declarations {
+            match &declaration.defines {
+                Defines::Names(names) => {
+                    for name in names {
+                        if self.names.insert(name.clone()) {
+                            fresh.insert(name.clone());
+                        }
+                    }
+                }
+                Defines::Unknown => unclear = true,
+            }
+        }
+        if unclear {
+            self.include(file)?;
+        }
+        if self.names.len() > MOST_NAMES {
+            return Err(self.too_far());
+        }
+        Ok(fresh)
+    }
+
+    /// Follows names from file to file until no new one turns up.
+    fn follow(&mut self, mut names: BTreeSet<String>) -> Result<(), ReplayError> {
+        for _ in 0..MOST_ROUNDS {
+            if names.is_empty() {
+                return Ok(());
+            }
+            let mut fresh = BTreeSet::new();
+            for file in self.files_with(&names)? {
+                if self.takes_unit(&file)? {
+                    continue;
+                }
+                for text in self.versions(&file)? {
+                    let declarations = declarations(&text);
+                    let mentioning = declarations
+                        .iter()
+                        .filter(|declaration| declaration.mentions(&names));
+                    fresh.extend(self.take(&file, mentioning)?);
+                }
+            }
+            names = fresh;
+        }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(self.too_far())
+        }
+    }
+
+    /// Takes every unit that includes `file`, through other headers too.
+    fn include(&mut self, file: &TreePath) -> Result<(), ReplayError> {
+        let mut waiting = vec![file.clone()];
+        while let Some(file) = waiting.pop() {
+            if !self.includers.insert(file.clone()) {
+                continue;
+            }
+            for includer in self.files_including(&file)? {
+                if !self.takes_unit(&includer)? {
+                    waiting.push(includer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `file` if it is a unit; tells whether there is nothing more to follow in it.
+    fn takes_unit(&mut self, file: &TreePath) -> Result<bool, ReplayError> {
+        match file.extension() {
+            Some("c") => {
+                let unit = self.units.units.contains_key(file);
+                if unit {
+                    self.found.insert(file.clone());
+                    if self.found.len() > self.budget {
+                        return Err(self.too_far());
+                    }
+                }
+                // A `.c` may be part of another one.
+                Ok(!self.units.included.contains(file.name()))
+            }
+            Some("S") => {
+                let stem = file.as_str().strip_suffix('S').unwrap_or_default();
+                let unit = format!("{stem}c").parse::<TreePath>();
+                match unit {
+                    Ok(unit) if self.units.units.contains_key(&unit) => {
+                        Err(ReplayError::Unreplayable {
+                            path: self.header.clone(),
+                            why: "it reaches a unit that is not C",
+                        })
+                    }
+                    Ok(_) | Err(_) => Ok(true),
+                }
+            }
+            Some("h" | "inc" | "def" | "in" | "reg" | "pro") => Ok(false),
+            Some(_) | None => Ok(true),
+        }
+    }
+
+    /// Returns what a file holds: before the fix, and after it if the fix changes it.
+    fn versions(&self, file: &TreePath) -> Result<Vec<Vec<u8>>, ReplayError> {
+        let mut versions = Vec::new();
+        if let Some(changed) = self.changed.get(file) {
+            versions.extend(changed.before.clone());
+            versions.extend(changed.after.as_ref().map(PatchedFile::bytes));
+        } else {
+            versions.extend(self.tree.read(file)?);
+        }
+        if versions.iter().any(|text| text.len() > LARGEST) {
+            return Err(self.too_far());
+        }
+        Ok(versions)
+    }
+
+    fn files_with(&self, names: &BTreeSet<String>) -> Result<Vec<TreePath>, ReplayError> {
+        let mut arguments = vec!["-rlwFsI".to_owned()];
+        for name in names {
+            arguments.push("-e".to_owned());
+            arguments.push(name.clone());
+        }
+        let mut files = grep(self.tree, &arguments)?;
+        // The search sees the pristine tree; files of the fix may mention a name only afterwards.
+        for (path, changed) in self.changed {
+            let after = changed.after.as_ref().map(PatchedFile::bytes);
+            let after = declarations(&after.unwrap_or_default());
+            if after.iter().any(|declaration| declaration.mentions(names)) {
+                files.push(path.clone());
+            }
+        }
+        Ok(files)
+    }
+
+    fn files_including(&self, file: &TreePath) -> Result<Vec<TreePath>, ReplayError> {
+        if file.extension() == Some("c") && !self.units.included.contains(file.name()) {
+            return Ok(Vec::new());
+        }
+        let name = file.name().replace('.', "\\.").replace('+', "\\+");
+        let pattern = format!("^[[:space:]]*#[[:space:]]*include.*[\"</]{name}[\">]");
+        grep(self.tree, &["-rlEsI".to_owned(), "-e".to_owned(), pattern])
+    }
+
+    fn too_far(&self) -> ReplayError {
+        ReplayError::HeaderReach {
+            header: self.header.clone(),
+            units: self.found.len(),
+            names: self.names.len(),
+            budget: self.budget,
+        }
+    }
+}
+
+/// Finds the names of `.c` files that are included somewhere.
+pub(super) fn included_units(tree: &WorkTree) -> Result<BTreeSet<String>, ReplayError> {
+    let pattern = "^[[:space:]]*#[[:space:]]*include.*\\.c[\">]".to_owned();
+    let lines = search(tree, &["-rhEsI".to_owned(), "-e".to_owned(), pattern])?;
+    Ok(lines
+        .lines()
+        .filter_map(|line| line.trim_end().split(['"', '<', '>']).nth(1))
+        .filter_map(|path| path.rsplit('/').next())
+        .map(ToOwned::to_owned)
+        .collect())
+}
+
+fn grep(tree: &WorkTree, arguments: &[String]) -> Result<Vec<TreePath>, ReplayError> {
+    let mut files: Vec<TreePath> = search(tree, arguments)?
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Runs `grep` over the tree; its output, whether or not it found something.
+fn search(tree: &WorkTree, arguments: &[String]) -> Result<String, ReplayError> {
+    let top = tree.top();
+    let mut command = Command::new("grep");
+    compile::plain_environment(&mut command);
+    command
+        .current_dir(top)
+        .args(arguments)
+        .arg("--")
+        .args(SEARCHED.iter().filter(|folder| top.join(folder).is_dir()));
+    let finished =
+        process::run(&mut command, Duration::from_secs(300)).map_err(ReplayError::Search)?;
+    // 1 is "nothing found"; anything else than both means files were not looked at.
+    if matches!(finished.status.code(), Some(0 | 1)) {
+        Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+    } else {
+        Err(ReplayError::Unsearched {
+            status: finished.status,
+        })
+    }
+}

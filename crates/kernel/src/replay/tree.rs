@@ -1,0 +1,420 @@
+//! A second kernel tree that may be changed for the time of one build.
+//!
+//! The prepared tree stays as it is: the second one is made of hard links to it, and a patched file
+//! is written beside the link and renamed over it, which leaves the other tree's file alone. What is
+//! changed is noted in a journal first, so that a run that was cut off is put right by the next.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use tuxtape_sys::durable::{self, WriteError};
+
+use crate::unified::TreePath;
+
+/// Files whose content tells one prepared tree from another.
+const STAMPED: [&str; 5] = [
+    ".config",
+    "Makefile",
+    "include/generated/autoconf.h",
+    "include/generated/utsrelease.h",
+    "include/generated/asm-offsets.h",
+];
+
+/// Why the second tree could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The prepared tree is not there.
+    #[error("{path} is no prepared kernel tree", path = path.display())]
+    NotPrepared {
+        /// A file that every prepared tree has.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another run holds the tree.
+    #[error("another build has used {path} for more than {seconds} s", path = path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A path of the fix leads through a symbolic link.
+    #[error("{path} leads through a symbolic link")]
+    Link {
+        /// The path.
+        path: TreePath,
+    },
+    /// A file could not be read, linked or removed.
+    #[error("could not use {path}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The second tree, held by one run at a time.
+#[derive(Debug)]
+pub struct WorkTree {
+    /// The prepared tree.
+    source: PathBuf,
+    /// The second tree.
+    top: PathBuf,
+    journal: PathBuf,
+    stamp: String,
+    // Released by the system when the file is closed, also when the program dies.
+    _lock: File,
+}
+
+impl WorkTree {
+    /// Takes the second tree below `folder`, and makes it if it is not there or was made from
+    /// another `source`. Waits for another run at most for `patience`.
+    ///
+    /// Blocks on the disk for some seconds the first time. Both must be on one file system.
+    pub fn take(source: &Path, folder: &Path, patience: Duration) -> Result<Self, TreeError> {
+        let stamp = stamp(source)?;
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let lock = lock(&folder.join("lock"), patience)?;
+        let tree = Self {
+            source: source.to_owned(),
+            top: folder.join("tree"),
+            journal: folder.join("journal"),
+            stamp,
+            _lock: lock,
+        };
+        let made = folder.join("made-from");
+        if fs::read_to_string(&made).is_ok_and(|text| text == tree.stamp) {
+            tree.restore()?;
+            return Ok(tree);
+        }
+        remove(&made)?;
+        if tree.top.exists() {
+            fs::remove_dir_all(&tree.top).map_err(at(&tree.top))?;
+        }
+        remove(&tree.journal)?;
+        link_folder(source, &tree.top)?;
+        durable::write(&made, tree.stamp.as_bytes())?;
+        Ok(tree)
+    }
+
+    /// Returns the top of the second tree.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Returns a text that is another one for every prepared tree.
+    pub fn stamp(&self) -> &str {
+        &self.stamp
+    }
+
+    /// Reads a file; `None` if it is not there. Refuses symbolic links on the way.
+    pub fn read(&self, path: &TreePath) -> Result<Option<Vec<u8>>, TreeError> {
+        self.plain(path)?;
+        let full = self.top.join(path.as_str());
+        match fs::read(&full) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(TreeError::Io { path: full, source }),
+        }
+    }
+
+    /// Writes (or, for `None`, removes) the files of a fix, after noting them in the journal.
+    pub fn write(&self, files: &[(TreePath, Option<Vec<u8>>)]) -> Result<(), TreeError> {
+        for (path, _) in files {
+            self.plain(path)?;
+        }
+        let mut journal: BTreeSet<TreePath> = self.journal()?.into_iter().collect();
+        journal.extend(files.iter().map(|(path, _)| path.clone()));
+        let text = journal
+            .iter()
+            .fold(String::new(), |text, path| text + path.as_str() + "\n");
+        durable::write(&self.journal, text.as_bytes())?;
+        for (path, bytes) in files {
+            let full = self.top.join(path.as_str());
+            match bytes {
+                Some(bytes) => {
+                    if let Some(folder) = full.parent() {
+                        fs::create_dir_all(folder).map_err(at(folder))?;
+                    }
+                    durable::write(&full, bytes)?;
+                }
+                None => remove(&full)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back everything the journal names.
+    pub fn restore(&self) -> Result<(), TreeError> {
+        for path in self.journal()? {
+            let full = self.top.join(path.as_str());
+            let pristine = self.source.join(path.as_str());
+            remove(&full)?;
+            if pristine.is_file() {
+                fs::hard_link(&pristine, &full).map_err(at(&full))?;
+            } else {
+                // Folders that only the fix brought; a full one stays.
+                let mut folder = full.parent();
+                while let Some(empty) = folder.filter(|folder| *folder != self.top) {
+                    if fs::remove_dir(empty).is_err() {
+                        break;
+                    }
+                    folder = empty.parent();
+                }
+            }
+        }
+        remove(&self.journal)
+    }
+
+    fn journal(&self) -> Result<Vec<TreePath>, TreeError> {
+        match fs::read_to_string(&self.journal) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(TreeError::Io {
+                path: self.journal.clone(),
+                source,
+            }),
+        }
+    }
+
+    fn plain(&self, path: &TreePath) -> Result<(), TreeError> {
+        let mut full = self.top.clone();
+        for part in path.as_str().split('/') {
+            full.push(part);
+            match fs::symlink_metadata(&full) {
+                Ok(found) if found.is_symlink() => {
+                    return Err(TreeError::Link { path: path.clone() });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(source) => return Err(TreeError::Io { path: full, source }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file if it is there.
+pub fn remove(path: &Path) -> Result<(), TreeError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(TreeError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
+    let path = path.to_owned();
+    move |source| TreeError::Io { path, source }
+}
+
+fn lock(path: &Path, patience: Duration) -> Result<File, TreeError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(at(path))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() < patience => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(TreeError::Busy {
+                    path: path.to_owned(),
+                    seconds: patience.as_secs(),
+                });
+            }
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(TreeError::Io {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+fn stamp(source: &Path) -> Result<String, TreeError> {
+    let mut hash = Sha256::new();
+    for name in STAMPED {
+        let path = source.join(name);
+        let bytes = fs::read(&path).map_err(|source| TreeError::NotPrepared {
+            path: path.clone(),
+            source,
+        })?;
+        hash.update(name);
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(&bytes);
+    }
+    // Another revision of the same point release differs in none of these; unpacking it anew gives
+    // another file.
+    let path = source.join("MAINTAINERS");
+    let found = fs::metadata(&path).map_err(|source| TreeError::NotPrepared { path, source })?;
+    hash.update(found.ino().to_le_bytes());
+    hash.update(found.mtime().to_le_bytes());
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// Links every file of `from` into the new folder `to`. What `make` may write again in place is
+/// copied.
+fn link_folder(from: &Path, to: &Path) -> Result<(), TreeError> {
+    fs::create_dir(to).map_err(at(to))?;
+    for entry in fs::read_dir(from).map_err(at(from))? {
+        let entry = entry.map_err(at(from))?;
+        let (old, new) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(at(&old))?;
+        if kind.is_dir() {
+            link_folder(&old, &new)?;
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&old).map_err(at(&old))?;
+            std::os::unix::fs::symlink(target, &new).map_err(at(&new))?;
+        } else if kind.is_file() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let command = from.join(format!(".{name}.cmd"));
+            if name.ends_with(".cmd") || command.exists() {
+                copy(&old, &new)?;
+            } else {
+                fs::hard_link(&old, &new).map_err(at(&new))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file with its times, which `make` compares.
+fn copy(old: &Path, new: &Path) -> Result<(), TreeError> {
+    fs::copy(old, new).map_err(at(new))?;
+    let modified = fs::metadata(old)
+        .and_then(|found| found.modified())
+        .map_err(at(old))?;
+    File::options()
+        .write(true)
+        .open(new)
+        .and_then(|file| file.set_modified(modified))
+        .map_err(at(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A prepared tree with one file of a unit, and a place for the second tree.
+    fn prepared() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in STAMPED
+            .iter()
+            .chain(&["MAINTAINERS", "net/a.c", "kernel/.bounds.s.cmd"])
+        {
+            let path = folder.path().join("source").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        fs::write(folder.path().join("source/kernel/bounds.s"), "s").unwrap();
+        folder
+    }
+
+    fn take(folder: &Path) -> Result<WorkTree, TreeError> {
+        WorkTree::take(&folder.join("source"), &folder.join("work"), Duration::ZERO)
+    }
+
+    fn path(text: &str) -> TreePath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_patched_file_leaves_the_prepared_tree_alone() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        let files = [
+            (path("net/a.c"), Some(b"patched".to_vec())),
+            (path("net/new/b.h"), Some(b"new".to_vec())),
+        ];
+        tree.write(&files).unwrap();
+        assert_eq!(
+            fs::read(folder.path().join("source/net/a.c")).unwrap(),
+            b"net/a.c"
+        );
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"patched");
+        tree.restore().unwrap();
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+        assert!(!tree.top().join("net/new").exists());
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_put_right_by_the_next() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        tree.write(&[(path("net/a.c"), None)]).unwrap();
+        drop(tree);
+        let tree = take(folder.path()).unwrap();
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+    }
+
+    #[test]
+    fn what_make_writes_in_place_is_no_link() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        for name in ["kernel/bounds.s", "kernel/.bounds.s.cmd"] {
+            fs::write(tree.top().join(name), "changed").unwrap();
+            let pristine = fs::read(folder.path().join("source").join(name)).unwrap();
+            assert_ne!(pristine, b"changed", "{name}");
+        }
+    }
+
+    #[test]
+    fn another_prepared_tree_makes_another_second_tree() {
+        let folder = prepared();
+        drop(take(folder.path()).unwrap());
+        fs::write(folder.path().join("source/new.config"), "x").unwrap();
+        fs::rename(
+            folder.path().join("source/new.config"),
+            folder.path().join("source/.config"),
+        )
+        .unwrap();
+        let tree = take(folder.path()).unwrap();
+        assert_eq!(tree.read(&path(".config")).unwrap().unwrap(), b"x");
+    }
+
+    #[test]
+    fn only_one_run_holds_the_tree() {
+        let folder = prepared();
+        let _tree = take(folder.path()).unwrap();
+        assert!(matches!(take(folder.path()), Err(TreeError::Busy { .. })));
+    }
+
+    #[test]
+    fn a_path_through_a_link_is_refused_before_anything_is_written() {
+        let folder = prepared();
+        std::os::unix::fs::symlink("/tmp", folder.path().join("source/out")).unwrap();
+        let tree = take(folder.path()).unwrap();
+        let files = [
+            (path("net/a.c"), Some(Vec::new())),
+            (path("out/x"), Some(Vec::new())),
+        ];
+        assert!(matches!(tree.write(&files), Err(TreeError::Link { .. })));
+        assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+        assert!(matches!(
+            tree.read(&path("out/x")),
+            Err(TreeError::Link { .. })
+        ));
+    }
+}
