@@ -153,6 +153,16 @@ impl<'a> Bench<'a> {
             State::Rejected => return certain_no(Reason::Rejected),
             State::Published => {}
         }
+        if span::is_disputed(&cve.spans, &cve.disputes, self.base) {
+            note(
+                Step::Span,
+                format!(
+                    "for {} the .dyad and the .json file of the record disagree",
+                    self.base
+                ),
+            );
+            return Applicability::Unknown(Gap::InconsistentSpan);
+        }
         let beyond = self.horizons.is_beyond(self.base);
         note(Step::Horizon, self.horizon(beyond));
         let reading = span::read(&cve.spans, self.base);

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::span::Span;
+use crate::version::KernelVersion;
 
 /// Name of a CVE, `CVE-2024-14027`; ordered by year and number, as numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,8 +148,11 @@ pub struct Cve {
     pub cvss: Option<Cvss>,
     /// Vulnerable stretches, in the feed's order; empty in a rejected record.
     pub spans: Vec<Span>,
-    /// Contradictions within the record: while there is one, its spans decide nothing.
+    /// Contradictions within the record: while there is one, it decides nothing.
     pub doubts: Vec<String>,
+    /// Versions from which on, up to the next landing, its two readings differ; see
+    /// [`span::is_disputed`](crate::span::is_disputed). Sorted.
+    pub disputes: Vec<KernelVersion>,
     /// Why it was withdrawn, for a rejected record that says so.
     pub rejection: Option<String>,
 }

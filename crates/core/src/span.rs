@@ -115,6 +115,28 @@ pub fn read(spans: &[Span], version: KernelVersion) -> Reading {
     newest.map_or(Reading::NeverIntroduced, |(_, _, reading)| reading)
 }
 
+/// Tells whether `version` lies in a stretch about which a record's two readings differ.
+///
+/// `disputes` are the versions at which they were seen to differ. Both readings turn only at landings,
+/// so a dispute lasts until the next one on its branch or, from mainline, in later history.
+pub fn is_disputed(spans: &[Span], disputes: &[KernelVersion], version: KernelVersion) -> bool {
+    if disputes.is_empty() {
+        return false;
+    }
+    spans
+        .iter()
+        .flat_map(|span| [span.introduced, span.fixed])
+        .flatten()
+        .map(|landing| landing.version)
+        .chain(disputes.iter().copied())
+        .filter(|turn| {
+            (turn.branch() == version.branch() && *turn <= version)
+                || (turn.is_mainline() && *turn < version)
+        })
+        .max()
+        .is_some_and(|turn| disputes.contains(&turn))
+}
+
 /// How far the feed's knowledge reaches on each branch: the largest version of any landing there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Horizons(BTreeMap<Branch, KernelVersion>);
@@ -287,6 +309,38 @@ mod tests {
         check("6.17-rc2", &["6.17-rc3.."], false);
         check("6.18.1", &["6.17-rc3.."], true);
         check("6.16.9", &["6.17-rc3.."], false);
+    }
+
+    #[test]
+    fn a_dispute_lasts_until_the_next_landing() {
+        let spans = spans(&["5.10..6.1.30", "5.10..6.3"]);
+        let disputes = |texts: &[&str]| -> Vec<KernelVersion> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let check = |texts: &[&str], version: &str, disputed: bool| {
+            let found = is_disputed(&spans, &disputes(texts), version.parse().unwrap());
+            assert_eq!(found, disputed, "{texts:?} {version}");
+        };
+        for (version, disputed) in [
+            ("6.1.19", false),
+            ("6.1.20", true),
+            ("6.1.29", true),
+            ("6.1.30", false),
+            ("6.2.1", false),
+            ("6.3", false),
+        ] {
+            check(&["6.1.20"], version, disputed);
+        }
+        for (version, disputed) in [
+            ("5.10", true),
+            ("5.15.9", true),
+            ("6.1.29", true),
+            ("6.1.30", false),
+            ("6.3", false),
+        ] {
+            check(&["5.10"], version, disputed);
+        }
+        check(&[], "6.1.20", false);
     }
 
     #[test]

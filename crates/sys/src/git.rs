@@ -129,6 +129,11 @@ impl Repository {
         })
     }
 
+    /// Returns the folder that holds its objects and refs.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
     /// Brings the bare mirror in `folder` up to date with `branch` of `source`, a URL or a bundle
     /// file, creating it at need. Blocks on the network up to `deadline`.
     ///

@@ -86,6 +86,7 @@ fn cve(files: &[&str], spans: &[&str]) -> Cve {
         cvss: None,
         spans: dyad::parse(lines.join("\n").as_bytes()).unwrap(),
         doubts: Vec::new(),
+        disputes: Vec::new(),
         rejection: None,
     }
 }
@@ -303,6 +304,20 @@ fn a_record_that_contradicts_itself_decides_nothing() {
         let verdict = judge("6.1.160", &record, Freshness::Current).verdict;
         assert_eq!(verdict, Unknown(Gap::InconsistentSpan));
     }
+}
+
+#[test]
+fn two_readings_that_differ_here_decide_nothing_here() {
+    let disputed = |at: &str| Cve {
+        disputes: vec![at.parse().unwrap()],
+        ..cve(&["drivers/net/foo/foo.c"], IN_SPAN)
+    };
+    let verdict = |record: &Cve| judge("6.1.160", record, Freshness::Current).verdict;
+    assert_eq!(
+        verdict(&disputed("6.1.100")),
+        Unknown(Gap::InconsistentSpan)
+    );
+    assert_eq!(verdict(&disputed("6.6.100")), NotAffected(Reason::NotBuilt));
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::version::KernelVersion;
 
 /// Longest reason of a rejection that is kept, in characters.
 const LONGEST_REASON: usize = 2000;
+/// Most versions at which two readings are compared: the work is quadratic, and the feed's longest
+/// record has 21 lines. A longer one is disputed throughout.
+const MOST_TURNS: usize = 400;
 
 /// Why the files of one CVE were not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +27,7 @@ pub enum EditionError {
 
 /// Reads a published record from its `.json` and `.dyad` files.
 ///
-/// Contradictions within a readable record are kept as [`Cve::doubts`].
+/// Contradictions within a readable record are kept as [`Cve::doubts`] and [`Cve::disputes`].
 pub fn published(id: CveId, json: &[u8], dyad: &[u8]) -> Result<Cve, EditionError> {
     let spans = dyad::parse(dyad)?;
     let record = record::parse(json)?;
@@ -32,6 +35,7 @@ pub fn published(id: CveId, json: &[u8], dyad: &[u8]) -> Result<Cve, EditionErro
     doubts.extend(other_id(id, &record));
     doubts.extend(contradictions(&spans, &record.products));
     Ok(Cve {
+        disputes: disputes(&spans, &record.products),
         spans,
         doubts,
         ..assemble(id, State::Published, record)
@@ -56,6 +60,7 @@ pub fn exercise(bytes: &[u8]) {
     }
     if let Ok(record) = record::parse(bytes) {
         contradictions(&[], &record.products);
+        disputes(&[], &record.products);
     }
 }
 
@@ -69,6 +74,7 @@ fn assemble(id: CveId, state: State, record: Record) -> Cve {
         cvss: record.cvss,
         spans: Vec::new(),
         doubts: Vec::new(),
+        disputes: Vec::new(),
         rejection: None,
     }
 }
@@ -100,7 +106,6 @@ fn contradictions(spans: &[Span], products: &[Product]) -> Vec<String> {
         }
     }
     found.extend(commits_differ(spans, products));
-    found.extend(versions_differ(spans, products));
     found
 }
 
@@ -143,8 +148,8 @@ fn commits_differ(spans: &[Span], products: &[Product]) -> Option<String> {
     ))
 }
 
-/// Compares both readings at every version where either could turn.
-fn versions_differ(spans: &[Span], products: &[Product]) -> Option<String> {
+/// Lists the versions at which the two readings differ, of all where either could turn.
+fn disputes(spans: &[Span], products: &[Product]) -> Vec<KernelVersion> {
     let landings = spans
         .iter()
         .flat_map(|span| [span.introduced, span.fixed])
@@ -154,17 +159,13 @@ fn versions_differ(spans: &[Span], products: &[Product]) -> Option<String> {
     let mut turns: Vec<KernelVersion> = landings.chain(rows.flat_map(Row::turns)).collect();
     turns.sort_unstable();
     turns.dedup();
-    // Far beyond the feed's longest record (21 lines); the work is quadratic.
-    turns.truncate(200);
-    let version = turns.into_iter().find(|version| {
+    if turns.len() > MOST_TURNS {
+        return turns;
+    }
+    turns.retain(|version| {
         span::read(spans, *version).is_affected() != rows::is_affected(products, *version)
-    })?;
-    let say = |affected| if affected { "affected" } else { "not affected" };
-    Some(format!(
-        "{version} is {} by .dyad and {} by .json",
-        say(span::read(spans, version).is_affected()),
-        say(rows::is_affected(products, version))
-    ))
+    });
+    turns
 }
 
 #[cfg(test)]
@@ -214,12 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_in_one_file_are_doubted() {
-        let found = doubts("CVE-2024-0001", JSON, &DYAD.replace("6.1.20", "6.1.30"));
-        assert_eq!(
-            found,
-            ["6.1.20 is affected by .dyad and not affected by .json"]
-        );
+    fn other_versions_in_one_file_are_disputed() {
+        let read = |dyad: &str| {
+            let cve = published(id("CVE-2024-0001"), JSON.as_bytes(), dyad.as_bytes()).unwrap();
+            let disputes: Vec<String> = cve.disputes.iter().map(ToString::to_string).collect();
+            (cve.doubts, disputes)
+        };
+        assert_eq!(read(DYAD), (vec![], vec![]));
+        let (doubts, disputes) = read(&DYAD.replace("6.1.20", "6.1.30"));
+        assert_eq!((doubts, disputes), (vec![], vec!["6.1.20".to_owned()]));
     }
 
     #[test]
