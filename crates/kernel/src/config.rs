@@ -1,0 +1,120 @@
+//! A kernel's `.config`.
+
+use std::collections::BTreeMap;
+
+use tuxtape_core::profile::ConfigFacts;
+
+/// Settings of one `.config`, by name without `CONFIG_`; values as written, text without quotes.
+///
+/// An option that is not set is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config(BTreeMap<String, String>);
+
+impl Config {
+    /// Reads the text of a `.config`; comments and lines of other forms say nothing.
+    pub fn parse(text: &str) -> Self {
+        let settings = text.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
+            let text = value
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'));
+            Some((name.to_owned(), text.unwrap_or(value).to_owned()))
+        });
+        Self(settings.collect())
+    }
+
+    /// Returns the value of `name`, which is given without `CONFIG_`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Tells whether `name` is `y`.
+    pub fn on(&self, name: &str) -> bool {
+        self.value(name) == Some("y")
+    }
+
+    /// Returns the facts that decide whether and how this kernel can be livepatched.
+    pub fn facts(&self) -> ConfigFacts {
+        let any = |prefix: &str, none: &str| {
+            self.0
+                .iter()
+                .any(|(name, value)| value == "y" && name.starts_with(prefix) && name != none)
+        };
+        ConfigFacts {
+            livepatch: self.on("LIVEPATCH"),
+            ibt: self.on("X86_KERNEL_IBT"),
+            modversions: self.on("MODVERSIONS"),
+            lto: self.on("LTO") || any("LTO_CLANG", "") || any("LTO_GCC", ""),
+            randstruct: self.on("RANDSTRUCT")
+                || any("RANDSTRUCT_", "RANDSTRUCT_NONE")
+                || any("GCC_PLUGIN_RANDSTRUCT", ""),
+            kallsyms_all: self.on("KALLSYMS_ALL"),
+            unwinder_orc: self.on("UNWINDER_ORC"),
+            module_sig_force: self.on("MODULE_SIG_FORCE"),
+            trim_unused_ksyms: self.on("TRIM_UNUSED_KSYMS"),
+        }
+    }
+
+    /// Returns every setting that differs: name, value here, value in `other`.
+    pub fn differences<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> Vec<(&'a str, Option<&'a str>, Option<&'a str>)> {
+        let names: std::collections::BTreeSet<&str> = self
+            .0
+            .keys()
+            .chain(other.0.keys())
+            .map(String::as_str)
+            .collect();
+        names
+            .into_iter()
+            .map(|name| (name, self.value(name), other.value(name)))
+            .filter(|(_, here, there)| here != there)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_not_set_is_absent() {
+        let config =
+            Config::parse("# CONFIG_A is not set\nCONFIG_B=m\nCONFIG_C=\"x y\"\n\nCONFIG_D=y\n");
+        assert_eq!(config.value("A"), None);
+        assert_eq!(config.value("B"), Some("m"));
+        assert_eq!(config.value("C"), Some("x y"));
+        assert!(config.on("D") && !config.on("B"));
+    }
+
+    #[test]
+    fn having_an_lto_or_randstruct_choice_is_not_using_it() {
+        let facts = Config::parse(
+            "CONFIG_LTO_NONE=y\nCONFIG_ARCH_SUPPORTS_LTO_CLANG=y\nCONFIG_RANDSTRUCT_NONE=y\n",
+        )
+        .facts();
+        assert_eq!(facts, ConfigFacts::default());
+        assert!(Config::parse("CONFIG_LTO_CLANG_THIN=y").facts().lto);
+        assert!(Config::parse("CONFIG_RANDSTRUCT_FULL=y").facts().randstruct);
+        assert!(
+            Config::parse("CONFIG_GCC_PLUGIN_RANDSTRUCT=y")
+                .facts()
+                .randstruct
+        );
+    }
+
+    #[test]
+    fn differences_name_both_sides() {
+        let ours = Config::parse("CONFIG_A=y\nCONFIG_B=1\n");
+        let theirs = Config::parse("CONFIG_B=2\nCONFIG_C=m\n");
+        assert_eq!(
+            ours.differences(&theirs),
+            [
+                ("A", Some("y"), None),
+                ("B", Some("1"), Some("2")),
+                ("C", None, Some("m"))
+            ]
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! What the debug data of one linked object says of its making: compiled units, the files that gave
+//! them code, functions, build-id and compiler.
+
+mod relocations;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use gimli::{EndianSlice, LittleEndian, Reader as _, RelocateReader, SectionId};
+use object::elf;
+use object::read::elf::{ElfFile64, FileHeader as _, Sym as _};
+use object::{Object as _, ObjectSection as _};
+use rayon::prelude::*;
+use tuxtape_core::identity::BuildId;
+
+use self::relocations::Relocations;
+
+/// Largest debug section that is decompressed, in bytes.
+const SECTION_LIMIT: u64 = 1 << 30;
+
+/// Facts of one linked object. Paths are as the compiler wrote them; see [`super::paths`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// The GNU build-id note, where there is one.
+    pub build_id: Option<BuildId>,
+    /// The strings of `.comment`: one per compiler that made a unit.
+    pub compilers: BTreeSet<String>,
+    /// Compiled units, assembly too.
+    pub units: BTreeSet<Written>,
+    /// Files other than the unit itself that gave it code (a row in its line table), and every `.c`
+    /// file it took in, with code or with data alone.
+    pub contributors: BTreeSet<Written>,
+    /// Defined function symbols.
+    pub functions: u64,
+}
+
+/// A path as the compiler wrote it, with the folder it worked in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Written {
+    /// `DW_AT_comp_dir`, or empty.
+    pub folder: String,
+    /// Relative to `folder`, to the top of the tree, or absolute.
+    pub path: String,
+}
+
+/// Why the debug data could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DwarfError {
+    /// It is no 64-bit x86 ELF file, or a table of it is damaged.
+    #[error("malformed object: {0}")]
+    Elf(#[from] object::read::Error),
+    /// Its architecture is another.
+    #[error("an object for machine {machine}, want x86-64")]
+    Machine {
+        /// The ELF machine number.
+        machine: u16,
+    },
+    /// A debug section is damaged.
+    #[error("malformed debug data: {0}")]
+    Dwarf(#[from] gimli::Error),
+    /// It was stripped, or built without debug data.
+    #[error("it has no debug data")]
+    Stripped,
+    /// A section would unpack to more than is read.
+    #[error("section {section} would unpack to {size} bytes, limit {SECTION_LIMIT}")]
+    TooLarge {
+        /// Section name.
+        section: &'static str,
+        /// Its unpacked size in bytes.
+        size: u64,
+    },
+    /// A unit without a name.
+    #[error("the unit at {offset:#x} of .debug_info has no name")]
+    Nameless {
+        /// Where its header starts.
+        offset: u64,
+    },
+}
+
+type Elf<'a> = ElfFile64<'a, object::LittleEndian>;
+type Input<'a> = RelocateReader<EndianSlice<'a, LittleEndian>, Relocations<'a>>;
+
+/// Reads the debug data of one object: a vmlinux or a `.ko`.
+///
+/// `bytes` should be a memory map: little of it is touched. Units are read in parallel.
+pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
+    let file = Elf::parse(bytes)?;
+    let endian = file.endian();
+    let machine = file.elf_header().e_machine(endian);
+    if machine != elf::EM_X86_64 {
+        return Err(DwarfError::Machine { machine: machine.0 });
+    }
+    let build_id = file
+        .build_id()?
+        .and_then(|bytes| BuildId::from_bytes(bytes).ok());
+    let sections = Sections::unpack(&file)?;
+    let relocations = |id| -> Result<Relocations<'_>, DwarfError> { Relocations::of(&file, id) };
+    let dwarf = gimli::Dwarf::load(|id| -> Result<Input<'_>, DwarfError> {
+        let slice = EndianSlice::new(sections.get(id), LittleEndian);
+        Ok(RelocateReader::new(slice, relocations(id)?))
+    })?;
+    if sections.get(SectionId::DebugInfo).is_empty() {
+        return Err(DwarfError::Stripped);
+    }
+    let mut headers = Vec::new();
+    let mut units = dwarf.units();
+    while let Some(header) = units.next()? {
+        headers.push(header);
+    }
+    let (units, contributors) = headers
+        .into_par_iter()
+        .map(|header| unit(&dwarf, header))
+        .try_fold(Default::default, |all, one| Ok(merged(all, one?)))
+        .try_reduce(Default::default, |left, right| {
+            Ok::<_, DwarfError>(merged(left, right))
+        })?;
+    Ok(Compiled {
+        build_id,
+        compilers: comment(&file),
+        units,
+        contributors,
+        functions: functions(&file),
+    })
+}
+
+type Files = (BTreeSet<Written>, BTreeSet<Written>);
+
+fn merged(mut left: Files, right: Files) -> Files {
+    left.0.extend(right.0);
+    left.1.extend(right.1);
+    left
+}
+
+/// Debug sections, borrowed from the file or unpacked.
+struct Sections<'a>(Vec<(SectionId, Cow<'a, [u8]>)>);
+
+impl<'a> Sections<'a> {
+    const WANTED: [SectionId; 5] = [
+        SectionId::DebugInfo,
+        SectionId::DebugAbbrev,
+        SectionId::DebugLine,
+        SectionId::DebugStr,
+        SectionId::DebugLineStr,
+    ];
+
+    fn unpack(file: &Elf<'a>) -> Result<Self, DwarfError> {
+        let mut sections = Vec::new();
+        for id in Self::WANTED {
+            let Some(section) = file.section_by_name(id.name()) else {
+                continue;
+            };
+            let packed = section.compressed_data()?;
+            let size = packed.uncompressed_size;
+            if packed.format != object::CompressionFormat::None && size > SECTION_LIMIT {
+                let section = id.name();
+                return Err(DwarfError::TooLarge { section, size });
+            }
+            sections.push((id, packed.decompress()?));
+        }
+        Ok(Self(sections))
+    }
+
+    fn get(&self, id: SectionId) -> &[u8] {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map_or(&[], |(_, bytes)| bytes)
+    }
+}
+
+fn unit<'a>(
+    dwarf: &gimli::Dwarf<Input<'a>>,
+    header: gimli::UnitHeader<Input<'a>>,
+) -> Result<Files, DwarfError> {
+    let mut files = Files::default();
+    if !matches!(header.type_(), gimli::UnitType::Compilation) {
+        return Ok(files);
+    }
+    let offset = header
+        .offset()
+        .to_debug_info_offset(&header)
+        .map_or(0, |offset| offset.0 as u64);
+    let unit = dwarf.unit(header)?;
+    let text = |bytes: &Input<'a>| -> Result<String, DwarfError> {
+        Ok(bytes.to_string_lossy()?.into_owned())
+    };
+    let name = unit.name.as_ref().ok_or(DwarfError::Nameless { offset })?;
+    let written = Written {
+        folder: unit
+            .comp_dir
+            .as_ref()
+            .map(text)
+            .transpose()?
+            .unwrap_or_default(),
+        path: text(name)?,
+    };
+    if let Some(program) = unit.line_program.clone() {
+        let mut coded = BTreeSet::new();
+        let mut rows = program.rows();
+        while let Some((_, row)) = rows.next_row()? {
+            if !row.end_sequence() {
+                coded.insert(row.file_index());
+            }
+        }
+        let header = rows.header();
+        // Version 5 counts files from 0, older ones from 1; `file` takes either.
+        for index in 0..=header.file_names().len() as u64 {
+            let Some(file) = header.file(index) else {
+                continue;
+            };
+            let name = text(&dwarf.attr_string(&unit, file.path_name())?)?;
+            // A file named only for its declarations gave no code; but a `.c` is taken in for what
+            // it defines, and tables leave no rows.
+            let source = name.rsplit_once('.').is_some_and(|(_, end)| end == "c");
+            if !coded.contains(&index) && !source {
+                continue;
+            }
+            let folder = match file.directory(header) {
+                Some(folder) => text(&dwarf.attr_string(&unit, folder)?)?,
+                None => String::new(),
+            };
+            let path = if name.starts_with('/') || folder.is_empty() {
+                name
+            } else {
+                format!("{folder}/{name}")
+            };
+            if path != written.path {
+                files.1.insert(Written {
+                    folder: written.folder.clone(),
+                    path,
+                });
+            }
+        }
+    }
+    files.0.insert(written);
+    Ok(files)
+}
+
+fn comment(file: &Elf<'_>) -> BTreeSet<String> {
+    let bytes = file
+        .section_by_name(".comment")
+        .and_then(|section| section.data().ok())
+        .unwrap_or_default();
+    bytes
+        .split(|byte| *byte == 0)
+        .filter(|text| !text.is_empty())
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+        .collect()
+}
+
+fn functions(file: &Elf<'_>) -> u64 {
+    let endian = file.endian();
+    let symbols = file.elf_symbol_table().iter();
+    let defined = symbols.filter(|symbol| {
+        symbol.st_type() == elf::STT_FUNC && symbol.st_shndx(endian) != elf::SHN_UNDEF
+    });
+    defined.count() as u64
+}

@@ -1,0 +1,301 @@
+//! The profile's text on disk: JSON with a format number, distinct from the domain type.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use tuxtape_core::identity::{Arch, BuildId, KernelId, KernelRelease, ObjectName};
+use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileOrigin};
+
+/// The one format written and read.
+const FORMAT: u32 = 1;
+
+/// Why a text is no profile.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// It is not the JSON this format has.
+    #[error("its JSON is not a profile's")]
+    Json(#[from] serde_json::Error),
+    /// It has another format number.
+    #[error("it has format {found}, this program reads format {FORMAT}")]
+    Format {
+        /// The number found.
+        found: u32,
+    },
+    /// A unit names an object by a number the object table does not have.
+    #[error("{path} went into object number {object}, which is not in the table")]
+    Object {
+        /// The unit or contributor.
+        path: String,
+        /// The number.
+        object: u32,
+    },
+    /// It describes another kernel than its place says.
+    #[error("it describes {found}")]
+    OtherKernel {
+        /// The release in the text.
+        found: KernelRelease,
+    },
+}
+
+/// Reads the format number before anything else, so that a newer file is named as such.
+#[derive(Deserialize)]
+struct Numbered {
+    format: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    format: u32,
+    arch: Arch,
+    release: KernelRelease,
+    build_id: BuildId,
+    base_version: String,
+    spec: String,
+    source: String,
+    compiler: String,
+    config: WireConfig,
+    functions: u64,
+    /// Names of the objects; units and contributors hold positions in this list.
+    objects: Vec<ObjectName>,
+    units: BTreeMap<String, Vec<u32>>,
+    contributors: BTreeMap<String, Vec<u32>>,
+    /// Folder (empty for the top) → file names.
+    tree: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireConfig {
+    livepatch: bool,
+    ibt: bool,
+    modversions: bool,
+    lto: bool,
+    randstruct: bool,
+    kallsyms_all: bool,
+    unwinder_orc: bool,
+    module_sig_force: bool,
+    trim_unused_ksyms: bool,
+}
+
+/// Reads a profile from its JSON.
+pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
+    let Numbered { format } = serde_json::from_slice(text)?;
+    if format != FORMAT {
+        return Err(Malformed::Format { found: format });
+    }
+    let wire: Wire = serde_json::from_slice(text)?;
+    let units = named(wire.units, &wire.objects)?;
+    let contributors = named(wire.contributors, &wire.objects)?;
+    let tree_files = wire
+        .tree
+        .iter()
+        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, name)))
+        .collect();
+    let config = wire.config;
+    Ok(KernelProfile {
+        id: KernelId {
+            arch: wire.arch,
+            release: wire.release,
+            build_id: wire.build_id,
+        },
+        base_version: wire.base_version,
+        origin: ProfileOrigin {
+            spec: wire.spec,
+            source: wire.source,
+        },
+        compiler: wire.compiler,
+        config: ConfigFacts {
+            livepatch: config.livepatch,
+            ibt: config.ibt,
+            modversions: config.modversions,
+            lto: config.lto,
+            randstruct: config.randstruct,
+            kallsyms_all: config.kallsyms_all,
+            unwinder_orc: config.unwinder_orc,
+            module_sig_force: config.module_sig_force,
+            trim_unused_ksyms: config.trim_unused_ksyms,
+        },
+        units,
+        contributors,
+        tree_files,
+        functions: wire.functions,
+    })
+}
+
+/// Writes a profile as JSON; equal profiles give equal bytes.
+pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
+    let objects: Vec<ObjectName> = profile
+        .units
+        .values()
+        .chain(profile.contributors.values())
+        .flatten()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .cloned()
+        .collect();
+    let mut tree: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in &profile.tree_files {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        tree.entry(folder.to_owned())
+            .or_default()
+            .push(name.to_owned());
+    }
+    let config = &profile.config;
+    let wire = Wire {
+        format: FORMAT,
+        arch: profile.id.arch,
+        release: profile.id.release.clone(),
+        build_id: profile.id.build_id.clone(),
+        base_version: profile.base_version.clone(),
+        spec: profile.origin.spec.clone(),
+        source: profile.origin.source.clone(),
+        compiler: profile.compiler.clone(),
+        config: WireConfig {
+            livepatch: config.livepatch,
+            ibt: config.ibt,
+            modversions: config.modversions,
+            lto: config.lto,
+            randstruct: config.randstruct,
+            kallsyms_all: config.kallsyms_all,
+            unwinder_orc: config.unwinder_orc,
+            module_sig_force: config.module_sig_force,
+            trim_unused_ksyms: config.trim_unused_ksyms,
+        },
+        functions: profile.functions,
+        units: numbered(&profile.units, &objects),
+        contributors: numbered(&profile.contributors, &objects),
+        objects,
+        tree,
+    };
+    serde_json::to_vec(&wire).expect("maps with text keys always become JSON")
+}
+
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{folder}/{name}")
+    }
+}
+
+fn named(
+    map: BTreeMap<String, Vec<u32>>,
+    objects: &[ObjectName],
+) -> Result<BTreeMap<String, BTreeSet<ObjectName>>, Malformed> {
+    map.into_iter()
+        .map(|(path, numbers)| {
+            let names = numbers
+                .iter()
+                .map(|number| {
+                    let index = usize::try_from(*number).ok();
+                    index
+                        .and_then(|index| objects.get(index))
+                        .cloned()
+                        .ok_or_else(|| Malformed::Object {
+                            path: path.clone(),
+                            object: *number,
+                        })
+                })
+                .collect::<Result<_, _>>()?;
+            Ok((path, names))
+        })
+        .collect()
+}
+
+fn numbered(
+    map: &BTreeMap<String, BTreeSet<ObjectName>>,
+    objects: &[ObjectName],
+) -> BTreeMap<String, Vec<u32>> {
+    let number = |name: &ObjectName| {
+        let index = objects
+            .binary_search(name)
+            .expect("the table was collected from these maps");
+        u32::try_from(index).expect("a kernel has fewer than 2^32 modules")
+    };
+    map.iter()
+        .map(|(path, names)| (path.clone(), names.iter().map(number).collect()))
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::profile) fn small() -> KernelProfile {
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| ObjectName((*name).to_owned()))
+                .collect::<BTreeSet<_>>()
+        };
+        KernelProfile {
+            id: KernelId {
+                arch: Arch::X86_64,
+                release: "6.1.0-47-cloud-amd64".parse().unwrap(),
+                build_id: "00ff".parse().unwrap(),
+            },
+            base_version: "6.1.170".to_owned(),
+            origin: ProfileOrigin {
+                spec: "debian:6.1.0-47-cloud-amd64".to_owned(),
+                source: "linux-source-6.1 6.1.170-3".to_owned(),
+            },
+            compiler: "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0".to_owned(),
+            config: ConfigFacts {
+                livepatch: true,
+                modversions: true,
+                ..ConfigFacts::default()
+            },
+            units: BTreeMap::from([
+                ("net/core/dev.c".to_owned(), set(&["vmlinux"])),
+                ("lib/x.c".to_owned(), set(&["a_b", "vmlinux"])),
+            ]),
+            contributors: BTreeMap::from([("include/net/sock.h".to_owned(), set(&["c"]))]),
+            tree_files: ["Makefile", "lib/x.c", "net/core/dev.c"]
+                .map(str::to_owned)
+                .into(),
+            functions: 7,
+        }
+    }
+
+    fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<KernelProfile, Malformed> {
+        let mut value: serde_json::Value = serde_json::from_slice(&to_json(&small())).unwrap();
+        change(&mut value);
+        from_json(&serde_json::to_vec(&value).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        assert!(matches!(
+            changed(|value| value["extra"] = 1.into()),
+            Err(Malformed::Json(_))
+        ));
+        assert!(matches!(
+            changed(|value| value["config"]["extra"] = true.into()),
+            Err(Malformed::Json(_))
+        ));
+    }
+
+    #[test]
+    fn a_newer_format_is_named_even_with_fields_unknown_here() {
+        let outcome = changed(|value| {
+            value["format"] = 2.into();
+            value["extra"] = 1.into();
+        });
+        assert!(matches!(outcome, Err(Malformed::Format { found: 2 })));
+    }
+
+    #[test]
+    fn an_object_number_outside_the_table_is_refused() {
+        let outcome = changed(|value| value["units"]["lib/x.c"][0] = 99.into());
+        assert!(matches!(outcome, Err(Malformed::Object { object: 99, .. })));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let text = to_json(&small());
+        for end in 0..text.len() {
+            assert!(from_json(&text[..end]).is_err(), "{end}");
+        }
+    }
+}
