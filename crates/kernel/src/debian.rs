@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_sys::durable::{self, WriteError};
-use tuxtape_sys::lock::{Lock, LockError};
+use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::process::{self, ProcessError};
 use tuxtape_sys::space;
 
@@ -39,7 +39,15 @@ const REFRESH: Duration = Duration::from_secs(900);
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// Another command works on the cache.
-    #[error("the cache is in use")]
+    #[error("the cache {cache} is in use by {holder}", cache = cache.display())]
+    Busy {
+        /// The cache.
+        cache: PathBuf,
+        /// What the holder says of itself.
+        holder: String,
+    },
+    /// The cache could not be locked.
+    #[error(transparent)]
     Lock(#[from] LockError),
     /// Programs are missing, or the compiler is not the kernel's.
     #[error(transparent)]
@@ -190,12 +198,25 @@ pub fn compiler(files: &KernelFiles) -> Result<Compiler, AddError> {
     Ok(toolchain::find_compiler(&Config::parse(&text))?)
 }
 
-/// Takes the lock of `cache`; `what` tells others what it is held for.
-pub fn lock(cache: &Path, what: &str) -> Result<Lock, LockError> {
-    Lock::take(
-        &cache.join(".lock"),
-        &format!("process {}, {what}", std::process::id()),
-    )
+/// Takes the lock of `cache`, also for the children started while it is held; `what` tells others
+/// what for.
+fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
+    let path = cache.join("lock");
+    let failed = |source| LockError {
+        path: path.clone(),
+        source,
+    };
+    fs::create_dir_all(cache).map_err(failed)?;
+    match lock::take(&path, &format!("process {}, {what}", std::process::id()))? {
+        Taken::Ours(lock) => {
+            lock.share_with_children().map_err(failed)?;
+            Ok(lock)
+        }
+        Taken::Held { note } => Err(AddError::Busy {
+            cache: cache.to_owned(),
+            holder: note,
+        }),
+    }
 }
 
 /// Refreshes apt's package lists; needs root. Blocks on the network.

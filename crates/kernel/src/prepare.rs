@@ -140,17 +140,23 @@ fn make(
     }
 }
 
-/// Returns the differences that may be: a compiler called by another name changes no code. Any other
-/// may, so it is refused.
+/// Returns the differences that may be: a compiler called by another name changes no code, nor does a
+/// Rust compiler that happens to be here where neither side builds Rust. Any other may, so it is
+/// refused.
 fn compare(kernels: &Config, ours: &Config) -> Result<Vec<String>, PrepareError> {
+    let rust = kernels.on("RUST") || ours.on("RUST");
+    let harmless = |name: &str| {
+        name.ends_with("_VERSION_TEXT")
+            || (!rust && (name.starts_with("RUSTC_") || name == "RUST_IS_AVAILABLE"))
+    };
     let (texts, differences): (Vec<_>, Vec<_>) = kernels
         .differences(ours)
         .into_iter()
-        .partition(|(name, ..)| name.ends_with("_VERSION_TEXT"));
+        .partition(|(name, ..)| harmless(name));
     if differences.is_empty() {
         let shown = texts.into_iter().map(|(name, kernels, ours)| {
             format!(
-                "{name}: {:?} here, {:?} in the kernel",
+                "{name} is {:?} here, {:?} in the kernel; no code depends on it",
                 ours.unwrap_or_default(),
                 kernels.unwrap_or_default()
             )
@@ -221,6 +227,13 @@ mod tests {
         );
         let texts = check("CONFIG_CC_VERSION_TEXT=\"gcc x\"\nCONFIG_A=y\n").unwrap();
         assert_eq!(texts.len(), 1);
+    }
+
+    #[test]
+    fn a_rust_compiler_here_matters_only_to_kernels_with_rust() {
+        let text = "CONFIG_CC_VERSION_TEXT=\"gcc-12 x\"\nCONFIG_A=y\nCONFIG_RUSTC_VERSION=109500\n";
+        assert_eq!(check(text).unwrap().len(), 1);
+        assert!(check(&format!("{text}CONFIG_RUST=y\n")).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod durable;
+pub mod git;
 pub mod lock;
 pub mod map;
 pub mod process;

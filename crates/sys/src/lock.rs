@@ -1,84 +1,84 @@
-//! One holder at a time, told by a lock file.
+//! One holder at a time, across processes.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// A held lock; dropping it, or the end of the process, lets go.
-///
-/// Children inherit it: what an interrupted command leaves running keeps the next one out until it
-/// has ended, too.
+/// Most bytes of a holder's note that are read back.
+const LONGEST_NOTE: u64 = 500;
+
+/// A held lock; given back when dropped, also by a crash.
 #[derive(Debug)]
 pub struct Lock {
+    /// The kernel ties the lock to this open file.
     file: File,
 }
 
-/// Why a lock was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Somebody else has it.
-    #[error("{path} is held by {holder}", path = path.display())]
-    Held {
-        /// The lock file.
-        path: PathBuf,
-        /// What the holder wrote of itself.
-        holder: String,
-    },
-    /// The lock file could not be used.
-    #[error("could not lock {path}", path = path.display())]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 impl Lock {
-    /// Takes the lock file `path`, creating it and its folder, and writes `holder` into it for those
-    /// who come later. Never waits.
-    pub fn take(path: &Path, holder: &str) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                file.take(256).read_to_string(&mut holder).map_err(failed)?;
-                return Err(LockError::Held {
-                    path: path.to_owned(),
-                    holder: holder.trim().to_owned(),
-                });
-            }
-            Err(errno) => return Err(failed(errno.into())),
-        }
-        fcntl_setfd(&file, FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        file.write_all(holder.as_bytes()).map_err(failed)?;
-        Ok(Self { file })
+    /// Lets children started from now on hold the lock, too: what an interrupted command leaves
+    /// running then keeps others out until it has ended.
+    pub fn share_with_children(&self) -> io::Result<()> {
+        Ok(fcntl_setfd(&self.file, FdFlags::empty())?)
     }
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The lock file itself stays: removing it would let two holders lock two files of one name.
-        self.file.set_len(0).ok();
+/// How taking a lock went.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is ours.
+    Ours(Lock),
+    /// Somebody else holds it; this is the note they left.
+    Held {
+        /// One line, without control characters; may be empty.
+        note: String,
+    },
+}
+
+/// Why a lock could not be taken or refused.
+#[derive(Debug, thiserror::Error)]
+#[error("could not lock {path}", path = path.display())]
+pub struct LockError {
+    /// The lock file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Takes the lock `path` without waiting, and leaves `note` in it for others to read.
+///
+/// The file stays when the lock is given back: removing it would let two holders in.
+pub fn take(path: &Path, note: &str) -> Result<Taken, LockError> {
+    let failed = |source| LockError {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            file.set_len(0).map_err(failed)?;
+            file.write_all(note.as_bytes()).map_err(failed)?;
+            Ok(Taken::Ours(Lock { file }))
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut bytes = Vec::new();
+            File::open(path)
+                .and_then(|file| file.take(LONGEST_NOTE).read_to_end(&mut bytes))
+                .map_err(failed)?;
+            let text = String::from_utf8_lossy(&bytes);
+            Ok(Taken::Held {
+                note: text.chars().filter(|c| !c.is_control()).collect(),
+            })
+        }
+        Err(errno) => Err(failed(errno.into())),
     }
 }
 
@@ -87,13 +87,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_taker_is_told_who_holds_it() {
+    fn the_second_taker_reads_the_holders_note() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sub/lock");
-        let held = Lock::take(&path, "process 7").unwrap();
-        let error = Lock::take(&path, "process 8").unwrap_err();
-        assert!(error.to_string().ends_with("is held by process 7"));
-        drop(held);
-        Lock::take(&path, "process 8").unwrap();
+        let path = folder.path().join("lock");
+        let first = take(&path, "pid 7, since noon").unwrap();
+        assert!(matches!(first, Taken::Ours(_)));
+        let Taken::Held { note } = take(&path, "me").unwrap() else {
+            panic!("two holders");
+        };
+        assert_eq!(note, "pid 7, since noon");
+        drop(first);
+        assert!(matches!(take(&path, "me").unwrap(), Taken::Ours(_)));
+    }
+
+    #[test]
+    fn a_child_left_running_keeps_a_shared_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let Taken::Ours(lock) = take(&path, "first").unwrap() else {
+            panic!("nobody else is here");
+        };
+        lock.share_with_children().unwrap();
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(lock);
+        assert!(matches!(take(&path, "next").unwrap(), Taken::Held { .. }));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(matches!(take(&path, "next").unwrap(), Taken::Ours(_)));
     }
 }

@@ -89,7 +89,7 @@ fn add(context: &Context, release: &KernelRelease, told: &Told) -> anyhow::Resul
 /// Tells what would help.
 pub(crate) fn hint(error: &AddError) -> Option<Hint> {
     let text = match error {
-        AddError::Lock(_) => "wait until it has ended, then run this again".to_owned(),
+        AddError::Busy { .. } => "wait until it has ended, then run this again".to_owned(),
         AddError::Toolchain(ToolchainError::Missing { packages, .. }) => {
             format!("run `apt-get install {}` as root", packages.join(" "))
         }
@@ -117,7 +117,8 @@ pub(crate) fn hint(error: &AddError) -> Option<Hint> {
         AddError::NoSpace { .. } => {
             "free some, or put the cache elsewhere with --cache or TUXTAPE_CACHE".to_owned()
         }
-        AddError::Toolchain(ToolchainError::NoVersionText)
+        AddError::Lock(_)
+        | AddError::Toolchain(ToolchainError::NoVersionText)
         | AddError::Index(IndexError::Apt(_))
         | AddError::Fetch(FetchError::Cache { .. } | FetchError::Digest { .. })
         | AddError::Space { .. }
