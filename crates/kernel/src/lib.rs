@@ -4,6 +4,7 @@
 pub mod config;
 pub mod debian;
 pub mod files;
+pub mod fix_source;
 pub mod prepare;
 pub mod profile;
 pub mod progress;

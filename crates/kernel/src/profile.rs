@@ -18,7 +18,7 @@ use tuxtape_sys::durable::{self, WriteError};
 
 #[cfg(test)]
 pub(crate) use self::wire::tests::small;
-pub use self::wire::{Malformed, from_json, to_json};
+pub use self::wire::{Malformed, from_json, fuzz, to_json};
 
 /// Largest profile text that is read, in bytes, before and after decompression.
 const LIMIT: u64 = 64 << 20;

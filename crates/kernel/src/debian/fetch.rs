@@ -188,16 +188,7 @@ fn digest(path: &Path) -> io::Result<String> {
         };
         hasher.update(bytes);
     }
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-    }
-    text
+    Ok(hex::encode(hasher.finalize()))
 }
 
 #[cfg(test)]
@@ -213,7 +204,7 @@ mod tests {
             architecture: "all".to_owned(),
             size: content.len() as u64,
             installed_size: 0,
-            sha256: hex(&Sha256::digest(content)),
+            sha256: hex::encode(Sha256::digest(content)),
             depends: String::new(),
         }
     }

@@ -294,6 +294,16 @@ fn stanza(text: &str) -> Option<Package> {
     sound.then_some(package)
 }
 
+/// Entry for fuzzing: reads bytes as package stanzas.
+pub fn fuzz(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for package in parse(text) {
+            assert!(!package.file_name().contains('/'));
+            depended(&package).count();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

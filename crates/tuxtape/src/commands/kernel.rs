@@ -1,6 +1,6 @@
 //! `tuxtape kernel`.
 
-mod add;
+pub(crate) mod add;
 
 use std::process::ExitCode;
 
