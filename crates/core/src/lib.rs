@@ -4,5 +4,11 @@
 //! arguments alone, so that it can be tested, replayed and explained.
 #![warn(missing_docs)]
 
+pub mod applicability;
+pub mod cve;
+pub mod dyad;
+pub mod git_id;
 pub mod identity;
 pub mod profile;
+pub mod span;
+pub mod version;

@@ -3,11 +3,17 @@
 
 pub mod build;
 pub mod config;
+pub mod debian;
 pub mod files;
+pub mod fix_source;
 pub mod lab;
+pub mod prepare;
 pub mod produce;
 pub mod profile;
+pub mod progress;
 pub mod replay;
+pub mod support;
+pub mod toolchain;
 pub mod unified;
 pub mod verify;
 pub mod vmlinuz;

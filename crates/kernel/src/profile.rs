@@ -16,7 +16,9 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_sys::durable::{self, WriteError};
 
-pub use self::wire::{Malformed, from_json, to_json};
+#[cfg(test)]
+pub(crate) use self::wire::tests::small;
+pub use self::wire::{Malformed, from_json, fuzz, to_json};
 
 /// Largest profile text that is read, in bytes, before and after decompression.
 const LIMIT: u64 = 64 << 20;
@@ -209,7 +211,7 @@ fn bounded(source: impl io::Read) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::wire::tests::small;
+    use crate::profile::small;
 
     #[test]
     fn a_saved_profile_loads_equal() {

@@ -125,6 +125,11 @@ fn unzstd(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     Ok(kernel.into_owned())
 }
 
+/// Entry for fuzzing: reads bytes as a bootable image.
+pub fn fuzz(bytes: &[u8]) {
+    build_id(bytes).ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

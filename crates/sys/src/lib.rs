@@ -4,5 +4,8 @@
 
 pub mod background;
 pub mod durable;
+pub mod git;
+pub mod lock;
 pub mod map;
 pub mod process;
+pub mod space;

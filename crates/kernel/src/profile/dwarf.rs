@@ -250,9 +250,70 @@ fn comment(file: &Elf<'_>) -> BTreeSet<String> {
 
 fn functions(file: &Elf<'_>) -> u64 {
     let endian = file.endian();
-    let symbols = file.elf_symbol_table().iter();
-    let defined = symbols.filter(|symbol| {
-        symbol.st_type() == elf::STT_FUNC && symbol.st_shndx(endian) != elf::SHN_UNDEF
+    let table = file.elf_symbol_table();
+    let defined = table.iter().filter(|symbol| {
+        symbol.st_type() == elf::STT_FUNC
+            && symbol.st_shndx(endian) != elf::SHN_UNDEF
+            // Padding before a function has a symbol of its own in kernels with call padding.
+            && !symbol
+                .name(endian, table.strings())
+                .is_ok_and(|name| name.starts_with(b"__pfx_") || name.starts_with(b"__cfi_"))
     });
     defined.count() as u64
+}
+
+/// Entry for fuzzing: reads bytes as an object with debug data.
+pub fn fuzz(bytes: &[u8]) {
+    read(bytes).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_object_are_an_error() {
+        for bytes in [b"".as_slice(), b"\x7fELF", &[0; 4096]] {
+            assert!(matches!(read(bytes), Err(DwarfError::Elf(_))));
+        }
+    }
+
+    /// A real object, its every prefix and many corruptions of it.
+    #[test]
+    fn a_cut_or_garbled_object_is_read_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("x.c");
+        let object = folder.path().join("x.o");
+        std::fs::write(&source, "int f(int a) { return a + 1; }\n").unwrap();
+        let compiled = std::process::Command::new("gcc")
+            .args(["-g", "-O1", "-c", "x.c", "-o", "x.o"])
+            .current_dir(folder.path())
+            .status();
+        if !compiled.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: gcc is not here");
+            return;
+        }
+        let whole = std::fs::read(object).unwrap();
+        let found = read(&whole).unwrap();
+        assert_eq!(found.functions, 1);
+        assert_eq!(
+            found.units.first().map(|unit| unit.path.as_str()),
+            Some("x.c")
+        );
+        for end in (0..whole.len()).step_by(7) {
+            fuzz(&whole[..end]);
+        }
+        let mut state = 1_u64;
+        for _ in 0..2000 {
+            let mut bytes = whole.clone();
+            for _ in 0..4 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let at = usize::try_from(state >> 33).unwrap() % bytes.len();
+                bytes[at] = state.to_le_bytes()[2];
+            }
+            fuzz(&bytes);
+        }
+    }
 }

@@ -171,6 +171,14 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
     serde_json::to_vec(&wire).expect("maps with text keys always become JSON")
 }
 
+/// Entry for fuzzing: reads bytes as a profile; what is read must survive being written.
+pub fn fuzz(bytes: &[u8]) {
+    if let Ok(profile) = from_json(bytes) {
+        let again = from_json(&to_json(&profile)).expect("what was read can be written and read");
+        assert_eq!(again.units, profile.units);
+    }
+}
+
 fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() {
         name.to_owned()
@@ -219,10 +227,10 @@ fn numbered(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::profile) fn small() -> KernelProfile {
+    pub(crate) fn small() -> KernelProfile {
         let set = |names: &[&str]| {
             names
                 .iter()

@@ -1,16 +1,310 @@
 //! `tuxtape fix`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tuxtape_core::cve::{Cve, CveId};
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::version::KernelVersion;
+use tuxtape_kernel::debian::fetch::FetchError;
+use tuxtape_kernel::debian::index::Package;
+use tuxtape_kernel::debian::version::DebianVersion;
+use tuxtape_kernel::debian::{self, AddError};
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::fix_source::kept::{self, KeepError, Replace};
+use tuxtape_kernel::fix_source::{self, Cut, Fix, FixError, NewerSource, Origin};
+use tuxtape_kernel::unified::TreePath;
+use tuxtape_store::Store;
 
+use super::kernel;
 use crate::context::Context;
+use crate::output::{self, Hint};
 
 /// Show or import the source change that closes a CVE
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the source change that closes a CVE on a kernel and where it comes from
+    ///
+    /// An imported fix comes first; else it is cut from a newer Debian source package of the kernel's
+    /// series, restricted to the files the record names. Other changes of those files come along.
+    Show {
+        /// Release of the kernel, the text of `uname -r`
+        kernel: KernelRelease,
+        /// The CVE
+        cve: CveId,
+        /// Cut these files and not those of the record
+        #[arg(long = "file", value_name = "PATH")]
+        files: Vec<String>,
+        /// Cut from this version of the source package and not from the newest
+        #[arg(long, value_name = "VERSION")]
+        from: Option<String>,
+    },
+    /// Keep a diff as the fix of a CVE on a kernel, after checking that it applies
+    Import {
+        /// Release of the kernel, the text of `uname -r`
+        kernel: KernelRelease,
+        /// The CVE
+        cve: CveId,
+        /// The diff, -p1 against the kernel's own source
+        file: PathBuf,
+        /// Who gives it
+        #[arg(long, env = "USER", value_name = "NAME", default_value = "unknown")]
+        by: String,
+        /// Replace the fix kept before
+        #[arg(long)]
+        replace: bool,
+    },
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
+        Verb::Show {
+            kernel,
+            cve,
+            files,
+            from,
+        } => show(context, &kernel, cve, files, from.as_deref()),
+        Verb::Import {
+            kernel,
+            cve,
+            file,
+            by,
+            replace,
+        } => {
+            kernel::load(context, &kernel)?;
+            let files = KernelFiles::below(&context.cache, &kernel);
+            let replace = if replace { Replace::Yes } else { Replace::No };
+            let fix =
+                kept::import(&context.home, &files, cve, &file, &by, replace).map_err(|error| {
+                    match &error {
+                        KeepError::Kept { .. } => anyhow::Error::new(error)
+                            .context(Hint::new("give --replace to replace it")),
+                        _ => anyhow::Error::new(error),
+                    }
+                })?;
+            print(context, cve, &fix, &[], &[])?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What `fix show` prints for programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    cve: String,
+    origin: ShownOrigin<'a>,
+    files: &'a [TreePath],
+    diff: &'a str,
+    unchanged: &'a [TreePath],
+    absent: &'a [TreePath],
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum ShownOrigin<'a> {
+    Package { package: &'a str, version: &'a str },
+    Hand { person: &'a str, file: &'a str },
+}
+
+impl<'a> ShownOrigin<'a> {
+    fn of(origin: &'a Origin) -> Self {
+        match origin {
+            Origin::Package { package, version } => Self::Package { package, version },
+            Origin::Hand { person, file } => Self::Hand { person, file },
+        }
+    }
+}
+
+fn show(
+    context: &Context,
+    release: &KernelRelease,
+    cve: CveId,
+    files: Vec<String>,
+    from: Option<&str>,
+) -> anyhow::Result<ExitCode> {
+    let profile = kernel::load(context, release)?;
+    let kernel = KernelFiles::below(&context.cache, release);
+    if files.is_empty()
+        && from.is_none()
+        && let Some(fix) = kept::load(&context.home, &kernel, cve)?
+    {
+        print(context, cve, &fix, &[], &[])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (files, wanted) = if files.is_empty() {
+        let record = record(context, cve)?;
+        let wanted = fixed_in(&record, &profile);
+        (record.files, wanted)
+    } else {
+        (files, None)
+    };
+    match cut(context, &profile, &files, wanted, from) {
+        Ok(Cut {
+            fix,
+            unchanged,
+            absent,
+        }) => {
+            print(context, cve, &fix, &unchanged, &absent)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) if nothing_to_cut(&error) => {
+            output::talk(&format!("{cve} on {release}: {error:#}"));
+            Ok(ExitCode::from(output::NO))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Cuts the change of `files` for the kernel of `profile` from a newer source package: from version
+/// `from`, else from the newest served whose upstream version is at least `wanted`.
+///
+/// Fetches and unpacks the package at need.
+pub fn cut(
+    context: &Context,
+    profile: &KernelProfile,
+    files: &[String],
+    wanted: Option<KernelVersion>,
+    from: Option<&str>,
+) -> anyhow::Result<Cut> {
+    let kernel = KernelFiles::below(&context.cache, &profile.id.release);
+    let newer = source(context, profile, wanted, from)?;
+    Ok(fix_source::cut(&kernel, &newer, files)?)
+}
+
+/// Finds, fetches and unpacks the newer source package that [`cut`] takes.
+pub fn source(
+    context: &Context,
+    profile: &KernelProfile,
+    wanted: Option<KernelVersion>,
+    from: Option<&str>,
+) -> anyhow::Result<NewerSource> {
+    let (name, own) = profile
+        .origin
+        .source
+        .split_once(' ')
+        .context("the kernel's profile names no source package")?;
+    let listed = fix_source::newer_sources(&DebianVersion::new(own))?;
+    let mut candidates = match wanted {
+        Some(wanted) => fix_source::with_upstream(listed, &wanted.to_string()),
+        None => listed,
+    };
+    if let Some(from) = from {
+        candidates.retain(|package| package.version.as_str() == from);
+    }
+    let mut failure = None;
+    for package in candidates {
+        match unpacked(context, &package) {
+            Ok(newer) => return Ok(newer),
+            // The next one may be served; the first reason is the one worth telling.
+            Err(error @ AddError::Fetch(FetchError::NotServed { .. })) => {
+                failure = failure.or(Some(error));
+            }
+            Err(error) => return Err(explained(error)),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(explained(error));
+    }
+    let what = match (from, wanted) {
+        (Some(from), _) => format!("{name} {from} is not listed as newer than {own}"),
+        (None, Some(wanted)) => {
+            format!("no {name} of at least {wanted} and newer than {own} is listed")
+        }
+        (None, None) => format!("no {name} newer than {own} is listed"),
+    };
+    Err(anyhow::anyhow!(what).context(Hint::new(
+        "run `apt-get update` as root, or give a diff with `tuxtape fix import`",
+    )))
+}
+
+fn unpacked(context: &Context, package: &Package) -> Result<NewerSource, AddError> {
+    let told = kernel::add::Told::new();
+    Ok(NewerSource {
+        package: package.name.clone(),
+        version: package.version.clone(),
+        tree: debian::source_tree(&context.cache, package, &told)?,
+    })
+}
+
+fn explained(error: AddError) -> anyhow::Error {
+    let hint = kernel::add::hint(&error);
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(hint),
+        None => error,
+    }
+}
+
+fn record(context: &Context, cve: CveId) -> anyhow::Result<Cve> {
+    let way = || Hint::new("run `tuxtape scan`, or name the files with --file");
+    let store = Store::open_existing(&context.home).with_context(way)?;
+    let stored = store
+        .cve(cve)?
+        .with_context(|| format!("{cve} is not in the store"))
+        .with_context(way)?;
+    anyhow::ensure!(
+        !stored.cve.files.is_empty(),
+        "the record of {cve} names no files"
+    );
+    Ok(stored.cve)
+}
+
+/// Returns the newest fix the record names on the kernel's own branch.
+pub fn fixed_in(record: &Cve, profile: &KernelProfile) -> Option<KernelVersion> {
+    let base: KernelVersion = profile.base_version.parse().ok()?;
+    let fixes = record.spans.iter().filter_map(|span| span.fixed);
+    fixes
+        .map(|landing| landing.version)
+        .filter(|version| version.branch() == base.branch() && *version > base)
+        .max()
+}
+
+fn nothing_to_cut(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<FixError>(),
+        Some(FixError::NothingToCut { .. })
+    )
+}
+
+fn print(
+    context: &Context,
+    cve: CveId,
+    fix: &Fix,
+    unchanged: &[TreePath],
+    absent: &[TreePath],
+) -> anyhow::Result<()> {
+    if context.json {
+        return output::json(&Shown {
+            cve: cve.to_string(),
+            origin: ShownOrigin::of(&fix.origin),
+            files: &fix.files,
+            diff: &fix.diff,
+            unchanged,
+            absent,
+        });
+    }
+    output::talk(&match &fix.origin {
+        Origin::Package { package, version } => {
+            format!("{cve}: cut from {package} {version}; other changes of these files come along")
+        }
+        Origin::Hand { person, file } => format!("{cve}: given by {person}, from {file}"),
+    });
+    for (paths, what) in [(unchanged, "unchanged"), (absent, "in neither source")] {
+        for path in paths {
+            output::talk(&format!("{what}: {path}"));
+        }
+    }
+    output::text(&fix.diff)?;
+    Ok(())
 }

@@ -1,16 +1,240 @@
 //! `tuxtape kernel`.
 
+pub(crate) mod add;
+
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::profile::{self, LoadError};
+use tuxtape_kernel::{debian, support};
 
 use crate::context::Context;
+use crate::output::{self, Hint};
 
 /// Add kernels and show what is known of them
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Fetch a kernel's packages, prepare its source and build its profile
+    Add {
+        /// Which kernel: debian:RELEASE, such as debian:6.1.0-47-cloud-amd64
+        spec: String,
+    },
+    /// List the kernels added
+    List,
+    /// Show what is known of one kernel
+    Show {
+        /// Its release, the text of `uname -r`
+        kernel: KernelRelease,
+    },
+    /// Say whether a kernel can be livepatched, by which engine, and if not why
+    Check {
+        /// Its release, the text of `uname -r`
+        kernel: KernelRelease,
+    },
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
+        Verb::Add { spec } => add::run(&spec, context),
+        Verb::List => list(context),
+        Verb::Show { kernel } => show(&kernel, context),
+        Verb::Check { kernel } => check(&kernel, context),
+    }
+}
+
+/// Loads the profile of `release`, with the way out where it was never added.
+pub fn load(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
+    profile::load(&context.home, release).map_err(|error| {
+        let again = match &error {
+            LoadError::Missing { .. } | LoadError::Malformed { .. } => true,
+            LoadError::Read { .. } => false,
+        };
+        let error = anyhow::Error::new(error);
+        if again {
+            error.context(Hint::new(format!(
+                "run `tuxtape kernel add debian:{release}`"
+            )))
+        } else {
+            error
+        }
+    })
+}
+
+/// What `kernel show` prints for programs.
+#[derive(Debug, Serialize)]
+struct Shown {
+    release: String,
+    arch: String,
+    build_id: String,
+    base_version: String,
+    spec: String,
+    source: String,
+    compiler: String,
+    units: usize,
+    contributors: usize,
+    modules: usize,
+    functions: u64,
+    tree_files: usize,
+    config: tuxtape_core::profile::ConfigFacts,
+}
+
+impl Shown {
+    fn of(kernel: &KernelProfile) -> Self {
+        Self {
+            release: kernel.id.release.to_string(),
+            arch: kernel.id.arch.to_string(),
+            build_id: kernel.id.build_id.to_string(),
+            base_version: kernel.base_version.clone(),
+            spec: kernel.origin.spec.clone(),
+            source: kernel.origin.source.clone(),
+            compiler: kernel.compiler.clone(),
+            units: kernel.units.len(),
+            contributors: kernel.contributors.len(),
+            modules: modules(kernel),
+            functions: kernel.functions,
+            tree_files: kernel.tree_files.len(),
+            config: kernel.config.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let on = |facts: &[(&str, bool)]| {
+            let names: Vec<&str> = facts
+                .iter()
+                .filter_map(|(name, on)| on.then_some(*name))
+                .collect();
+            names.join(" ")
+        };
+        let config = &self.config;
+        format!(
+            "{release} ({arch})\n\
+             build-id      {build_id}\n\
+             base version  {base}\n\
+             source        {source}\n\
+             added by      {spec}\n\
+             compiler      {compiler}\n\
+             configuration {facts}\n\
+             units         {units} in vmlinux and {modules} modules\n\
+             functions     {functions}\n",
+            release = self.release,
+            arch = self.arch,
+            build_id = self.build_id,
+            base = self.base_version,
+            source = self.source,
+            spec = self.spec,
+            compiler = self.compiler,
+            facts = on(&[
+                ("livepatch", config.livepatch),
+                ("ibt", config.ibt),
+                ("modversions", config.modversions),
+                ("lto", config.lto),
+                ("randstruct", config.randstruct),
+                ("kallsyms-all", config.kallsyms_all),
+                ("unwinder-orc", config.unwinder_orc),
+                ("module-sig-force", config.module_sig_force),
+                ("trim-unused-ksyms", config.trim_unused_ksyms),
+            ]),
+            units = self.units,
+            modules = self.modules,
+            functions = self.functions,
+        )
+    }
+}
+
+fn modules(kernel: &KernelProfile) -> usize {
+    let objects: std::collections::BTreeSet<_> = kernel.units.values().flatten().collect();
+    objects.iter().filter(|name| !name.is_vmlinux()).count()
+}
+
+fn list(context: &Context) -> anyhow::Result<ExitCode> {
+    for release in profile::list(&context.home)? {
+        // One damaged profile does not hide the others.
+        match load(context, &release) {
+            Ok(kernel) if context.json => output::json(&Shown::of(&kernel))?,
+            Ok(kernel) => output::text(&format!(
+                "{release}  {base}  {spec}\n",
+                base = kernel.base_version,
+                spec = kernel.origin.spec
+            ))?,
+            Err(error) => {
+                output::fail(&error);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> {
+    let shown = Shown::of(&load(context, release)?);
+    if context.json {
+        output::json(&shown)?;
+    } else {
+        output::text(&shown.text())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `kernel check` prints for programs.
+#[derive(Debug, Serialize)]
+struct Checked {
+    release: String,
+    livepatchable: bool,
+    engine: Option<&'static str>,
+    obstacles: Vec<Reason>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reason {
+    obstacle: &'static str,
+    why: String,
+}
+
+fn check(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> {
+    let kernel = load(context, release)?;
+    let mut obstacles: Vec<Reason> = support::obstacles(&kernel)
+        .into_iter()
+        .map(|obstacle| Reason {
+            obstacle: obstacle.slug(),
+            why: obstacle.why().to_owned(),
+        })
+        .collect();
+    let files = KernelFiles::below(&context.cache, release);
+    if let Err(error) = debian::compiler(&files) {
+        obstacles.push(Reason {
+            obstacle: "no-compiler",
+            why: format!("{:#}", anyhow::Error::new(error)),
+        });
+    }
+    let checked = Checked {
+        release: release.to_string(),
+        livepatchable: obstacles.is_empty(),
+        engine: obstacles.is_empty().then_some("native"),
+        obstacles,
+    };
+    if context.json {
+        output::json(&checked)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if checked.livepatchable {
+        output::text(&format!(
+            "{release} can be livepatched by the native engine\n"
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::text(&format!("{release} cannot be livepatched here\n"))?;
+    for reason in &checked.obstacles {
+        output::text(&format!("  {}: {}\n", reason.obstacle, reason.why))?;
+    }
+    Ok(ExitCode::from(output::NO))
 }

@@ -1,0 +1,342 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::dyad;
+use crate::identity::{Arch, BuildId, KernelId, ObjectName};
+use crate::profile::{ConfigFacts, ProfileOrigin};
+
+fn objects(names: &[&str]) -> BTreeSet<ObjectName> {
+    names
+        .iter()
+        .map(|name| ObjectName((*name).to_owned()))
+        .collect()
+}
+
+fn profile(base: &str) -> KernelProfile {
+    let files = |entries: &[(&str, &[&str])]| -> BTreeMap<String, BTreeSet<ObjectName>> {
+        entries
+            .iter()
+            .map(|(file, names)| ((*file).to_owned(), objects(names)))
+            .collect()
+    };
+    KernelProfile {
+        id: KernelId {
+            arch: Arch::X86_64,
+            release: "6.1.0-47-cloud-amd64".parse().unwrap(),
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+        },
+        base_version: base.to_owned(),
+        origin: ProfileOrigin {
+            spec: "test".to_owned(),
+            source: "test".to_owned(),
+        },
+        compiler: "gcc".to_owned(),
+        config: ConfigFacts::default(),
+        units: files(&[
+            ("net/core/dev.c", &["vmlinux"]),
+            ("kernel/sched/build_policy.c", &["vmlinux"]),
+            ("drivers/scsi/sd.c", &["sd_mod"]),
+        ]),
+        contributors: files(&[
+            ("kernel/sched/rt.c", &["vmlinux"]),
+            ("include/net/sock.h", &["vmlinux", "sctp"]),
+        ]),
+        tree_files: [
+            "arch/arm64/kernel/setup.c",
+            "arch/arm64/include/asm/page.h",
+            "arch/arm/boot/dts/imx.dts",
+            "arch/x86/boot/compressed/misc.c",
+            "arch/x86/kernel/head_64.S",
+            "drivers/net/foo/Makefile",
+            "drivers/net/foo/foo.c",
+            "drivers/net/foo/foo.h",
+            "drivers/scsi/sd.c",
+            "include/net/sock.h",
+            "kernel/sched/build_policy.c",
+            "kernel/sched/rt.c",
+            "lib/gen_crc32table.c",
+            "net/core/dev.c",
+            "rust/kernel/lib.rs",
+            "tools/objtool/check.c",
+            "tools/perf/perf.c",
+        ]
+        .map(str::to_owned)
+        .into(),
+        functions: 3,
+    }
+}
+
+fn cve(files: &[&str], spans: &[&str]) -> Cve {
+    const COMMIT: &str = "1111111111111111111111111111111111111111";
+    let side = |text: &str| match text {
+        "" => "0:0".to_owned(),
+        version => format!("{version}:{COMMIT}"),
+    };
+    let lines: Vec<String> = spans
+        .iter()
+        .map(|span| span.split_once("..").unwrap())
+        .map(|(bug, fix)| format!("{}:{}", side(bug), side(fix)))
+        .collect();
+    Cve {
+        id: "CVE-2024-0001".parse().unwrap(),
+        state: State::Published,
+        title: String::new(),
+        description: String::new(),
+        files: files.iter().map(|file| (*file).to_owned()).collect(),
+        cvss: None,
+        spans: dyad::parse(lines.join("\n").as_bytes()).unwrap(),
+        doubts: Vec::new(),
+        disputes: Vec::new(),
+        rejection: None,
+    }
+}
+
+fn horizons() -> Horizons {
+    let mut horizons = Horizons::default();
+    horizons.learn(&cve(&[], &["6.1.168..6.19"]).spans);
+    horizons
+}
+
+fn judge(base: &str, cve: &Cve, freshness: Freshness<'_>) -> Judgement {
+    Bench::new(&profile(base), &horizons())
+        .unwrap()
+        .judge(cve, freshness)
+}
+
+const IN_SPAN: &[&str] = &["5.10..6.3"];
+
+/// Judges a record with `files` whose span holds, on a kernel within the horizon.
+fn check(files: &[&str], expected: Applicability) {
+    let judgement = judge("6.1.160", &cve(files, IN_SPAN), Freshness::Current);
+    assert_eq!(judgement.verdict, expected, "{files:?}: {judgement:?}");
+}
+
+use Applicability::{Affected, NotAffected, Unknown};
+
+#[test]
+fn a_compiled_file_is_affected_with_its_objects() {
+    check(&["drivers/scsi/sd.c"], Affected);
+    let judgement = judge(
+        "6.1.160",
+        &cve(&["drivers/scsi/sd.c", "net/core/dev.c"], IN_SPAN),
+        Freshness::Current,
+    );
+    let steps: Vec<&str> = judgement
+        .evidence
+        .iter()
+        .map(|evidence| evidence.step.as_str())
+        .collect();
+    assert_eq!(
+        steps,
+        ["record", "horizon", "span", "carried", "built", "object"]
+    );
+    assert_eq!(judgement.evidence[5].found, "sd_mod, vmlinux");
+}
+
+#[test]
+fn an_included_source_is_built_through_its_unit() {
+    check(&["kernel/sched/rt.c"], Affected);
+    check(&["include/net/sock.h"], Affected);
+}
+
+#[test]
+fn one_compiled_file_is_enough() {
+    check(
+        &["drivers/net/foo/foo.c", "fs/moved.c", "net/core/dev.c"],
+        Affected,
+    );
+}
+
+#[test]
+fn known_files_none_of_them_compiled_are_not_built() {
+    check(&["drivers/net/foo/foo.c"], NotAffected(Reason::NotBuilt));
+    check(
+        &["drivers/net/foo/foo.c", "arch/arm64/kernel/setup.c"],
+        NotAffected(Reason::NotBuilt),
+    );
+    check(&["tools/perf/perf.c"], NotAffected(Reason::NotBuilt));
+}
+
+#[test]
+fn another_architecture_is_not_built_headers_and_device_trees_too() {
+    check(
+        &["arch/arm64/kernel/setup.c"],
+        NotAffected(Reason::NotBuilt),
+    );
+    check(
+        &["arch/arm64/include/asm/page.h"],
+        NotAffected(Reason::NotBuilt),
+    );
+    check(
+        &["arch/arm/boot/dts/imx.dts"],
+        NotAffected(Reason::NotBuilt),
+    );
+}
+
+#[test]
+fn an_absent_file_is_unknown_also_beside_files_not_built() {
+    check(&["fs/smb/client/smb2ops.c"], Unknown(Gap::FileAbsent));
+    check(
+        &["drivers/net/foo/foo.c", "fs/smb/client/smb2ops.c"],
+        Unknown(Gap::FileAbsent),
+    );
+    check(&["arch/loongarch/kernel/setup.c"], Unknown(Gap::FileAbsent));
+    // An absent file is named before a header.
+    check(
+        &["drivers/net/foo/foo.h", "fs/smb/client/smb2ops.c"],
+        Unknown(Gap::FileAbsent),
+    );
+}
+
+#[test]
+fn a_header_that_left_no_code_is_unknown() {
+    check(&["drivers/net/foo/foo.h"], Unknown(Gap::HeaderGraph));
+    check(
+        &["drivers/net/foo/foo.c", "drivers/net/foo/foo.h"],
+        Unknown(Gap::HeaderGraph),
+    );
+}
+
+#[test]
+fn what_a_profile_cannot_see_is_unknown() {
+    for file in [
+        "arch/x86/boot/compressed/misc.c",
+        "arch/x86/kernel/head_64.S",
+        "drivers/net/foo/Makefile",
+        "lib/gen_crc32table.c",
+        "rust/kernel/lib.rs",
+        "tools/objtool/check.c",
+    ] {
+        check(&[file], Unknown(Gap::NoProfile));
+    }
+    check(
+        &["drivers/net/foo/foo.c", "drivers/net/foo/Makefile"],
+        Unknown(Gap::NoProfile),
+    );
+    check(&[], Unknown(Gap::NoProfile));
+}
+
+#[test]
+fn a_profile_without_tree_or_units_rules_nothing_out() {
+    let record = cve(&["drivers/net/foo/foo.c"], IN_SPAN);
+    let without_tree = KernelProfile {
+        tree_files: BTreeSet::new(),
+        ..profile("6.1.160")
+    };
+    let without_units = KernelProfile {
+        units: BTreeMap::new(),
+        contributors: BTreeMap::new(),
+        ..profile("6.1.160")
+    };
+    for (profile, gap) in [
+        (without_tree, Gap::NoSource),
+        (without_units, Gap::NoProfile),
+    ] {
+        let horizons = horizons();
+        let bench = Bench::new(&profile, &horizons).unwrap();
+        assert_eq!(
+            bench.judge(&record, Freshness::Current).verdict,
+            Unknown(gap)
+        );
+    }
+}
+
+#[test]
+fn outside_the_span_is_not_affected_within_the_horizon() {
+    let record = cve(&["net/core/dev.c"], &["6.5..6.6"]);
+    let verdict = judge("6.1.160", &record, Freshness::Current).verdict;
+    assert_eq!(verdict, NotAffected(Reason::OutsideSpan));
+    let record = cve(&["net/core/dev.c"], &["5.10..6.1.20", "5.10..6.3"]);
+    let verdict = judge("6.1.160", &record, Freshness::Current).verdict;
+    assert_eq!(verdict, NotAffected(Reason::OutsideSpan));
+}
+
+#[test]
+fn beyond_the_horizon_a_span_alone_decides_nothing() {
+    let beyond = |files: &[&str], spans: &[&str]| {
+        judge("6.1.170", &cve(files, spans), Freshness::Current).verdict
+    };
+    assert_eq!(
+        beyond(&["net/core/dev.c"], IN_SPAN),
+        Unknown(Gap::BeyondHorizon)
+    );
+    assert_eq!(
+        beyond(&["drivers/net/foo/foo.c"], IN_SPAN),
+        NotAffected(Reason::NotBuilt)
+    );
+    assert_eq!(
+        beyond(&["net/core/dev.c"], &["6.5..6.6"]),
+        NotAffected(Reason::OutsideSpan)
+    );
+    // The bug was backported into 6.6: it may have come to 6.1 unseen.
+    assert_eq!(
+        beyond(&["net/core/dev.c"], &["6.6.51..6.6.90", "6.11..6.13"]),
+        Unknown(Gap::BeyondHorizon)
+    );
+    assert_eq!(
+        beyond(
+            &["drivers/net/foo/foo.c"],
+            &["6.6.51..6.6.90", "6.11..6.13"]
+        ),
+        NotAffected(Reason::NotBuilt)
+    );
+}
+
+#[test]
+fn a_rejected_record_affects_nothing() {
+    let record = Cve {
+        state: State::Rejected,
+        ..cve(&["net/core/dev.c"], IN_SPAN)
+    };
+    assert_eq!(
+        judge("6.1.160", &record, Freshness::Current).verdict,
+        NotAffected(Reason::Rejected)
+    );
+}
+
+#[test]
+fn a_record_that_contradicts_itself_decides_nothing() {
+    for spans in [IN_SPAN, &["6.5..6.6"]] {
+        let record = Cve {
+            doubts: vec!["commits differ".to_owned()],
+            ..cve(&["drivers/net/foo/foo.c"], spans)
+        };
+        let verdict = judge("6.1.160", &record, Freshness::Current).verdict;
+        assert_eq!(verdict, Unknown(Gap::InconsistentSpan));
+    }
+}
+
+#[test]
+fn two_readings_that_differ_here_decide_nothing_here() {
+    let disputed = |at: &str| Cve {
+        disputes: vec![at.parse().unwrap()],
+        ..cve(&["drivers/net/foo/foo.c"], IN_SPAN)
+    };
+    let verdict = |record: &Cve| judge("6.1.160", record, Freshness::Current).verdict;
+    assert_eq!(
+        verdict(&disputed("6.1.100")),
+        Unknown(Gap::InconsistentSpan)
+    );
+    assert_eq!(verdict(&disputed("6.6.100")), NotAffected(Reason::NotBuilt));
+}
+
+#[test]
+fn a_no_from_a_replaced_edition_is_not_certain() {
+    let stale = |record: &Cve| judge("6.1.160", record, Freshness::Stale(".json: cut")).verdict;
+    assert_eq!(stale(&cve(&["net/core/dev.c"], IN_SPAN)), Affected);
+    for no in [
+        cve(&["net/core/dev.c"], &["6.5..6.6"]),
+        cve(&["drivers/net/foo/foo.c"], IN_SPAN),
+        Cve {
+            state: State::Rejected,
+            ..cve(&[], IN_SPAN)
+        },
+    ] {
+        assert_eq!(stale(&no), Unknown(Gap::InconsistentSpan));
+    }
+    let judgement = unreadable(
+        "CVE-2024-0009".parse().unwrap(),
+        ".dyad: line 3: 3 fields instead of 4",
+    );
+    assert_eq!(judgement.verdict, Unknown(Gap::InconsistentSpan));
+}

@@ -1,0 +1,250 @@
+//! Upstream kernel versions and their order.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The line of development a version lies on: its first two numbers, for `2.6.N` the first three.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Branch {
+    major: u16,
+    minor: u16,
+    /// `N` of `2.6.N`, else 0.
+    third: u16,
+}
+
+/// An upstream release (`6.1.170`, `6.11`, `2.6.32.71`) or release candidate (`6.17-rc3`).
+///
+/// Ordered as released: `6.17-rc3` < `6.17` < `6.17.1` < `6.18-rc1`. `6.1.0` and `6.1` are the same
+/// version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelVersion {
+    branch: Branch,
+    point: Point,
+}
+
+// Candidates come before the releases of their branch: the derived order is the wanted one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Point {
+    Candidate(u16),
+    Release(u16),
+}
+
+/// Why a text is no upstream kernel version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no upstream kernel version (want a form such as 6.1.170, 6.11, 6.17-rc3 or 2.6.32.71)"
+)]
+pub struct NotAVersion {
+    text: String,
+}
+
+impl KernelVersion {
+    /// Returns the line of development this version lies on.
+    pub fn branch(self) -> Branch {
+        self.branch
+    }
+
+    /// Tells whether this is a mainline release or candidate, in the history of all newer branches.
+    pub fn is_mainline(self) -> bool {
+        match self.point {
+            Point::Candidate(_) => true,
+            Point::Release(patch) => patch == 0,
+        }
+    }
+}
+
+impl Branch {
+    /// Returns the mainline release that opens this branch.
+    pub fn first(self) -> KernelVersion {
+        KernelVersion {
+            branch: self,
+            point: Point::Release(0),
+        }
+    }
+}
+
+impl FromStr for Branch {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        let version: KernelVersion = text.parse()?;
+        if version == version.branch.first() {
+            Ok(version.branch)
+        } else {
+            Err(not_a_version(text))
+        }
+    }
+}
+
+impl FromStr for KernelVersion {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        parse(text).ok_or_else(|| not_a_version(text))
+    }
+}
+
+fn not_a_version(text: &str) -> NotAVersion {
+    NotAVersion {
+        text: text.chars().take(80).collect(),
+    }
+}
+
+fn parse(text: &str) -> Option<KernelVersion> {
+    let (numbers, candidate) = match text.split_once("-rc") {
+        Some((numbers, candidate)) => (numbers, Some(number(candidate)?)),
+        None => (text, None),
+    };
+    let mut parts = numbers.split('.').map(number);
+    let major = parts.next()??;
+    let minor = parts.next()??;
+    let mut next = || parts.next().map_or(Some(None), |part| part.map(Some));
+    // 2.6.N was what X.Y is today, and 2.6.N.P its stable releases.
+    let third = if (major, minor) == (2, 6) {
+        next()?.unwrap_or(0)
+    } else {
+        0
+    };
+    let patch = next()?;
+    if parts.next().is_some() {
+        return None;
+    }
+    let point = match (candidate, patch) {
+        (None, patch) => Point::Release(patch.unwrap_or(0)),
+        (Some(candidate @ 1..), None) => Point::Candidate(candidate),
+        (Some(_), _) => return None,
+    };
+    let branch = Branch {
+        major,
+        minor,
+        third,
+    };
+    Some(KernelVersion { branch, point })
+}
+
+/// Reads a decimal number without sign or leading zeros.
+fn number(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|c| c.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok())?
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)?;
+        if (self.major, self.minor) == (2, 6) {
+            write!(f, ".{}", self.third)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.branch.fmt(f)?;
+        match self.point {
+            Point::Candidate(candidate) => write!(f, "-rc{candidate}"),
+            Point::Release(0) => Ok(()),
+            Point::Release(patch) => write!(f, ".{patch}"),
+        }
+    }
+}
+
+impl fmt::Debug for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn version(text: &str) -> KernelVersion {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn versions_order_as_they_were_released() {
+        let released = [
+            "2.6.12",
+            "2.6.32-rc1",
+            "2.6.32",
+            "2.6.32.9",
+            "2.6.32.10",
+            "2.6.33",
+            "3.0",
+            "4.9.337",
+            "5.10.9",
+            "5.10.260",
+            "6.17-rc3",
+            "6.17-rc10",
+            "6.17",
+            "6.17.1",
+            "6.18-rc1",
+            "7.0",
+        ];
+        for pair in released.windows(2) {
+            assert!(version(pair[0]) < version(pair[1]), "{pair:?}");
+        }
+        assert_eq!(version("6.1.0"), version("6.1"));
+    }
+
+    #[test]
+    fn the_branch_is_two_numbers_and_three_for_2_6() {
+        for (text, branch, mainline) in [
+            ("6.1.170", "6.1", false),
+            ("6.11", "6.11", true),
+            ("6.1.0", "6.1", true),
+            ("6.17-rc3", "6.17", true),
+            ("2.6.32", "2.6.32", true),
+            ("2.6.32.71", "2.6.32", false),
+        ] {
+            let version = version(text);
+            assert_eq!(version.branch().to_string(), branch);
+            assert_eq!(version.is_mainline(), mainline, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for bad in [
+            "",
+            "6",
+            "6.",
+            ".1",
+            "6.1.",
+            "v6.1",
+            "6.1.170-3",
+            "6.1.0-47-cloud-amd64",
+            "6.1.1.1",
+            "6.1.1-rc1",
+            "6.1-rc0",
+            "6.1-rc",
+            "6.01",
+            "6.1 ",
+            "+6.1",
+            "6.70000",
+            "2.6.1.2.3",
+            "6.1-rc1-rc2",
+        ] {
+            assert!(bad.parse::<KernelVersion>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_back(text in "[0-9.rc-]{0,12}") {
+            if let Ok(version) = text.parse::<KernelVersion>() {
+                prop_assert_eq!(version.to_string().parse(), Ok(version));
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The scan: brings the store to one commit of the feed, in one transaction.
+//!
+//! An increment compares trees, not histories: a record is read again when its folder or one of its
+//! files differs from the stored edition. A rejection moves files without changing them and is seen
+//! the same way.
+
+mod read;
+
+use std::collections::BTreeMap;
+
+use rusqlite::TransactionBehavior;
+use tuxtape_core::cve::{CveId, State};
+use tuxtape_core::git_id::GitId;
+use tuxtape_core::span::Horizons;
+use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
+
+use crate::tree::{self, Edition, Found};
+use crate::{Feed, Store, StoreError, horizons, rows};
+
+/// Edition of the reader: raised whenever the same files would make other rows, which then are all
+/// made again.
+const READER: i64 = 1;
+/// More unreadable records than one in this many, and the feed looks damaged.
+const ONE_BAD_IN: usize = 100;
+/// A loss of more published records than one in this many, and the feed looks damaged.
+const ONE_LOST_IN: usize = 20;
+
+/// What to bring in, and what to accept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The source as a person named it, for the record.
+    pub source: String,
+    /// The feed's branch.
+    pub branch: BranchName,
+    /// Accept a tip that does not descend from the stored commit.
+    pub allow_rewind: bool,
+    /// Accept many unreadable records, or the loss of many.
+    pub force_shrink: bool,
+}
+
+/// What a scan did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The commit the store is at now.
+    pub commit: Commit,
+    /// Published records in the store.
+    pub published: usize,
+    /// Rejected records in the store.
+    pub rejected: usize,
+    /// Records that were new.
+    pub added: usize,
+    /// Records that came in another edition, rejections among them.
+    pub changed: usize,
+    /// Records that were in the store and are no longer in the feed.
+    pub removed: usize,
+    /// Rows written, removed ones included; 0 when the store was up to date.
+    pub rows: u64,
+    /// Records passed over.
+    pub skipped: Vec<Skipped>,
+    /// Records that contradict themselves, with the first contradiction.
+    pub doubtful: Vec<(CveId, String)>,
+    /// How far the feed knows each branch.
+    pub horizons: Horizons,
+}
+
+/// A record that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The record.
+    pub id: CveId,
+    /// File, line and reason.
+    pub why: String,
+    /// Whether an older, readable edition stays in the store.
+    pub kept: bool,
+}
+
+/// Why a scan changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The repository could not be read.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are no records.
+    #[error("{source_name} is not the CVE feed: its branch holds no cve/published/YEAR/CVE-*.json")]
+    NotAFeed {
+        /// URL, folder or bundle.
+        source_name: String,
+    },
+    /// The stored commit is not in the feed's history.
+    #[error(
+        "the feed's history does not contain the commit of the last scan: stored {stored}, tip {tip}"
+    )]
+    Rewritten {
+        /// What the store is at.
+        stored: GitId,
+        /// What the feed is at.
+        tip: GitId,
+    },
+    /// The feed went back.
+    #[error("the feed is older than the last scan: stored {stored}, tip {tip}")]
+    Older {
+        /// What the store is at.
+        stored: GitId,
+        /// What the feed is at.
+        tip: GitId,
+    },
+    /// Too many records are unreadable.
+    #[error(
+        "the feed looks damaged: {bad} of {all} records cannot be read, the first {first}: {why}"
+    )]
+    Damaged {
+        /// How many.
+        bad: usize,
+        /// Of how many.
+        all: usize,
+        /// The first.
+        first: CveId,
+        /// Its fault.
+        why: String,
+    },
+    /// Too many records are gone.
+    #[error("the feed looks damaged: {after} published records, {before} before")]
+    Shrunk {
+        /// In the store.
+        before: usize,
+        /// In the feed.
+        after: usize,
+    },
+    /// Reading in parallel broke down.
+    #[error("a reader of the feed stopped early")]
+    Reader,
+}
+
+/// Brings `store` to the tip of the feed in `repository`. On error the store is as it was.
+pub fn scan(
+    store: &mut Store,
+    repository: &Repository,
+    options: &Options,
+) -> Result<Report, ScanError> {
+    let tip = repository.tip(&options.branch)?;
+    let mut entries = Vec::new();
+    for (folder, _) in tree::FOLDERS {
+        entries.extend(repository.files(tip.id, folder)?);
+    }
+    let found = tree::records(&entries);
+    drop(entries);
+    let published = published(&found);
+    if published == 0 {
+        return Err(ScanError::NotAFeed {
+            source_name: options.source.clone(),
+        });
+    }
+
+    // Immediate: reading first and writing later would fail when another writer came in between.
+    let transaction = store
+        .connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(StoreError::from)?;
+    let writes_before = transaction.total_changes();
+    let feed = rows::feed(&transaction)?;
+    if let (Some((feed, _)), false) = (&feed, options.allow_rewind) {
+        check_descent(repository, feed.commit, tip.id)?;
+    }
+    let stored = rows::editions(&transaction)?;
+    let before = stored
+        .values()
+        .filter(|edition| edition.state == State::Published)
+        .count();
+    if published + before / ONE_LOST_IN < before && !options.force_shrink {
+        return Err(ScanError::Shrunk {
+            before,
+            after: published,
+        });
+    }
+
+    let mut was_skipped = rows::skipped(&transaction)?;
+    let same_reader = feed.as_ref().is_some_and(|(_, reader)| *reader == READER);
+    let mut work: Vec<(CveId, Edition)> = Vec::new();
+    let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
+    for (id, found) in &found {
+        match found {
+            Err(why) => {
+                skipped.insert(*id, why.clone());
+            }
+            Ok(edition) if same_reader && stored.get(id) == Some(edition) => {}
+            Ok(edition) => work.push((*id, *edition)),
+        }
+    }
+    let (mut added, mut changed) = (0, 0);
+    read::all(repository, &work, |id, edition, outcome| {
+        match outcome {
+            Ok(cve) => {
+                let is_new = !stored.contains_key(&id);
+                rows::put(&transaction, &cve, &edition, tip.id, is_new)?;
+                *(if is_new { &mut added } else { &mut changed }) += 1;
+            }
+            Err(why) => {
+                skipped.insert(id, why);
+            }
+        }
+        Ok(())
+    })?;
+
+    let mut removed = 0;
+    for id in stored.keys().filter(|id| !found.contains_key(id)) {
+        rows::remove(&transaction, *id)?;
+        removed += 1;
+    }
+    if let (Some((first, why)), false) = (skipped.first_key_value(), options.force_shrink)
+        && skipped.len() * ONE_BAD_IN > found.len()
+    {
+        return Err(ScanError::Damaged {
+            bad: skipped.len(),
+            all: found.len(),
+            first: *first,
+            why: why.clone(),
+        });
+    }
+    for (id, why) in &skipped {
+        if was_skipped.remove(id).as_ref() != Some(why) {
+            rows::skip(&transaction, *id, why)?;
+        }
+    }
+    for id in was_skipped.keys() {
+        rows::unskip(&transaction, *id)?;
+    }
+    let now = Feed {
+        source: options.source.clone(),
+        commit: tip.id,
+        time: tip.time,
+    };
+    let at_tip = feed.is_some_and(|(feed, reader)| feed.commit == now.commit && reader == READER);
+    if !at_tip {
+        rows::put_feed(&transaction, &now, READER)?;
+    }
+    let rows_written = transaction.total_changes() - writes_before;
+    let published = rows::count(&transaction, State::Published)?;
+    let rejected = rows::count(&transaction, State::Rejected)?;
+    transaction.commit().map_err(StoreError::from)?;
+
+    let lines = store.lines()?;
+    let skipped = skipped
+        .into_iter()
+        .map(|(id, why)| Skipped {
+            id,
+            why,
+            kept: stored.contains_key(&id),
+        })
+        .collect();
+    Ok(Report {
+        commit: tip,
+        published,
+        rejected,
+        added,
+        changed,
+        removed,
+        rows: rows_written,
+        skipped,
+        doubtful: rows::doubtful(&store.connection)?,
+        horizons: horizons(&lines),
+    })
+}
+
+fn published(found: &BTreeMap<CveId, Found>) -> usize {
+    // An unreadable record is still one: only missing ones count as lost.
+    let rejected = |found: &Found| {
+        found.as_ref().is_ok_and(|edition| match edition.state {
+            State::Published => false,
+            State::Rejected => true,
+        })
+    };
+    found.values().filter(|found| !rejected(found)).count()
+}
+
+fn check_descent(repository: &Repository, stored: GitId, tip: GitId) -> Result<(), ScanError> {
+    if stored == tip || repository.is_ancestor(stored, tip)? == Some(true) {
+        return Ok(());
+    }
+    // The stored commit may be missing here altogether, as after a rewrite.
+    let went_back = repository.is_ancestor(stored, stored)?.is_some()
+        && repository.is_ancestor(tip, stored)? == Some(true);
+    Err(if went_back {
+        ScanError::Older { stored, tip }
+    } else {
+        ScanError::Rewritten { stored, tip }
+    })
+}

@@ -1,0 +1,123 @@
+//! Reading many records at once: several readers parse, one caller writes.
+
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use tuxtape_core::cve::edition;
+use tuxtape_core::cve::record::LARGEST;
+use tuxtape_core::cve::{Cve, CveId, State};
+use tuxtape_core::git_id::GitId;
+use tuxtape_sys::git::{Blob, Blobs, Repository};
+
+use super::ScanError;
+use crate::tree::Edition;
+
+/// Readers at work; each has its own `git cat-file`.
+const READERS: usize = 2;
+/// Records read ahead of the writer.
+const AHEAD: usize = 256;
+/// Longest a reading of the whole feed may take.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+type Outcome = Result<Cve, String>;
+type Message = Result<(CveId, Edition, Outcome), ScanError>;
+
+/// Reads every record of `work` and hands it to `take`, in no particular order.
+pub(super) fn all(
+    repository: &Repository,
+    work: &[(CveId, Edition)],
+    mut take: impl FnMut(CveId, Edition, Outcome) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
+    if work.is_empty() {
+        return Ok(());
+    }
+    let expected = work.len();
+    let share = expected.div_ceil(READERS);
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel::<Message>(AHEAD);
+        for part in work.chunks(share) {
+            let send = send.clone();
+            scope.spawn(move || {
+                if let Err(error) = part_of(repository, part, &send) {
+                    // The writer has gone; it knows why.
+                    send.send(Err(error)).ok();
+                }
+            });
+        }
+        drop(send);
+        let mut taken = 0;
+        // Leaving early drops the receiver, which stops the readers at their next record.
+        for message in receive {
+            let (id, edition, outcome) = message?;
+            take(id, edition, outcome)?;
+            taken += 1;
+        }
+        if taken == expected {
+            Ok(())
+        } else {
+            Err(ScanError::Reader)
+        }
+    })
+}
+
+fn part_of(
+    repository: &Repository,
+    part: &[(CveId, Edition)],
+    send: &SyncSender<Message>,
+) -> Result<(), ScanError> {
+    let ids: Vec<GitId> = part
+        .iter()
+        .flat_map(|(_, edition)| files(edition))
+        .collect();
+    let mut blobs = repository.blobs(ids, LARGEST as u64, DEADLINE)?;
+    let (mut json, mut second) = (Vec::new(), Vec::new());
+    for (id, edition) in part {
+        let mut faults = Vec::new();
+        faults.extend(next(&mut blobs, ".json", &mut json)?);
+        if edition.dyad.is_some() {
+            faults.extend(next(&mut blobs, ".dyad", &mut second)?);
+        } else if edition.announcement.is_some() {
+            faults.extend(next(&mut blobs, ".mbox.rejected", &mut second)?);
+        }
+        let outcome = match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => record(*id, edition, &json, &second),
+        };
+        if send.send(Ok((*id, *edition, outcome))).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn files(edition: &Edition) -> impl Iterator<Item = GitId> {
+    [Some(edition.json), edition.dyad.or(edition.announcement)]
+        .into_iter()
+        .flatten()
+}
+
+fn next(blobs: &mut Blobs, file: &str, buffer: &mut Vec<u8>) -> Result<Option<String>, ScanError> {
+    Ok(match blobs.next(buffer)? {
+        Blob::Read => None,
+        Blob::TooLarge { bytes } => Some(format!(
+            "{file}: {bytes} bytes, more than the limit of {LARGEST}"
+        )),
+        Blob::Missing => Some(format!("{file}: the repository lacks its content")),
+    })
+}
+
+fn record(id: CveId, edition: &Edition, json: &[u8], second: &[u8]) -> Outcome {
+    let outcome = match edition.state {
+        State::Published => edition::published(id, json, second),
+        State::Rejected => {
+            edition::rejected(id, json, edition.announcement.is_some().then_some(second))
+        }
+    };
+    let mut cve = outcome.map_err(|error| error.to_string())?;
+    if edition.twice {
+        cve.doubts
+            .push("the record lies in cve/published and in cve/rejected".to_owned());
+    }
+    Ok(cve)
+}

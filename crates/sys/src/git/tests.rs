@@ -1,0 +1,178 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .args(["-c", "user.name=T", "-c", "user.email=t@example.org"])
+        .args(arguments);
+    let finished = process::run_ok(&mut command, DEADLINE).unwrap();
+    String::from_utf8(finished.stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+/// Makes a repository with one file on `master`.
+fn repository(folder: &Path) -> PathBuf {
+    let top = folder.join("origin");
+    fs::create_dir(&top).unwrap();
+    git(&top, &["init", "-q", "-b", "master"]);
+    commit(&top, "cve/published/a.txt", "one");
+    top
+}
+
+fn commit(top: &Path, path: &str, text: &str) {
+    let file = top.join(path);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, text).unwrap();
+    git(top, &["add", "-A"]);
+    git(top, &["commit", "-q", "-m", "c"]);
+}
+
+fn master() -> BranchName {
+    BranchName::new("master").unwrap()
+}
+
+#[test]
+fn a_mirror_follows_its_source_and_reads_blobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let source = format!("file://{}", top.display());
+    let copy = folder.path().join("cache/feed.git");
+    let first = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap();
+    let old = first.tip(&master()).unwrap();
+    commit(&top, "cve/published/b.txt", &"x".repeat(100));
+    let second = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap();
+    let new = second.tip(&master()).unwrap();
+    assert_eq!(new.id.to_string(), git(&top, &["rev-parse", "HEAD"]));
+    assert_eq!(second.is_ancestor(old.id, new.id).unwrap(), Some(true));
+    assert_eq!(second.is_ancestor(new.id, old.id).unwrap(), Some(false));
+    assert_eq!(
+        second
+            .is_ancestor(GitId::from_bytes([9; 20]), new.id)
+            .unwrap(),
+        None
+    );
+
+    let files = second.files(new.id, "cve/published").unwrap();
+    let missing = GitId::from_bytes([9; 20]);
+    let ids = vec![files[0].id, missing, files[1].id, files[0].id];
+    let mut blobs = second.blobs(ids, 50, DEADLINE).unwrap();
+    let mut buffer = Vec::new();
+    assert_eq!(blobs.next(&mut buffer).unwrap(), Blob::Read);
+    assert_eq!(buffer, b"one");
+    assert_eq!(blobs.next(&mut buffer).unwrap(), Blob::Missing);
+    assert_eq!(
+        blobs.next(&mut buffer).unwrap(),
+        Blob::TooLarge { bytes: 100 }
+    );
+    assert_eq!(blobs.next(&mut buffer).unwrap(), Blob::Read);
+    assert!(blobs.next(&mut buffer).is_err());
+}
+
+#[test]
+fn a_bundle_is_fetched_and_a_cut_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let bundle = folder.path().join("feed.bundle");
+    git(
+        &top,
+        &["bundle", "create", "-q", bundle.to_str().unwrap(), "master"],
+    );
+    assert!(is_bundle(&bundle).unwrap());
+    let copy = folder.path().join("copy.git");
+    let source = bundle.to_str().unwrap();
+    assert!(Repository::mirror(source, &master(), &copy, DEADLINE).is_ok());
+    let other = BranchName::new("main").unwrap();
+    let error = Repository::mirror(source, &other, &copy, DEADLINE).unwrap_err();
+    assert_eq!(error.to_string(), format!("{source} has no branch main"));
+
+    let bytes = fs::read(&bundle).unwrap();
+    fs::write(&bundle, &bytes[..bytes.len() - 30]).unwrap();
+    let fresh = folder.path().join("fresh.git");
+    let error = Repository::mirror(source, &master(), &fresh, DEADLINE).unwrap_err();
+    assert!(
+        matches!(error, GitError::Process(ProcessError::Failed { .. })),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_missing_branch_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let error = Repository::open(&top)
+        .unwrap()
+        .tip(&BranchName::new("main").unwrap());
+    assert!(matches!(error, Err(GitError::NoBranch { .. })));
+    let error = Repository::open(folder.path()).unwrap_err();
+    assert!(matches!(error, GitError::NoRepository { .. }));
+}
+
+#[test]
+fn programs_named_by_a_repository_are_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let mark = folder.path().join("ran");
+    let program = folder.path().join("program");
+    fs::write(&program, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for hook in [
+        "post-checkout",
+        "reference-transaction",
+        "pre-auto-gc",
+        "fsmonitor-watchman",
+    ] {
+        fs::copy(&program, top.join(".git/hooks").join(hook)).unwrap();
+    }
+    let name = program.to_str().unwrap();
+    for key in [
+        "core.fsmonitor",
+        "core.sshCommand",
+        "core.pager",
+        "diff.external",
+        "gpg.program",
+        "uploadpack.packObjectsHook",
+    ] {
+        git(&top, &["config", key, name]);
+    }
+    git(&top, &["config", "log.showSignature", "true"]);
+    git(
+        &top,
+        &["config", "remote.origin.url", &format!("ext::{name}")],
+    );
+    git(&top, &["config", "remote.origin.promisor", "true"]);
+    git(&top, &["config", "core.repositoryformatversion", "1"]);
+    git(&top, &["config", "extensions.partialClone", "origin"]);
+    fs::remove_file(&mark).ok();
+
+    let local = Repository::open(&top).unwrap();
+    let tip = local.tip(&master()).unwrap();
+    let files = local.files(tip.id, "cve").unwrap();
+    let mut blobs = local
+        .blobs(vec![files[0].id, GitId::from_bytes([9; 20])], 50, DEADLINE)
+        .unwrap();
+    let mut buffer = Vec::new();
+    blobs.next(&mut buffer).unwrap();
+    blobs.next(&mut buffer).ok();
+    let copy = folder.path().join("copy.git");
+    Repository::mirror(top.to_str().unwrap(), &master(), &copy, DEADLINE).ok();
+    for source in [format!("ext::{name}"), format!("--upload-pack={name}")] {
+        let error = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap_err();
+        assert!(matches!(error, GitError::Source { .. }));
+    }
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_branch_name_is_plain() {
+    for bad in ["", "-x", "a b", "a..b", "a^", "a:b", "@{1}"] {
+        assert!(BranchName::new(bad).is_err(), "{bad:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The listing of a tree.
+
+use tuxtape_core::git_id::GitId;
+
+use super::{GitError, unexpected};
+
+/// Largest listing that is read, in bytes. The CVE feed's has about 8 MB.
+const LARGEST: usize = 256 << 20;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A plain file.
+    File,
+    /// A symbolic link, another repository, or a mode unknown to us.
+    Other,
+}
+
+/// One entry of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its content.
+    pub id: GitId,
+    /// Path from the top; whatever bytes the repository holds, as text. Never trust it.
+    pub path: String,
+}
+
+/// Reads `ls-tree -r -z`.
+pub(super) fn parse(answer: &[u8]) -> Result<Vec<Entry>, GitError> {
+    if answer.len() > LARGEST {
+        return Err(unexpected("ls-tree", b"more than 256 MiB"));
+    }
+    answer
+        .split(|c| *c == 0)
+        .filter(|line| !line.is_empty())
+        .map(|line| entry(line).ok_or_else(|| unexpected("ls-tree", line)))
+        .collect()
+}
+
+fn entry(line: &[u8]) -> Option<Entry> {
+    let tab = line.iter().position(|c| *c == b'\t')?;
+    let (facts, path) = (line.get(..tab)?, line.get(tab + 1..)?);
+    let mut facts = facts.split(|c| *c == b' ');
+    let (mode, kind, id) = (facts.next()?, facts.next()?, facts.next()?);
+    let plain = kind == b"blob" && [&b"100644"[..], b"100755"].contains(&mode);
+    Some(Entry {
+        kind: if plain {
+            EntryKind::File
+        } else {
+            EntryKind::Other
+        },
+        id: GitId::from_hex(id).ok()?,
+        path: String::from_utf8_lossy(path).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "a49d25364dfb9f8a64037488a39ab1f56c5fa419";
+
+    #[test]
+    fn links_and_submodules_are_no_files() {
+        let text = format!("100644 blob {ID}\ta b\0120000 blob {ID}\tl\0160000 commit {ID}\ts\0");
+        let entries = parse(text.as_bytes()).unwrap();
+        let kinds: Vec<(EntryKind, &str)> = entries
+            .iter()
+            .map(|entry| (entry.kind, entry.path.as_str()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (EntryKind::File, "a b"),
+                (EntryKind::Other, "l"),
+                (EntryKind::Other, "s")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_garbled_listing_is_an_error() {
+        for text in [
+            "100644 blob\ta\0",
+            "x\0",
+            &format!("100644 blob {}\ta\0", ID.replacen('a', "", 1)),
+        ] {
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}
