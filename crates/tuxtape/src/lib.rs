@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod context;
 pub mod output;
+pub mod remembered;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,38 @@ pub fn run() -> ExitCode {
         Err(error) => return output::fail(&error),
     };
     match dispatch(cli.command, &context) {
+        Ok(code) => code,
+        Err(error) => output::fail(&error),
+    }
+}
+
+/// The scan alone, for cron and timers
+///
+/// The same as `tuxtape scan`.
+#[derive(Debug, Parser)]
+#[command(name = "tuxtape-cve-parser", version)]
+struct ScanCli {
+    /// Folder of the store, profiles and keys
+    #[arg(long, env = "TUXTAPE_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Folder of downloads and unpacked kernels
+    #[arg(long, env = "TUXTAPE_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    arguments: commands::scan::Arguments,
+}
+
+/// Runs the scan as a program of its own.
+pub fn run_scan() -> ExitCode {
+    let cli = ScanCli::parse();
+    let context = match Context::new(cli.home, cli.cache, cli.json) {
+        Ok(context) => context,
+        Err(error) => return output::fail(&error),
+    };
+    match commands::scan::run(cli.arguments, &context) {
         Ok(code) => code,
         Err(error) => output::fail(&error),
     }

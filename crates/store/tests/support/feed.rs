@@ -117,7 +117,7 @@ impl Feed {
     }
 }
 
-fn git(arguments: &[&str], folder: &Path) -> String {
+pub(crate) fn git(arguments: &[&str], folder: &Path) -> String {
     let output = Command::new("git")
         .args(arguments)
         .current_dir(folder)

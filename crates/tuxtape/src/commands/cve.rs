@@ -1,16 +1,44 @@
 //! `tuxtape cve`.
 
+pub mod affected;
+pub mod rank;
+pub mod show;
+
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::context::Context;
 
 /// Show CVE records and what they affect
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// What to show
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Questions about CVE records.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show one record
+    Show(show::Arguments),
+    /// List the CVEs that affect an upstream version
+    ///
+    /// By the feed alone: a distribution's kernel carries fixes this does not see; use `gauge` for it.
+    Affected(affected::Arguments),
+    /// List CVEs, the most urgent first
+    ///
+    /// By the score the record's authority published, highest first; then those without one; among
+    /// equals the newest id first. Absence of a score says nothing: only 7.0 and above are published.
+    Rank(rank::Arguments),
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Show(arguments) => show::run(&arguments, context),
+        Command::Affected(arguments) => affected::run(&arguments, context),
+        Command::Rank(arguments) => rank::run(&arguments, context),
+    }
 }

@@ -1,16 +1,144 @@
 //! `tuxtape gauge`.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
+use tuxtape_core::cve::CveId;
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_store::{Store, Stored, horizons};
 
 use crate::context::Context;
+use crate::output;
+use crate::remembered;
 
 /// Say for every CVE whether a kernel has it, with evidence
+///
+/// With --cve the exit code is 0 for not affected, 3 for affected and 4 for unknown.
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The kernel, by its `uname -r`, added before with `tuxtape kernel add`
+    #[arg(value_name = "RELEASE")]
+    pub kernel: KernelRelease,
+    /// Only this CVE, with its evidence
+    #[arg(long)]
+    pub cve: Option<CveId>,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    cve: String,
+    verdict: &'a str,
+    reason: Option<&'a str>,
+    evidence: Vec<JsonEvidence<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonEvidence<'a> {
+    step: &'a str,
+    found: &'a str,
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let Arguments { kernel, cve } = arguments;
+    let profile = remembered::kernel(context, &kernel)?;
+    let (store, feed) = remembered::feed(context)?;
+    let judgements = judge_all(&store, &profile)?;
+    let Some(id) = cve else {
+        if context.json {
+            for judgement in &judgements {
+                output::json(&json(judgement))?;
+            }
+        } else {
+            let of = format!(
+                "{} on base {}, feed of {}",
+                kernel,
+                profile.base_version,
+                remembered::utc(feed.time)
+            );
+            output::text(&summary(&of, &judgements))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let judgement = judgements
+        .iter()
+        .find(|judgement| judgement.cve == id)
+        .with_context(|| format!("the feed of {} has no {id}", remembered::utc(feed.time)))?;
+    if context.json {
+        output::json(&json(judgement))?;
+    } else {
+        output::text(&chain(judgement))?;
+    }
+    Ok(match judgement.verdict {
+        Applicability::NotAffected(_) => ExitCode::SUCCESS,
+        Applicability::Affected => ExitCode::from(output::NO),
+        Applicability::Unknown(_) => ExitCode::from(output::UNKNOWN),
+    })
+}
+
+/// Judges every record of the store against one kernel, by id.
+pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
+    let horizons = horizons(&store.lines()?);
+    let bench = Bench::new(profile, &horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    let mut judgements: BTreeMap<CveId, Judgement> = BTreeMap::new();
+    for (id, why) in store.skipped()? {
+        judgements.insert(id, unreadable(id, &why));
+    }
+    // A record that has a readable edition is judged by it, in place of the line above.
+    for Stored { cve, stale, .. } in store.records()? {
+        let freshness = stale
+            .as_deref()
+            .map_or(Freshness::Current, Freshness::Stale);
+        judgements.insert(cve.id, bench.judge(&cve, freshness));
+    }
+    Ok(judgements.into_values().collect())
+}
+
+fn json(judgement: &Judgement) -> Json<'_> {
+    Json {
+        cve: judgement.cve.to_string(),
+        verdict: judgement.verdict.as_str(),
+        reason: judgement.verdict.reason(),
+        evidence: judgement
+            .evidence
+            .iter()
+            .map(|evidence| JsonEvidence {
+                step: evidence.step.as_str(),
+                found: &evidence.found,
+            })
+            .collect(),
+    }
+}
+
+fn summary(of: &str, judgements: &[Judgement]) -> String {
+    let mut counts: BTreeMap<Applicability, usize> = BTreeMap::new();
+    for judgement in judgements {
+        *counts.entry(judgement.verdict).or_default() += 1;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["VERDICT", "REASON", "CVES"]);
+    for (verdict, count) in counts {
+        let reason = verdict.reason().unwrap_or("");
+        table.add_row([verdict.as_str(), reason, &count.to_string()]);
+    }
+    table.add_row(["all", "", &judgements.len().to_string()]);
+    format!("{of}\n{table}\n")
+}
+
+fn chain(judgement: &Judgement) -> String {
+    let mut text = format!("{}  {}\n", judgement.cve, judgement.verdict);
+    for evidence in &judgement.evidence {
+        writeln!(text, "  {:8} {}", evidence.step.as_str(), evidence.found)
+            .expect("a String takes everything");
+    }
+    text
 }

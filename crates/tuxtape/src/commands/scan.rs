@@ -1,16 +1,309 @@
 //! `tuxtape scan`.
 
-use std::process::ExitCode;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
 use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use tuxtape_store::Store;
+use tuxtape_store::scan::{self, Options, Report, ScanError};
+use tuxtape_sys::git::{self, BranchName, GitError, Repository};
+use tuxtape_sys::lock::{self, Taken};
 
 use crate::context::Context;
+use crate::output::{self, Hint};
+use crate::remembered::utc;
+
+const KERNEL_ORG: &str = "https://git.kernel.org/pub/scm/linux/security/vulns.git";
+/// The branch is named, because the default branch of a copy can be another, unrelated one.
+const BRANCH: &str = "master";
+/// Longest a fetch of the whole feed may take, on a slow line.
+const FETCH: Duration = Duration::from_secs(3600);
 
 /// Bring the store up to date with the CVE feed
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Where the feed is: a URL, a folder with a git repository, or a git bundle
+    #[arg(long, env = "TUXTAPE_FEED", value_name = "URL|DIR|BUNDLE", default_value = KERNEL_ORG)]
+    pub feed: String,
+    /// Accept a feed that does not descend from the one of the last scan
+    #[arg(long)]
+    pub allow_rewind: bool,
+    /// Accept a feed with many unreadable records, or with many fewer than before
+    #[arg(long)]
+    pub force_shrink: bool,
+}
+
+#[derive(Serialize)]
+struct Json {
+    feed_commit: String,
+    feed_time: String,
+    published: usize,
+    rejected: usize,
+    added: usize,
+    changed: usize,
+    removed: usize,
+    rows: u64,
+    horizon: BTreeMap<String, String>,
+    skipped: Vec<JsonSkipped>,
+    inconsistent: Vec<JsonInconsistent>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonSkipped {
+    cve: String,
+    why: String,
+    last_good_edition_kept: bool,
+}
+
+#[derive(Serialize)]
+struct JsonInconsistent {
+    cve: String,
+    why: String,
+}
 
 /// Runs the command.
-pub fn run(_arguments: Arguments, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    fs::create_dir_all(&context.home)
+        .with_context(|| format!("could not create {}", context.home.display()))?;
+    let note = format!("pid {}, since {}", process::id(), Timestamp::now());
+    let _lock = match lock::take(&context.home.join("scan.lock"), &note)? {
+        Taken::Ours(lock) => lock,
+        Taken::Held { note } => {
+            output::talk(&format!("another scan is at work: {note}"));
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let mut store = Store::open(&context.home)?;
+    let Arguments {
+        feed,
+        allow_rewind,
+        force_shrink,
+    } = arguments;
+    let options = Options {
+        source: feed,
+        branch: BranchName::new(BRANCH)?,
+        allow_rewind,
+        force_shrink,
+    };
+    let report = bring(&options, context, &mut store).map_err(|error| help(error, &store))?;
+    let seconds = started.elapsed().as_secs_f64();
+    if context.json {
+        output::json(&json(&report, seconds))?;
+    } else {
+        output::text(&text(&report, seconds))?;
+    }
+    for skipped in &report.skipped {
+        let kept = if skipped.kept {
+            "its last good edition stays"
+        } else {
+            "it is unknown"
+        };
+        output::talk(&format!("skipped {}: {} ({kept})", skipped.id, skipped.why));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bring(options: &Options, context: &Context, store: &mut Store) -> anyhow::Result<Report> {
+    let repository = repository(&options.source, &options.branch, &context.cache)?;
+    Ok(scan::scan(store, &repository, options)?)
+}
+
+/// Finds the feed: a folder is read where it lies, anything else through a mirror in the cache.
+fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<Repository> {
+    let path = Path::new(feed);
+    let is_url = feed.contains("://");
+    if !is_url && path.is_dir() {
+        return Ok(Repository::open(path)?);
+    }
+    let source = if !is_url && path.is_file() {
+        let whole = fs::canonicalize(path).with_context(|| format!("could not read {feed}"))?;
+        if !git::is_bundle(&whole).with_context(|| format!("could not read {feed}"))? {
+            bail!("{feed} is neither a git bundle nor a folder with a git repository");
+        }
+        let text = whole.into_os_string().into_string();
+        text.map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))?
+    } else if is_url || feed.contains(':') {
+        output::talk(&format!("fetching {feed}"));
+        feed.to_owned()
+    } else {
+        bail!("there is no {feed}");
+    };
+    let folder = mirror_folder(cache, &source);
+    Repository::mirror(&source, branch, &folder, FETCH)
+        .with_context(|| format!("could not fetch branch {BRANCH} of {feed}"))
+}
+
+/// Names the mirror of one source: readable, and distinct for distinct sources.
+fn mirror_folder(cache: &Path, source: &str) -> PathBuf {
+    let readable: String = source
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let tail: String = {
+        let skip = readable.len().saturating_sub(60);
+        readable.chars().skip(skip).collect()
+    };
+    // FNV-1a: only has to tell a handful of sources of one user apart.
+    let hash = source
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    cache
+        .join("feed")
+        .join(format!("{}-{hash:016x}.git", tail.trim_matches('-')))
+}
+
+/// Adds what would help, and what the store still holds.
+fn help(error: anyhow::Error, store: &Store) -> anyhow::Error {
+    let way_out = way_out(&error);
+    let stays = match store.feed() {
+        Ok(Some(feed)) => format!(
+            "the store stays as it was, at {} of {}",
+            feed.commit.short(),
+            utc(feed.time)
+        ),
+        Ok(None) => "the store stays empty".to_owned(),
+        Err(_) => return error,
+    };
+    error.context(Hint::new(format!("{way_out}; {stays}")))
+}
+
+fn way_out(error: &anyhow::Error) -> &'static str {
+    let git = match error.downcast_ref::<ScanError>() {
+        Some(ScanError::NotAFeed { .. }) => {
+            return "give the kernel's CVE feed with --feed, or leave it out for kernel.org's";
+        }
+        Some(ScanError::Rewritten { .. } | ScanError::Older { .. }) => {
+            return "accept it with --allow-rewind if the feed was changed on purpose";
+        }
+        Some(ScanError::Damaged { .. } | ScanError::Shrunk { .. }) => {
+            return "look at the feed, and accept it as it is with --force-shrink";
+        }
+        Some(ScanError::Store(_)) => return "check the disk and who else uses the store",
+        Some(ScanError::Reader) => return "check the repository with `git fsck`",
+        Some(ScanError::Git(error)) => Some(error),
+        None => error.downcast_ref::<GitError>(),
+    };
+    match git {
+        Some(GitError::NoBranch { .. }) => "give the kernel's CVE feed, whose branch is master",
+        Some(GitError::NoRepository { .. }) | None => {
+            "give a URL, a folder with a git repository or a bundle with --feed"
+        }
+        Some(
+            GitError::Process(_)
+            | GitError::Folder { .. }
+            | GitError::BranchName { .. }
+            | GitError::Source { .. }
+            | GitError::Pipe(_)
+            | GitError::Answer { .. },
+        ) => "check the network and the source, or give another one with --feed",
+    }
+}
+
+fn horizon(report: &Report) -> impl Iterator<Item = (String, String)> {
+    report
+        .horizons
+        .iter()
+        .map(|(branch, version)| (branch.to_string(), version.to_string()))
+}
+
+fn json(report: &Report, seconds: f64) -> Json {
+    Json {
+        feed_commit: report.commit.id.to_string(),
+        feed_time: utc(report.commit.time),
+        published: report.published,
+        rejected: report.rejected,
+        added: report.added,
+        changed: report.changed,
+        removed: report.removed,
+        rows: report.rows,
+        horizon: horizon(report).collect(),
+        skipped: report
+            .skipped
+            .iter()
+            .map(|skipped| JsonSkipped {
+                cve: skipped.id.to_string(),
+                why: skipped.why.clone(),
+                last_good_edition_kept: skipped.kept,
+            })
+            .collect(),
+        inconsistent: report
+            .doubtful
+            .iter()
+            .map(|(id, why)| JsonInconsistent {
+                cve: id.to_string(),
+                why: why.clone(),
+            })
+            .collect(),
+        seconds: (seconds * 1000.0).round() / 1000.0,
+    }
+}
+
+fn text(report: &Report, seconds: f64) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:13} {value}").expect("a String takes everything");
+    };
+    let commit = report.commit;
+    line(
+        "feed",
+        format!("{} of {}", commit.id.short(), utc(commit.time)),
+    );
+    line(
+        "records",
+        format!(
+            "{} published, {} rejected",
+            report.published, report.rejected
+        ),
+    );
+    line(
+        "this scan",
+        format!(
+            "{} added, {} changed, {} removed, {} skipped",
+            report.added,
+            report.changed,
+            report.removed,
+            report.skipped.len()
+        ),
+    );
+    if let Some((id, why)) = report.doubtful.first() {
+        let count = report.doubtful.len();
+        line("inconsistent", format!("{count}, the first {id}: {why}"));
+    }
+    // The newest branches are the ones somebody runs.
+    let branches: Vec<String> = horizon(report).map(|(_, version)| version).collect();
+    let newest = branches
+        .get(branches.len().saturating_sub(8)..)
+        .unwrap_or_default();
+    line("known up to", newest.join(", "));
+    line("seconds", format!("{seconds:.2}"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_has_its_own_mirror() {
+        let folder = |source: &str| mirror_folder(Path::new("/c"), source);
+        let name = folder(KERNEL_ORG);
+        let name = name.to_str().unwrap();
+        assert!(
+            name.starts_with("/c/feed/") && name.contains("security-vulns-git-"),
+            "{name}"
+        );
+        assert_ne!(folder("/a/b"), folder("/a-b"));
+        assert_eq!(folder("../../x").parent(), Some(Path::new("/c/feed")));
+    }
 }

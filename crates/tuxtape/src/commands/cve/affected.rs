@@ -1,0 +1,128 @@
+//! `tuxtape cve affected`.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::Serialize;
+use tuxtape_core::version::{KernelVersion, NotAVersion};
+use tuxtape_store::horizons;
+
+use crate::context::Context;
+use crate::output;
+use crate::remembered;
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Upstream version, such as 6.1.170, 6.11 or 6.17-rc3
+    // The plain name `version` belongs to the flag.
+    #[arg(value_name = "VERSION")]
+    pub upstream: Asked,
+}
+
+/// A version as it was typed.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    text: String,
+    version: KernelVersion,
+}
+
+impl FromStr for Asked {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        Ok(Self {
+            text: text.to_owned(),
+            version: text.parse()?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: &'a str,
+    horizon: Option<String>,
+    beyond_horizon: bool,
+    feed_commit: String,
+    cves: Vec<String>,
+    /// Records whose answer here is in doubt, because they contradict themselves.
+    inconsistent: Vec<String>,
+    /// Records whose newest edition could not be read.
+    skipped: Vec<JsonSkipped>,
+}
+
+#[derive(Serialize)]
+struct JsonSkipped {
+    cve: String,
+    why: String,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let Asked { text, version } = &arguments.upstream;
+    let (store, feed) = remembered::feed(context)?;
+    let lines = store.lines()?;
+    let skipped = store.skipped()?;
+    let horizons = horizons(&lines);
+    let horizon = horizons.of(*version);
+    let beyond = horizons.is_beyond(*version);
+    let ids = |keep: &dyn Fn(&tuxtape_store::Lines) -> bool| -> Vec<String> {
+        let kept = lines.iter().filter(|record| keep(record));
+        kept.map(|record| record.id.to_string()).collect()
+    };
+    let cves = ids(&|record| record.read(*version).is_affected());
+    let inconsistent = ids(&|record| record.is_doubtful_at(*version));
+
+    if beyond {
+        let known = horizon.map_or_else(
+            || "nothing at or below it".to_owned(),
+            |horizon| format!("this line up to {horizon}"),
+        );
+        output::talk(&format!(
+            "warning: {text} is beyond what the feed knows ({known}): fixes and backports since then are not seen"
+        ));
+    }
+    for id in &inconsistent {
+        output::talk(&format!(
+            "warning: {id} contradicts itself here; see `tuxtape cve show {id}`"
+        ));
+    }
+    for (id, why) in &skipped {
+        output::talk(&format!(
+            "warning: the newest edition of {id} could not be read: {why}"
+        ));
+    }
+    if context.json {
+        output::json(&Json {
+            version: text,
+            horizon: horizon.map(|horizon| horizon.to_string()),
+            beyond_horizon: beyond,
+            feed_commit: feed.commit.to_string(),
+            cves,
+            inconsistent,
+            skipped: skipped
+                .into_iter()
+                .map(|(id, why)| JsonSkipped {
+                    cve: id.to_string(),
+                    why,
+                })
+                .collect(),
+        })?;
+    } else {
+        output::text(
+            &cves
+                .iter()
+                .map(|id| format!("{id}\n"))
+                .collect::<Vec<_>>()
+                .concat(),
+        )?;
+        let horizon = horizon.map_or_else(|| "none".to_owned(), |horizon| horizon.to_string());
+        output::talk(&format!(
+            "{} CVEs affect {text}; horizon {horizon}, feed of {}",
+            cves.len(),
+            remembered::utc(feed.time)
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,46 @@
+//! What earlier commands left: the feed's store and the kernels' profiles.
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_kernel::profile::{self, LoadError};
+use tuxtape_store::{Feed, Store, StoreError};
+
+use crate::context::Context;
+use crate::output::Hint;
+
+/// Opens the store of a feed that was scanned before.
+pub fn feed(context: &Context) -> anyhow::Result<(Store, Feed)> {
+    const NO_FEED: &str = "there is no feed yet";
+    let hint = || Hint::new("run `tuxtape scan` first");
+    let store = match Store::open_existing(&context.home) {
+        Ok(store) => store,
+        Err(StoreError::Missing { .. }) => {
+            return Err(anyhow::anyhow!(NO_FEED).context(hint()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let feed = store.feed()?;
+    let feed = feed.context(NO_FEED).with_context(hint)?;
+    Ok((store, feed))
+}
+
+/// Loads the profile of a kernel that was added before.
+pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
+    profile::load(&context.home, release).map_err(|error| match error {
+        LoadError::Missing { .. } => anyhow::Error::from(error).context(Hint::new(format!(
+            "run `tuxtape kernel add debian:{release}` first"
+        ))),
+        LoadError::Read { .. } | LoadError::Malformed { .. } => error.into(),
+    })
+}
+
+/// Writes a time in seconds since 1970 as people and programs read it, in UTC.
+pub fn utc(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(
+        // Outside of the calendar: only a forged commit has such a time.
+        |_| seconds.to_string(),
+        |time| time.to_string(),
+    )
+}
