@@ -5,4 +5,5 @@
 #![warn(missing_docs)]
 
 pub mod identity;
+pub mod module;
 pub mod profile;

@@ -3,5 +3,8 @@
 #![warn(missing_docs)]
 
 pub mod durable;
+pub mod kernel;
 pub mod map;
 pub mod process;
+pub mod regular;
+pub mod slots;
