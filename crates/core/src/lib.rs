@@ -9,6 +9,7 @@ pub mod cve;
 pub mod dyad;
 pub mod git_id;
 pub mod identity;
+pub mod module;
 pub mod priority;
 pub mod profile;
 pub mod span;

@@ -5,7 +5,10 @@
 pub mod background;
 pub mod durable;
 pub mod git;
+pub mod kernel;
 pub mod lock;
 pub mod map;
 pub mod process;
+pub mod regular;
+pub mod slots;
 pub mod space;

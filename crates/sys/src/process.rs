@@ -49,6 +49,11 @@ pub enum ProcessError {
     },
 }
 
+/// Returns the user id this program acts as.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Runs `command` to its end or to `deadline`, with no standard input, and collects what it prints.
 ///
 /// The child leads its own process group, which is killed whole at the deadline. Any exit status is

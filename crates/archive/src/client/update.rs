@@ -1,0 +1,579 @@
+//! The update workflow, step by step (specification 5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tuxtape_core::identity::{Arch, KernelRelease};
+
+use super::trusted::{self, Refusal};
+use super::{Store, StoreError, Stored};
+use crate::index::{IndexError, KernelIndex};
+use crate::keys::{Key, KeyId};
+use crate::metadata::{
+    DelegatedRole, FileMeta, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp, Unequal,
+    compare,
+};
+use crate::names::{self, NameTooLong, cap};
+use crate::source::{Fetched, Source, SourceError};
+use crate::time::UtcSeconds;
+
+/// Roots walked in one update, and roles asked for one target.
+const ROOT_STEPS: u32 = 256;
+const ROLE_STEPS: usize = 32;
+
+/// Why an update stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// Nothing is trusted yet.
+    #[error("no trusted root in the state folder")]
+    NoRoot,
+    /// A file is not trusted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A file could not be fetched.
+    #[error("could not fetch {file}")]
+    Source {
+        /// The file.
+        file: String,
+        /// What went wrong.
+        source: SourceError,
+    },
+    /// A file that must be there is not.
+    #[error("the archive has no {file}")]
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// The state could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// More new roots than one update walks.
+    #[error("more than {ROOT_STEPS} new roots")]
+    RootSteps,
+    /// No such role.
+    #[error("the archive has no role {0}")]
+    NoRole(String),
+    /// A kernel role is delegated in another way than ours are.
+    #[error("role {0} is not delegated for its own kernel alone")]
+    Delegation(String),
+    /// The role's index is not usable.
+    #[error("role {role} is not usable")]
+    Index {
+        /// The role.
+        role: String,
+        /// What is wrong.
+        source: IndexError,
+    },
+    /// The kernel has no name.
+    #[error(transparent)]
+    Name(#[from] NameTooLong),
+    /// A target is not the file that was signed.
+    #[error("module {target} is not the one that was signed: {source}")]
+    Target {
+        /// Its path.
+        target: String,
+        /// What differs.
+        source: Unequal,
+    },
+    /// A target is larger than this machine takes.
+    #[error("module {target} has {length} bytes, at most {cap} are taken")]
+    TargetTooLarge {
+        /// Its path.
+        target: String,
+        /// Bytes signed.
+        length: u64,
+        /// Bytes allowed.
+        cap: u64,
+    },
+}
+
+/// Trusted metadata, and the way to more of it.
+pub struct Session<'a> {
+    store: &'a mut dyn Store,
+    source: Option<&'a dyn Source>,
+    now: UtcSeconds,
+    /// The root.
+    pub root: Root,
+    /// The timestamp.
+    pub timestamp: Timestamp,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The top-level targets.
+    pub targets: Targets,
+    roles: BTreeMap<String, Targets>,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("root", &self.root.version)
+            .field("timestamp", &self.timestamp.version)
+            .field("snapshot", &self.snapshot.version)
+            .field("targets", &self.targets.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Brings the top-level metadata up to date from `source`.
+///
+/// `clock` is the local time (5.1); where something signed later was seen, that counts instead.
+/// Whatever was verified before a failure stays stored, as the specification wants.
+pub fn refresh<'a>(
+    store: &'a mut dyn Store,
+    source: &'a dyn Source,
+    clock: UtcSeconds,
+) -> Result<Session<'a>, UpdateError> {
+    let now = clock.max(store.floor().time);
+    let root = update_root(store, source, now)?;
+    let timestamp = update_timestamp(store, source, &root, now)?;
+    let snapshot = update_snapshot(store, source, &root, &timestamp, now)?;
+    let named = named(&snapshot, "targets")?.clone();
+    let want = Wanted {
+        keys: &root.keys,
+        role: &root.roles.targets,
+        name: "targets",
+        meta: &named,
+    };
+    let targets = update_targets(store, Some(source), &want, now)?;
+    Ok(Session {
+        store,
+        source: Some(source),
+        now,
+        root,
+        timestamp,
+        snapshot,
+        targets,
+        roles: BTreeMap::new(),
+    })
+}
+
+/// Reads what was trusted at the last update, without asking anybody; expired metadata too.
+///
+/// For looking, and for a level that was accepted before: never for accepting something new.
+pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
+    let missing = |file: &str| UpdateError::Missing {
+        file: file.to_owned(),
+    };
+    let now = UtcSeconds::EPOCH;
+    let root = stored_root(store)?;
+    let timestamp = stored_timestamp(store, &root)?.ok_or_else(|| missing("timestamp.json"))?;
+    let snapshot = stored_snapshot(store, &root)?.ok_or_else(|| missing("snapshot.json"))?;
+    let named = named(&snapshot, "targets")?.clone();
+    let want = Wanted {
+        keys: &root.keys,
+        role: &root.roles.targets,
+        name: "targets",
+        meta: &named,
+    };
+    let targets = update_targets(store, None, &want, now)?;
+    Ok(Session {
+        store,
+        source: None,
+        now,
+        root,
+        timestamp,
+        snapshot,
+        targets,
+        roles: BTreeMap::new(),
+    })
+}
+
+impl Session<'_> {
+    /// Returns the time that expiry was judged at.
+    pub fn now(&self) -> UtcSeconds {
+        self.now
+    }
+
+    /// Returns the role and the index of one kernel release; `None` when the archive has none.
+    ///
+    /// Raises the time floor to the index's own times.
+    pub fn kernel(
+        &mut self,
+        arch: Arch,
+        release: &KernelRelease,
+    ) -> Result<Option<(Targets, KernelIndex)>, UpdateError> {
+        let name = names::role(arch, release)?;
+        let delegations = self.targets.delegations.clone().unwrap_or_default();
+        let Some(delegated) = delegations.roles.iter().find(|role| role.name == name) else {
+            return Ok(None);
+        };
+        // A role delegated for more, or after another that ends the search, would not be the one a
+        // lookup of the target finds.
+        let pattern = names::pattern(arch, release)?;
+        let own = delegated.paths.as_deref() == Some(std::slice::from_ref(&pattern));
+        let probe = pattern.trim_end_matches('*');
+        let first = delegations.roles.iter().find(|role| role.owns(probe));
+        if !own || !delegated.terminating || first.is_none_or(|first| first.name != name) {
+            return Err(UpdateError::Delegation(name));
+        }
+        let role = self.role(&delegations.keys, delegated)?;
+        let index = KernelIndex::read(&role, arch, release)
+            .map_err(|source| UpdateError::Index { role: name, source })?;
+        let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
+        let latest = created.map(|level| level.created).max();
+        let mut floor = self.store.floor().clone();
+        floor.raise_time(latest.unwrap_or(index.created).max(index.created));
+        self.store.set_floor(floor)?;
+        Ok(Some((role, index)))
+    }
+
+    /// Looks a target up in the top-level targets and, in pre-order, in what they delegate (5.6.7).
+    pub fn find_target(&mut self, path: &str) -> Result<Option<TargetFile>, UpdateError> {
+        if let Some(target) = self.targets.targets.get(path) {
+            return Ok(Some(target.clone()));
+        }
+        let mut pending = owners(&self.targets, path);
+        let mut visited = BTreeSet::new();
+        while let Some((keys, delegated)) = pending.pop() {
+            if visited.len() >= ROLE_STEPS {
+                break;
+            }
+            if !visited.insert(delegated.name.clone()) {
+                continue;
+            }
+            let role = self.role(&keys, &delegated)?;
+            if let Some(target) = role.targets.get(path) {
+                return Ok(Some(target.clone()));
+            }
+            let found = owners(&role, path);
+            if found.iter().any(|(_, owner)| owner.terminating) {
+                pending.clear();
+            }
+            pending.extend(found);
+        }
+        Ok(None)
+    }
+
+    /// Fetches a target of at most `cap` bytes and checks length and digests (5.7).
+    pub fn fetch_target(
+        &self,
+        path: &str,
+        target: &TargetFile,
+        cap: u64,
+    ) -> Result<Vec<u8>, UpdateError> {
+        let source = self.source.ok_or_else(|| UpdateError::Missing {
+            file: path.to_owned(),
+        })?;
+        fetch_target(source, path, target, cap)
+    }
+
+    fn role(
+        &mut self,
+        keys: &BTreeMap<KeyId, Key>,
+        delegated: &DelegatedRole,
+    ) -> Result<Targets, UpdateError> {
+        // Two delegators may name one role; each asks for its own keys.
+        let fingerprint = delegated.keys.fingerprint();
+        let cached = format!(
+            "{fingerprint} {} {}",
+            delegated.keys.threshold, delegated.name
+        );
+        if let Some(role) = self.roles.get(&cached) {
+            return Ok(role.clone());
+        }
+        let meta = named(&self.snapshot, &delegated.name)?.clone();
+        let want = Wanted {
+            keys,
+            role: &delegated.keys,
+            name: &delegated.name,
+            meta: &meta,
+        };
+        let role = update_targets(self.store, self.source, &want, self.now)?;
+        self.roles.insert(cached, role.clone());
+        Ok(role)
+    }
+}
+
+/// Fetches a target that a trusted role vouches for, of at most `cap` bytes, and checks length and
+/// digests (5.7).
+pub fn fetch_target(
+    source: &dyn Source,
+    path: &str,
+    target: &TargetFile,
+    cap: u64,
+) -> Result<Vec<u8>, UpdateError> {
+    if target.length > cap {
+        return Err(UpdateError::TargetTooLarge {
+            target: path.to_owned(),
+            length: target.length,
+            cap,
+        });
+    }
+    let refused = |source| UpdateError::Target {
+        target: path.to_owned(),
+        source,
+    };
+    let known = ["sha256", "sha512"]
+        .iter()
+        .find_map(|name| target.hashes.get(*name));
+    let digest = known.ok_or_else(|| refused(Unequal::Algorithm))?;
+    if digest.is_empty() || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(refused(Unequal::Algorithm));
+    }
+    let file = match path.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/{digest}.{name}"),
+        None => format!("{digest}.{path}"),
+    };
+    // One byte more tells a longer file from the right one.
+    let limit = target.length.saturating_add(1);
+    let bytes = match source.target(&file, limit) {
+        Ok(Fetched::Bytes(bytes)) => bytes,
+        Ok(Fetched::Absent) => return Err(UpdateError::Missing { file }),
+        Err(SourceError::TooLarge { .. }) => {
+            return Err(refused(Unequal::Length {
+                found: limit,
+                signed: target.length,
+            }));
+        }
+        Err(source) => return Err(UpdateError::Source { file, source }),
+    };
+    compare(&bytes, Some(target.length), &target.hashes).map_err(refused)?;
+    Ok(bytes)
+}
+
+/// A targets role, who must have signed it, and what the snapshot says of it.
+struct Wanted<'a> {
+    keys: &'a BTreeMap<KeyId, Key>,
+    role: &'a RoleKeys,
+    name: &'a str,
+    meta: &'a FileMeta,
+}
+
+/// 5.2 and 5.3.
+fn update_root(
+    store: &mut dyn Store,
+    source: &dyn Source,
+    now: UtcSeconds,
+) -> Result<Root, UpdateError> {
+    let mut root = stored_root(store)?;
+    for step in 0.. {
+        if step == ROOT_STEPS {
+            return Err(UpdateError::RootSteps);
+        }
+        let version = root.version.saturating_add(1);
+        let file = format!("{version}.root.json");
+        let Some(bytes) = fetch(source, &file, cap::ROOT)? else {
+            break;
+        };
+        let next = trusted::next_root(&root, &bytes, &file)?;
+        // 5.3.11, before the new root is stored: a crash between the two must not leave old files
+        // that a thief fast-forwarded. The floor, bound to its keys, still guards the others.
+        let (old, new) = (&root.roles, &next.roles);
+        let rotated = |old: &RoleKeys, new: &RoleKeys| old.fingerprint() != new.fingerprint();
+        if rotated(&old.timestamp, &new.timestamp) || rotated(&old.snapshot, &new.snapshot) {
+            store.discard(&Stored::Timestamp)?;
+            store.discard(&Stored::Snapshot)?;
+        }
+        store.save(&Stored::RootVersion(version), &bytes)?;
+        store.save(&Stored::Root, &bytes)?;
+        root = next;
+        raise(store, "root", &unbound(), root.version)?;
+    }
+    let seen = store.floor().version("root", &unbound());
+    trusted::not_below("root.json", "root", root.version, [seen, None])?;
+    trusted::fresh(&root, "root", now)?;
+    Ok(root)
+}
+
+/// 5.4.
+fn update_timestamp(
+    store: &mut dyn Store,
+    source: &dyn Source,
+    root: &Root,
+    now: UtcSeconds,
+) -> Result<Timestamp, UpdateError> {
+    let before = stored_timestamp(store, root)?;
+    let file = "timestamp.json";
+    let bytes = needed(source, file, cap::TIMESTAMP)?;
+    let new = trusted::timestamp(root, &bytes)?;
+    trusted::no_timestamp_rollback(&new, before.as_ref(), root, store.floor())?;
+    // The same version with other content: the one seen first counts.
+    if let Some(before) = before.filter(|before| before.version == new.version) {
+        trusted::fresh(&before, "timestamp", now)?;
+        return Ok(before);
+    }
+    trusted::fresh(&new, "timestamp", now)?;
+    store.save(&Stored::Timestamp, &bytes)?;
+    let mut floor = store.floor().clone();
+    floor.raise("timestamp", &root.roles.timestamp, new.version);
+    if let Some(issued) = new.tuxtape_issued {
+        floor.raise_time(issued);
+    }
+    store.set_floor(floor)?;
+    Ok(new)
+}
+
+/// 5.5.
+fn update_snapshot(
+    store: &mut dyn Store,
+    source: &dyn Source,
+    root: &Root,
+    timestamp: &Timestamp,
+    now: UtcSeconds,
+) -> Result<Snapshot, UpdateError> {
+    let meta = timestamp.snapshot();
+    let above = "timestamp.json";
+    let bytes = store.load(&Stored::Snapshot, cap::SNAPSHOT)?;
+    let before = stored_snapshot(store, root)?;
+    if let (Some(bytes), Some(before)) = (bytes, &before)
+        && trusted::fits(&bytes, before.version, meta, above, "snapshot.json").is_ok()
+    {
+        trusted::fresh(before, "snapshot", now)?;
+        return Ok(before.clone());
+    }
+    let file = format!("{}.snapshot.json", meta.version);
+    let limit = meta.length.unwrap_or(cap::SNAPSHOT).min(cap::SNAPSHOT);
+    let bytes = needed(source, &file, limit)?;
+    let new = trusted::snapshot(root, &bytes, &file)?;
+    trusted::fits(&bytes, new.version, meta, above, &file)?;
+    trusted::no_snapshot_rollback(&new, before.as_ref(), root, store.floor(), &file)?;
+    trusted::fresh(&new, "snapshot", now)?;
+    store.save(&Stored::Snapshot, &bytes)?;
+    raise(store, "snapshot", &root.roles.snapshot, new.version)?;
+    Ok(new)
+}
+
+/// 5.6, for the top-level targets and every delegated role alike.
+fn update_targets(
+    store: &mut dyn Store,
+    source: Option<&dyn Source>,
+    want: &Wanted<'_>,
+    now: UtcSeconds,
+) -> Result<Targets, UpdateError> {
+    let top = want.name == "targets";
+    let stored = if top {
+        Stored::Targets
+    } else {
+        Stored::Role(want.name.to_owned())
+    };
+    let above = "snapshot.json";
+    let check = |bytes: &[u8], file: &str| {
+        let role = trusted::targets(want.keys, want.role, want.name, bytes, file)?;
+        trusted::fits(bytes, role.version, want.meta, above, file)?;
+        Ok::<_, Refusal>(role)
+    };
+    let limit = trusted::targets_cap(want.name);
+    if let Some(bytes) = store.load(&stored, limit)?
+        && let Ok(role) = check(&bytes, want.name)
+    {
+        trusted::fresh(&role, want.name, now)?;
+        return Ok(role);
+    }
+    let file = format!("{}.{}.json", want.meta.version, names::file(want.name));
+    let Some(source) = source else {
+        return Err(UpdateError::Missing { file });
+    };
+    let limit = want.meta.length.unwrap_or(limit).min(limit);
+    let bytes = needed(source, &file, limit)?;
+    let role = check(&bytes, &file)?;
+    let seen = store.floor().version(want.name, want.role);
+    trusted::not_below(&file, want.name, role.version, [seen, None])?;
+    trusted::fresh(&role, want.name, now)?;
+    store.save(&stored, &bytes)?;
+    raise(store, want.name, want.role, role.version)?;
+    Ok(role)
+}
+
+/// Delegated roles that own `path`, last first; nothing after a terminating one.
+fn owners(targets: &Targets, path: &str) -> Vec<(BTreeMap<KeyId, Key>, DelegatedRole)> {
+    let Some(delegations) = &targets.delegations else {
+        return Vec::new();
+    };
+    let mut owners = Vec::new();
+    for role in delegations.roles.iter().filter(|role| role.owns(path)) {
+        owners.push((delegations.keys.clone(), role.clone()));
+        if role.terminating {
+            break;
+        }
+    }
+    owners.reverse();
+    owners
+}
+
+/// The newest root that still vouches for itself: the stored one, else from the history, where a
+/// torn disk left it.
+fn stored_root(store: &dyn Store) -> Result<Root, UpdateError> {
+    if let Some(bytes) = store.load(&Stored::Root, cap::ROOT)? {
+        match trusted::root(&bytes, "root.json") {
+            Ok(root) => return Ok(root),
+            Err(refusal) => {
+                return newest_of_history(store)?.ok_or(UpdateError::Refused(refusal));
+            }
+        }
+    }
+    newest_of_history(store)?.ok_or(UpdateError::NoRoot)
+}
+
+fn newest_of_history(store: &dyn Store) -> Result<Option<Root>, UpdateError> {
+    let mut newest: Option<Root> = None;
+    let mut gap = 0;
+    // Clients start with any version, so the history may begin late, but it has no gaps after that.
+    for version in 1u64.. {
+        let file = format!("{version}.root.json");
+        let bytes = store.load(&Stored::RootVersion(version), cap::ROOT)?;
+        match bytes.and_then(|bytes| trusted::root(&bytes, &file).ok()) {
+            Some(root) if root.version == version => {
+                newest = Some(root);
+                gap = 0;
+            }
+            Some(_) | None => gap += 1,
+        }
+        if gap > ROOT_STEPS {
+            break;
+        }
+    }
+    Ok(newest)
+}
+
+/// A stored file that no longer verifies does not count; an expired one still does, as a floor.
+fn stored_timestamp(store: &dyn Store, root: &Root) -> Result<Option<Timestamp>, UpdateError> {
+    let bytes = store.load(&Stored::Timestamp, cap::TIMESTAMP)?;
+    Ok(bytes.and_then(|bytes| trusted::timestamp(root, &bytes).ok()))
+}
+
+fn stored_snapshot(store: &dyn Store, root: &Root) -> Result<Option<Snapshot>, UpdateError> {
+    let bytes = store.load(&Stored::Snapshot, cap::SNAPSHOT)?;
+    Ok(bytes.and_then(|bytes| trusted::snapshot(root, &bytes, "snapshot.json").ok()))
+}
+
+/// A root's version never falls, whoever signs it, so its floor is bound to no keys.
+fn unbound() -> RoleKeys {
+    RoleKeys {
+        keyids: Vec::new(),
+        threshold: 1,
+    }
+}
+
+fn named<'a>(snapshot: &'a Snapshot, role: &str) -> Result<&'a FileMeta, UpdateError> {
+    snapshot
+        .meta
+        .get(&format!("{role}.json"))
+        .ok_or_else(|| UpdateError::NoRole(role.to_owned()))
+}
+
+fn raise(
+    store: &mut dyn Store,
+    role: &str,
+    keys: &RoleKeys,
+    version: u64,
+) -> Result<(), UpdateError> {
+    let mut floor = store.floor().clone();
+    floor.raise(role, keys, version);
+    Ok(store.set_floor(floor)?)
+}
+
+fn fetch(source: &dyn Source, file: &str, cap: u64) -> Result<Option<Vec<u8>>, UpdateError> {
+    match source.metadata(file, cap) {
+        Ok(Fetched::Bytes(bytes)) => Ok(Some(bytes)),
+        Ok(Fetched::Absent) => Ok(None),
+        Err(source) => Err(UpdateError::Source {
+            file: file.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn needed(source: &dyn Source, file: &str, cap: u64) -> Result<Vec<u8>, UpdateError> {
+    fetch(source, file, cap)?.ok_or_else(|| UpdateError::Missing {
+        file: file.to_owned(),
+    })
+}

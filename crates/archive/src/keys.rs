@@ -1,0 +1,298 @@
+//! Keys that sign metadata, and the files they are kept in.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::canonical;
+
+const FILE_LIMIT: u64 = 16 * 1024;
+
+/// A public key as metadata carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Kind of key; only `ed25519` is verified, others never count.
+    pub keytype: String,
+    /// Signature scheme.
+    pub scheme: String,
+    /// The key itself.
+    pub keyval: KeyValue,
+}
+
+/// Public part of a [`Key`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyValue {
+    /// Hex for ed25519.
+    pub public: String,
+}
+
+/// Identifies a key in metadata; opaque when read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId(pub String);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a key file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file could not be read.
+    #[error("could not read key {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file could not be written.
+    #[error("could not write key {path}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others may read the private key.
+    #[error("private key {path} may be read by others (mode {mode:03o}, want 600)", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// No such key in it.
+    #[error("{path} holds no ed25519 {want} in PEM", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        want: &'static str,
+    },
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Random,
+}
+
+impl Key {
+    /// Returns the id the publisher gives this key: SHA-256 of its canonical JSON.
+    pub fn id(&self) -> KeyId {
+        let value = serde_json::json!({
+            "keytype": self.keytype,
+            "scheme": self.scheme,
+            "keyval": {"public": self.keyval.public},
+        });
+        let bytes = canonical::bytes(&value).expect("three strings have a canonical form");
+        KeyId(hex::encode(Sha256::digest(bytes)))
+    }
+
+    /// Tells whether `signature` (hex) over `message` was made with this key.
+    ///
+    /// A key of a kind unknown here, or a malformed one, has made no signature.
+    pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        if self.keytype != "ed25519" || self.scheme != "ed25519" {
+            return false;
+        }
+        let mut public = [0; 32];
+        let mut bytes = [0; 64];
+        if hex::decode_to_slice(&self.keyval.public, &mut public).is_err()
+            || hex::decode_to_slice(signature, &mut bytes).is_err()
+        {
+            return false;
+        }
+        VerifyingKey::from_bytes(&public).is_ok_and(|key| {
+            key.verify_strict(message, &Signature::from_bytes(&bytes))
+                .is_ok()
+        })
+    }
+
+    /// Reads a public key file (PEM, `SubjectPublicKeyInfo`).
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let text = read(path, &open(path)?)?;
+        VerifyingKey::from_public_key_pem(&text)
+            .map(|key| Self::ed25519(&key))
+            .map_err(|_| KeyError::Format {
+                path: path.to_owned(),
+                want: "public key",
+            })
+    }
+
+    fn ed25519(key: &VerifyingKey) -> Self {
+        Self {
+            keytype: "ed25519".to_owned(),
+            scheme: "ed25519".to_owned(),
+            keyval: KeyValue {
+                public: hex::encode(key.as_bytes()),
+            },
+        }
+    }
+}
+
+/// A private key; wiped from memory when dropped.
+pub struct PrivateKey(SigningKey);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({})", self.public().id())
+    }
+}
+
+impl PrivateKey {
+    /// Makes a key from the system's randomness.
+    pub fn generate() -> Result<Self, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).map_err(|_| KeyError::Random)?;
+        Ok(Self(SigningKey::from_bytes(&seed)))
+    }
+
+    /// Makes the key of a given seed; for tests.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// Reads a private key file (PEM, PKCS#8), which only its owner may read.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let file = open(path)?;
+        let mode = file
+            .metadata()
+            .map_err(|source| KeyError::Read {
+                path: path.to_owned(),
+                source,
+            })?
+            .mode()
+            & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let text = Zeroizing::new(read(path, &file)?);
+        SigningKey::from_pkcs8_pem(&text)
+            .map(Self)
+            .map_err(|_| KeyError::Format {
+                path: path.to_owned(),
+                want: "private key",
+            })
+    }
+
+    /// Writes the private key to `path` (mode 0600) and the public one to `path` with `.pub`.
+    ///
+    /// Refuses to replace a file.
+    pub fn save(&self, path: &Path) -> Result<PathBuf, KeyError> {
+        let mut public_path = path.as_os_str().to_owned();
+        public_path.push(".pub");
+        let public_path = PathBuf::from(public_path);
+        let private = self.0.to_pkcs8_pem(LineEnding::LF);
+        let public = self.0.verifying_key().to_public_key_pem(LineEnding::LF);
+        let (Ok(private), Ok(public)) = (private, public) else {
+            return Err(KeyError::Format {
+                path: path.to_owned(),
+                want: "private key",
+            });
+        };
+        create(path, 0o600, private.as_bytes())?;
+        create(&public_path, 0o644, public.as_bytes())?;
+        Ok(public_path)
+    }
+
+    /// Returns the public key.
+    pub fn public(&self) -> Key {
+        Key::ed25519(&self.0.verifying_key())
+    }
+
+    /// Signs `message`; the signature in hex.
+    pub fn sign(&self, message: &[u8]) -> String {
+        hex::encode(self.0.sign(message).to_bytes())
+    }
+}
+
+fn open(path: &Path) -> Result<File, KeyError> {
+    File::open(path).map_err(|source| KeyError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read(path: &Path, file: &File) -> Result<String, KeyError> {
+    let mut text = String::new();
+    file.take(FILE_LIMIT)
+        .read_to_string(&mut text)
+        .map_err(|source| KeyError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(text)
+}
+
+fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| KeyError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alice.pem");
+        let key = PrivateKey::from_seed([7; 32]);
+        let public_path = key.save(&path).unwrap();
+        let again = PrivateKey::load(&path).unwrap();
+        let public = Key::load(&public_path).unwrap();
+        assert_eq!(public, key.public());
+        let signature = again.sign(b"message");
+        assert!(public.verifies(b"message", &signature));
+        assert!(!public.verifies(b"massage", &signature));
+        assert!(key.save(&path).is_err(), "a key is never replaced");
+    }
+
+    #[test]
+    fn a_private_key_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alice.pem");
+        PrivateKey::from_seed([7; 32]).save(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            PrivateKey::load(&path),
+            Err(KeyError::Exposed { mode: 0o640, .. })
+        ));
+    }
+
+    #[test]
+    fn an_unknown_kind_of_key_signs_nothing() {
+        let key = PrivateKey::from_seed([7; 32]);
+        let signature = key.sign(b"m");
+        let mut public = key.public();
+        public.keytype = "ed448".to_owned();
+        assert!(!public.verifies(b"m", &signature));
+    }
+}

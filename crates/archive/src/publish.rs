@@ -1,0 +1,493 @@
+//! The publisher's side of an archive.
+//!
+//! A workspace holds `policy.toml`, the online keys (`keys/`), drafts that wait for signatures
+//! (`drafts/`), and what the world sees (`public/metadata`, `public/targets`).
+
+pub mod commit;
+pub mod describe;
+pub mod sign;
+pub mod stage;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tuxtape_sys::{durable, regular};
+
+use crate::client::Refusal;
+use crate::index::IndexError;
+use crate::keys::{KeyError, PrivateKey};
+use crate::metadata::{
+    Body, DelegatedRole, Delegations, Envelope, MetadataError, RoleKeys, Root, SPEC_VERSION,
+    Snapshot, Targets, Timestamp, TopRoles,
+};
+use crate::names::{NameTooLong, cap};
+use crate::policy::{Duty, Policy, PolicyError};
+use crate::time::UtcSeconds;
+
+const DAY: u64 = 86_400;
+
+/// Why the publisher stopped. The public tree is as it was, or complete.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The folder is in use already.
+    #[error("{path} is an archive already", path = path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder is no archive.
+    #[error("{path} is no archive (it has no policy.toml)", path = path.display())]
+    NotAnArchive {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another publisher works on it.
+    #[error("another command is working on {path}", path = path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file or folder could not be read or made.
+    #[error("could not use {path}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+    /// The policy is not usable.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A key is not usable.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A file of ours is no metadata.
+    #[error("{file} is not usable: {source}")]
+    Metadata {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: MetadataError,
+    },
+    /// A published file does not verify.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The kernel has no name.
+    #[error(transparent)]
+    Name(#[from] NameTooLong),
+    /// The index would not be accepted.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The module cannot be staged.
+    #[error(transparent)]
+    Stage(#[from] stage::StageError),
+    /// The draft cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] sign::SignError),
+    /// Nothing is there to publish.
+    #[error("nothing to publish: {0}")]
+    Nothing(String),
+    /// The archive was never published.
+    #[error("nothing was published yet")]
+    Unpublished,
+    /// A file is too close to its cap.
+    #[error("{file} has {length} bytes, more than half of what clients read ({cap})")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Its bytes.
+        length: u64,
+        /// Bytes clients read.
+        cap: u64,
+    },
+    /// The staged tree does not verify as a client would.
+    #[error("a client would refuse what is about to be published")]
+    Unverified(#[source] Box<crate::client::UpdateError>),
+}
+
+/// An archive's folder, locked against other commands.
+#[derive(Debug)]
+pub struct Workspace {
+    top: PathBuf,
+    /// Who may sign what.
+    pub policy: Policy,
+    _lock: File,
+}
+
+/// What the world sees now.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The newest root.
+    pub root: Root,
+    /// The timestamp.
+    pub timestamp: Timestamp,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The top-level targets.
+    pub targets: Targets,
+    /// Kernel roles by name.
+    pub roles: BTreeMap<String, Targets>,
+    /// The files as served, by name in `public/metadata`.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Workspace {
+    /// Makes an archive: policy, online keys, and drafts of root and targets for people to sign.
+    pub fn init(top: &Path, policy: &Policy, now: UtcSeconds) -> Result<Self, PublishError> {
+        policy.check()?;
+        policy.role(Duty::Root)?;
+        policy.role(Duty::Targets)?;
+        let policy_path = top.join("policy.toml");
+        if policy_path.exists() {
+            return Err(PublishError::Exists {
+                path: top.to_owned(),
+            });
+        }
+        for folder in [
+            "",
+            "keys",
+            "drafts",
+            "drafts/modules",
+            "public/metadata",
+            "public/targets",
+        ] {
+            let path = top.join(folder);
+            fs::create_dir_all(&path).map_err(|source| PublishError::File { path, source })?;
+        }
+        for role in ["snapshot", "timestamp"] {
+            let path = top.join("keys").join(format!("{role}.pem"));
+            if !path.exists() {
+                PrivateKey::generate()?.save(&path)?;
+            }
+        }
+        // Last, so that a folder with a policy is a whole archive.
+        durable::write(&policy_path, policy.to_toml()?.as_bytes())?;
+        let workspace = Self::open(top)?;
+        workspace.draft_root(now)?;
+        workspace.draft_targets(None, now)?;
+        Ok(workspace)
+    }
+
+    /// Opens and locks an archive.
+    pub fn open(top: &Path) -> Result<Self, PublishError> {
+        let path = top.join("policy.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(PublishError::NotAnArchive {
+                    path: top.to_owned(),
+                });
+            }
+            Err(source) => return Err(PublishError::File { path, source }),
+        };
+        let lock_path = top.join(".lock");
+        let lock = File::create(&lock_path).map_err(|source| PublishError::File {
+            path: lock_path,
+            source,
+        })?;
+        lock.try_lock().map_err(|_| PublishError::Locked {
+            path: top.to_owned(),
+        })?;
+        Ok(Self {
+            top: top.to_owned(),
+            policy: Policy::from_toml(&text)?,
+            _lock: lock,
+        })
+    }
+
+    /// Changes the policy, and redrafts what depends on it: targets always, root when its people
+    /// changed.
+    pub fn set_policy(&mut self, policy: Policy, now: UtcSeconds) -> Result<(), PublishError> {
+        policy.check()?;
+        durable::write(&self.top.join("policy.toml"), policy.to_toml()?.as_bytes())?;
+        let old = std::mem::replace(&mut self.policy, policy);
+        let changed = |duty| old.role(duty).ok() != self.policy.role(duty).ok();
+        if changed(Duty::Root) || changed(Duty::Targets) {
+            self.draft_root(now)?;
+        }
+        self.draft_targets(None, now)?;
+        Ok(())
+    }
+
+    /// Folder of the public tree.
+    pub fn public(&self) -> PathBuf {
+        self.top.join("public")
+    }
+
+    /// Folder of the drafts.
+    pub fn drafts(&self) -> PathBuf {
+        self.top.join("drafts")
+    }
+
+    /// Lists the open drafts, sorted.
+    pub fn open_drafts(&self) -> Result<Vec<PathBuf>, PublishError> {
+        let folder = self.drafts();
+        let failed = |source| PublishError::File {
+            path: folder.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let named = path.file_name().and_then(|name| name.to_str());
+            let visible = named.is_some_and(|name| !name.starts_with('.'));
+            if visible && path.extension().is_some_and(|end| end == "json") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Reads what is published; `None` before the first time.
+    pub fn published(&self) -> Result<Option<Published>, PublishError> {
+        read_published(&self.public())
+    }
+
+    /// Returns what the world will see of a role: its draft if there is one, else what is published.
+    pub(crate) fn newest<T: Body + Clone>(
+        &self,
+        role: &str,
+        published: Option<&T>,
+    ) -> Result<Option<T>, PublishError> {
+        match self.draft(role)? {
+            Some((_, envelope)) => Ok(Some(body(&envelope, role)?)),
+            None => Ok(published.cloned()),
+        }
+    }
+
+    /// Finds the open draft of `role`.
+    pub(crate) fn draft(&self, role: &str) -> Result<Option<(PathBuf, Envelope)>, PublishError> {
+        for path in self.open_drafts()? {
+            if role_of(&path) == Some(role) {
+                let envelope = read_draft(&path)?;
+                return Ok(Some((path, envelope)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a draft in place of an older one of the same role; without signatures, since those were
+    /// over other bytes.
+    pub(crate) fn write_draft(
+        &self,
+        role: &str,
+        body: &impl Body,
+    ) -> Result<PathBuf, PublishError> {
+        let envelope = Envelope::unsigned(body).map_err(|source| PublishError::Metadata {
+            file: role.to_owned(),
+            source,
+        })?;
+        let path = self
+            .drafts()
+            .join(format!("{}.{role}.json", body.version()));
+        if let Some((old, old_envelope)) = self.draft(role)? {
+            if old_envelope.canonical == envelope.canonical {
+                return Ok(old);
+            }
+            if old != path {
+                fs::remove_file(&old).map_err(|source| PublishError::File { path: old, source })?;
+            }
+        }
+        durable::write(&path, &envelope.to_bytes())?;
+        Ok(path)
+    }
+
+    fn draft_root(&self, now: UtcSeconds) -> Result<PathBuf, PublishError> {
+        let version = match self.published()? {
+            Some(published) => published.root.version + 1,
+            None => 1,
+        };
+        let (mut keys, root) = self.policy.role(Duty::Root)?;
+        let (targets_keys, targets) = self.policy.role(Duty::Targets)?;
+        keys.extend(targets_keys);
+        let mut online = |role: &str| {
+            let key = self.online_key(role)?.public();
+            let keyid = key.id();
+            keys.insert(keyid.clone(), key);
+            Ok::<_, PublishError>(RoleKeys {
+                keyids: vec![keyid],
+                threshold: 1,
+            })
+        };
+        let roles = TopRoles {
+            root,
+            targets,
+            snapshot: online("snapshot")?,
+            timestamp: online("timestamp")?,
+        };
+        let body = Root {
+            kind: Root::TYPE.to_owned(),
+            spec_version: SPEC_VERSION.to_owned(),
+            version,
+            expires: now.plus(u64::from(self.policy.lifetimes.root_days) * DAY),
+            consistent_snapshot: true,
+            keys,
+            roles,
+        };
+        self.write_draft("root", &body)
+    }
+
+    /// Drafts the list of kernels: those published, those in the open draft, and `extra`.
+    ///
+    /// With no reviewers yet, the list stays empty and delegates to nobody.
+    pub(crate) fn draft_targets(
+        &self,
+        extra: Option<(String, String)>,
+        now: UtcSeconds,
+    ) -> Result<PathBuf, PublishError> {
+        let published = self.published()?.map(|published| published.targets);
+        let newest = self.newest("targets", published.as_ref())?;
+        let known = newest
+            .and_then(|targets| targets.delegations)
+            .unwrap_or_default();
+        let mut kernels: BTreeMap<String, String> = known
+            .roles
+            .into_iter()
+            .filter_map(|role| Some((role.name, role.paths?.into_iter().next()?)))
+            .collect();
+        kernels.extend(extra);
+        let delegations = if kernels.is_empty() {
+            Delegations::default()
+        } else {
+            let (keys, reviewers) = self.policy.role(Duty::Review)?;
+            let roles = kernels.into_iter().map(|(name, pattern)| DelegatedRole {
+                name,
+                keys: reviewers.clone(),
+                terminating: true,
+                paths: Some(vec![pattern]),
+                path_hash_prefixes: None,
+            });
+            Delegations {
+                keys,
+                roles: roles.collect(),
+            }
+        };
+        let body = Targets {
+            kind: Targets::TYPE.to_owned(),
+            spec_version: SPEC_VERSION.to_owned(),
+            version: published.map_or(0, |targets| targets.version) + 1,
+            expires: now.plus(u64::from(self.policy.lifetimes.targets_days) * DAY),
+            targets: BTreeMap::new(),
+            delegations: Some(delegations),
+            tuxtape: None,
+        };
+        self.write_draft("targets", &body)
+    }
+
+    pub(crate) fn online_key(&self, role: &str) -> Result<PrivateKey, PublishError> {
+        Ok(PrivateKey::load(
+            &self.top.join("keys").join(format!("{role}.pem")),
+        )?)
+    }
+
+    pub(crate) fn kernel_lifetime(&self) -> u64 {
+        u64::from(self.policy.lifetimes.kernel_days) * DAY
+    }
+}
+
+/// Reads the published metadata below `public`; `None` when there is no timestamp.
+pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> {
+    let folder = public.join("metadata");
+    let mut files = BTreeMap::new();
+    let mut load = |name: String, cap: u64| {
+        let bytes = read_file(&folder.join(&name), cap)?;
+        let envelope = Envelope::parse(&bytes, cap).map_err(|source| PublishError::Metadata {
+            file: name.clone(),
+            source,
+        })?;
+        files.insert(name, bytes);
+        Ok::<_, PublishError>(envelope)
+    };
+    if !folder.join("timestamp.json").exists() {
+        return Ok(None);
+    }
+    let timestamp: Timestamp = body(
+        &load("timestamp.json".to_owned(), cap::TIMESTAMP)?,
+        "timestamp",
+    )?;
+    let mut version = 0;
+    while folder.join(format!("{}.root.json", version + 1)).exists() {
+        version += 1;
+    }
+    let root: Root = body(&load(format!("{version}.root.json"), cap::ROOT)?, "root")?;
+    let name = format!("{}.snapshot.json", timestamp.snapshot().version);
+    let snapshot: Snapshot = body(&load(name, cap::SNAPSHOT)?, "snapshot")?;
+    let mut targets = None;
+    let mut roles = BTreeMap::new();
+    for (file, meta) in &snapshot.meta {
+        let role = file.trim_end_matches(".json");
+        let read: Targets = body(
+            &load(format!("{}.{file}", meta.version), cap::TARGETS)?,
+            role,
+        )?;
+        if role == "targets" {
+            targets = Some(read);
+        } else {
+            roles.insert(role.to_owned(), read);
+        }
+    }
+    let targets = targets.ok_or_else(|| PublishError::Metadata {
+        file: "snapshot".to_owned(),
+        source: MetadataError::Malformed("it names no targets.json".to_owned()),
+    })?;
+    Ok(Some(Published {
+        root,
+        timestamp,
+        snapshot,
+        targets,
+        roles,
+        files,
+    }))
+}
+
+/// Takes the role out of a draft's name, `N.ROLE.json`.
+pub(crate) fn role_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".json")?;
+    let (version, role) = name.split_once('.')?;
+    version
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(role)
+}
+
+pub(crate) fn body<T: Body>(envelope: &Envelope, file: &str) -> Result<T, PublishError> {
+    envelope.body().map_err(|source| PublishError::Metadata {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, PublishError> {
+    let failed = |source| PublishError::File {
+        path: path.to_owned(),
+        source,
+    };
+    regular::read(path, cap)
+        .map_err(failed)?
+        .ok_or_else(|| failed(io::Error::other(format!("larger than {cap} bytes"))))
+}
+
+pub(crate) fn read_draft(path: &Path) -> Result<Envelope, PublishError> {
+    let bytes = read_file(path, cap::SNAPSHOT)?;
+    Envelope::parse(&bytes, cap::SNAPSHOT).map_err(|source| PublishError::Metadata {
+        file: path.display().to_string(),
+        source,
+    })
+}
+
+/// Names what kind of metadata an envelope holds.
+pub(crate) fn kind_of(envelope: &Envelope) -> &str {
+    envelope
+        .signed
+        .get("_type")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+}

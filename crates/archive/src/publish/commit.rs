@@ -1,0 +1,488 @@
+//! Making drafts public, and keeping the online roles fresh.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use tuxtape_core::identity::{Arch, KernelRelease};
+use tuxtape_sys::durable;
+
+use super::{PublishError, Published, Workspace, body, read_draft, read_file, role_of};
+use crate::client::{self, MemoryStore, Store, Stored, UpdateError};
+use crate::index::KernelIndex;
+use crate::metadata::{
+    Body, Envelope, FileMeta, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
+};
+use crate::names::{self, cap};
+use crate::source::{DirectorySource, Fetched, Source, SourceError};
+use crate::time::UtcSeconds;
+
+/// What was made public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Version of the timestamp.
+    pub timestamp: u64,
+    /// Version of the snapshot.
+    pub snapshot: u64,
+    /// Files written, in order, below the public folder.
+    pub files: Vec<String>,
+    /// Drafts that stay drafts, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A draft that was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The role.
+    pub role: String,
+    /// What it lacks.
+    pub why: String,
+}
+
+impl Workspace {
+    /// Publishes every draft that has its signatures, with a new snapshot and timestamp.
+    ///
+    /// The staged tree is first walked as a client would that saw the last publication; what does not
+    /// verify is not published. Each file is durable before it gets its name, `timestamp.json` comes
+    /// last: whoever reads in between sees the old state.
+    pub fn publish(&self, now: UtcSeconds) -> Result<Publication, PublishError> {
+        let published = self.published()?;
+        let mut batch = Batch::default();
+        let root = self.take_root(published.as_ref(), &mut batch)?;
+        let targets = self.take_targets(&root, published.as_ref(), &mut batch)?;
+        let mut roles = published
+            .as_ref()
+            .map(|p| p.roles.clone())
+            .unwrap_or_default();
+        self.take_kernels(&targets, &mut roles, &mut batch)?;
+        if batch.taken.is_empty() {
+            let waiting: Vec<String> = batch
+                .left_out
+                .iter()
+                .map(|left| format!("{} ({})", left.role, left.why))
+                .collect();
+            return Err(PublishError::Nothing(if waiting.is_empty() {
+                "there are no drafts".to_owned()
+            } else {
+                format!("waiting: {}", waiting.join("; "))
+            }));
+        }
+        self.go_public(published.as_ref(), &targets, &roles, batch, now)
+    }
+
+    /// Signs the timestamp anew, and the snapshot too when less than half of its life is left.
+    pub fn renew(&self, now: UtcSeconds) -> Result<Publication, PublishError> {
+        let published = self.published()?.ok_or(PublishError::Unpublished)?;
+        let batch = Batch::default();
+        let (targets, roles) = (published.targets.clone(), published.roles.clone());
+        self.go_public(Some(&published), &targets, &roles, batch, now)
+    }
+
+    fn take_root(
+        &self,
+        published: Option<&Published>,
+        batch: &mut Batch,
+    ) -> Result<Root, PublishError> {
+        let before = published.map(|published| &published.root);
+        if let Some((path, envelope)) = self.draft("root")? {
+            let root: Root = body(&envelope, "root")?;
+            let own = envelope.verify(&root.keys, &root.roles.root);
+            let old = before.map_or(Ok(()), |old| envelope.verify(&old.keys, &old.roles.root));
+            match own.and(old) {
+                Ok(()) => {
+                    batch.take("root", path, &envelope, root.version);
+                    return Ok(root);
+                }
+                Err(unsigned) => batch.leave("root", &unsigned),
+            }
+        }
+        before.cloned().ok_or_else(|| batch.nothing())
+    }
+
+    fn take_targets(
+        &self,
+        root: &Root,
+        published: Option<&Published>,
+        batch: &mut Batch,
+    ) -> Result<Targets, PublishError> {
+        if let Some((path, envelope)) = self.draft("targets")? {
+            let targets: Targets = body(&envelope, "targets")?;
+            match envelope.verify(&root.keys, &root.roles.targets) {
+                Ok(()) => {
+                    batch.take("targets", path, &envelope, targets.version);
+                    return Ok(targets);
+                }
+                Err(unsigned) => batch.leave("targets", &unsigned),
+            }
+        }
+        published
+            .map(|published| published.targets.clone())
+            .ok_or_else(|| batch.nothing())
+    }
+
+    fn take_kernels(
+        &self,
+        targets: &Targets,
+        roles: &mut BTreeMap<String, Targets>,
+        batch: &mut Batch,
+    ) -> Result<(), PublishError> {
+        let delegations = targets.delegations.clone().unwrap_or_default();
+        for path in self.open_drafts()? {
+            let Some(name) = role_of(&path).map(str::to_owned) else {
+                continue;
+            };
+            if name == "root" || name == "targets" {
+                continue;
+            }
+            let envelope = read_draft(&path)?;
+            let role: Targets = body(&envelope, &name)?;
+            let Some(delegated) = delegations.roles.iter().find(|known| known.name == name) else {
+                batch.leave(
+                    &name,
+                    &"targets does not list this kernel yet; sign its draft",
+                );
+                continue;
+            };
+            match envelope.verify(&delegations.keys, &delegated.keys) {
+                Ok(()) => {
+                    for (target, file) in &role.targets {
+                        self.take_module(target, file, batch)?;
+                    }
+                    batch.take(&name, path, &envelope, role.version);
+                    roles.insert(name, role);
+                }
+                Err(unsigned) => batch.leave(&name, &unsigned),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_module(
+        &self,
+        target: &str,
+        file: &crate::metadata::TargetFile,
+        batch: &mut Batch,
+    ) -> Result<(), PublishError> {
+        let digest = file.hashes.get("sha256").map_or("", String::as_str);
+        let name = format!("{digest}.{target}");
+        if self.public().join("targets").join(&name).exists() {
+            return Ok(());
+        }
+        let path = self.drafts().join("modules").join(&name);
+        let bytes = read_file(&path, cap::MODULE)?;
+        compare(&bytes, Some(file.length), &file.hashes).map_err(|source| {
+            PublishError::Unverified(Box::new(UpdateError::Target {
+                target: target.to_owned(),
+                source,
+            }))
+        })?;
+        batch.modules.insert(name, bytes);
+        batch.used.push(path);
+        Ok(())
+    }
+
+    fn go_public(
+        &self,
+        published: Option<&Published>,
+        targets: &Targets,
+        roles: &BTreeMap<String, Targets>,
+        mut batch: Batch,
+        now: UtcSeconds,
+    ) -> Result<Publication, PublishError> {
+        let named = |version| FileMeta {
+            version,
+            length: None,
+            hashes: BTreeMap::new(),
+        };
+        let mut meta = BTreeMap::from([("targets.json".to_owned(), named(targets.version))]);
+        for (name, role) in roles {
+            meta.insert(format!("{name}.json"), named(role.version));
+        }
+        let life = u64::from(self.policy.lifetimes.snapshot_days) * 86_400;
+        let current = published.filter(|published| {
+            let snapshot = &published.snapshot;
+            snapshot.meta == meta && snapshot.expires.since(now) > life / 2
+        });
+        let (snapshot_version, snapshot_bytes) = if let Some(published) = current {
+            let version = published.snapshot.version;
+            let name = format!("{version}.snapshot.json");
+            (
+                version,
+                published.files.get(&name).cloned().unwrap_or_default(),
+            )
+        } else {
+            let body = Snapshot {
+                kind: Snapshot::TYPE.to_owned(),
+                spec_version: SPEC_VERSION.to_owned(),
+                version: published.map_or(0, |p| p.snapshot.version) + 1,
+                expires: now.plus(life),
+                meta,
+            };
+            let bytes = self.sign_online("snapshot", &body)?;
+            batch.snapshot = Some((format!("{}.snapshot.json", body.version), bytes.clone()));
+            (body.version, bytes)
+        };
+        let timestamp = Timestamp {
+            kind: Timestamp::TYPE.to_owned(),
+            spec_version: SPEC_VERSION.to_owned(),
+            version: published.map_or(0, |p| p.timestamp.version) + 1,
+            expires: now.plus(u64::from(self.policy.lifetimes.timestamp_hours) * 3600),
+            meta: BTreeMap::from([(
+                "snapshot.json".to_owned(),
+                FileMeta {
+                    version: snapshot_version,
+                    length: Some(snapshot_bytes.len() as u64),
+                    hashes: BTreeMap::from([(
+                        "sha256".to_owned(),
+                        hex::encode(Sha256::digest(&snapshot_bytes)),
+                    )]),
+                },
+            )]),
+            tuxtape_issued: Some(now),
+        };
+        batch.timestamp = self.sign_online("timestamp", &timestamp)?;
+        self.check(published, &batch, now)?;
+        let files = self.write(&batch)?;
+        for path in batch.taken.iter().chain(&batch.used) {
+            // A draft left behind would only be published again unchanged, and refused as such.
+            drop(fs::remove_file(path));
+        }
+        Ok(Publication {
+            timestamp: timestamp.version,
+            snapshot: snapshot_version,
+            files,
+            left_out: batch.left_out,
+        })
+    }
+
+    fn sign_online(&self, role: &str, body: &impl Body) -> Result<Vec<u8>, PublishError> {
+        let mut envelope = Envelope::unsigned(body).map_err(|source| PublishError::Metadata {
+            file: role.to_owned(),
+            source,
+        })?;
+        envelope.sign(&self.online_key(role)?);
+        Ok(envelope.to_bytes())
+    }
+
+    /// Walks the staged tree as a client that saw the last publication, for every kernel.
+    fn check(
+        &self,
+        published: Option<&Published>,
+        batch: &Batch,
+        now: UtcSeconds,
+    ) -> Result<(), PublishError> {
+        for (name, bytes, cap) in batch.metadata() {
+            let length = bytes.len() as u64;
+            if length > cap / 2 {
+                return Err(PublishError::TooLarge {
+                    file: name.to_owned(),
+                    length,
+                    cap,
+                });
+            }
+        }
+        let unverified = |error: UpdateError| PublishError::Unverified(Box::new(error));
+        let mut store = MemoryStore::default();
+        warm(&mut store, published, batch).map_err(unverified)?;
+        let staged = Staged {
+            batch,
+            public: DirectorySource::new(&self.public()),
+        };
+        let mut session = client::refresh(&mut store, &staged, now).map_err(unverified)?;
+        let delegations = session.targets.delegations.clone().unwrap_or_default();
+        for role in &delegations.roles {
+            let named = session
+                .snapshot
+                .meta
+                .contains_key(&format!("{}.json", role.name));
+            let Some((arch, release)) = kernel_of(&role.name).filter(|_| named) else {
+                continue;
+            };
+            let kernel = session.kernel(arch, &release).map_err(unverified)?;
+            let changed = batch.kernels.contains_key(&role.name);
+            if let Some((body, _)) = kernel.filter(|_| changed) {
+                check_modules(&mut session, &body).map_err(unverified)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: &Batch) -> Result<Vec<String>, PublishError> {
+        let public = self.public();
+        let mut written = Vec::new();
+        let mut write = |name: String, bytes: &[u8]| {
+            durable::write(&public.join(&name), bytes)?;
+            written.push(name);
+            Ok::<_, PublishError>(())
+        };
+        for (name, bytes) in &batch.modules {
+            write(format!("targets/{name}"), bytes)?;
+        }
+        for (name, bytes, _) in batch.metadata() {
+            write(format!("metadata/{name}"), bytes)?;
+        }
+        Ok(written)
+    }
+}
+
+fn check_modules(session: &mut client::Session<'_>, role: &Targets) -> Result<(), UpdateError> {
+    for name in role.targets.keys() {
+        let missing = || UpdateError::Missing { file: name.clone() };
+        let target = session.find_target(name)?.ok_or_else(missing)?;
+        session.fetch_target(name, &target, cap::MODULE)?;
+    }
+    Ok(())
+}
+
+/// Reads architecture and release back out of a kernel role's name.
+pub(crate) fn kernel_of(role: &str) -> Option<(Arch, KernelRelease)> {
+    let (arch, encoded) = role.strip_prefix("k__")?.split_once("__")?;
+    let arch = [Arch::X86_64]
+        .into_iter()
+        .find(|known| known.to_string() == arch)?;
+    let mut release = String::new();
+    let mut rest = encoded;
+    while let Some((plain, coded)) = rest.split_once('_') {
+        let byte = u8::from_str_radix(coded.get(..2)?, 16).ok()?;
+        release.push_str(plain);
+        release.push(char::from(byte));
+        rest = coded.get(2..)?;
+    }
+    release.push_str(rest);
+    let release: KernelRelease = release.parse().ok()?;
+    (names::role(arch, &release).ok()? == role).then_some((arch, release))
+}
+
+/// Files about to become public.
+#[derive(Debug, Default)]
+struct Batch {
+    modules: BTreeMap<String, Vec<u8>>,
+    /// Kernel roles by name, with file name and bytes.
+    kernels: BTreeMap<String, (String, Vec<u8>)>,
+    targets: Option<(String, Vec<u8>)>,
+    snapshot: Option<(String, Vec<u8>)>,
+    root: Option<(String, Vec<u8>)>,
+    timestamp: Vec<u8>,
+    taken: Vec<PathBuf>,
+    used: Vec<PathBuf>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Batch {
+    fn take(&mut self, role: &str, path: PathBuf, envelope: &Envelope, version: u64) {
+        let file = (format!("{version}.{role}.json"), envelope.to_bytes());
+        match role {
+            "root" => self.root = Some(file),
+            "targets" => self.targets = Some(file),
+            kernel => {
+                self.kernels.insert(kernel.to_owned(), file);
+            }
+        }
+        self.taken.push(path);
+    }
+
+    fn leave(&mut self, role: &str, why: &impl ToString) {
+        self.left_out.push(LeftOut {
+            role: role.to_owned(),
+            why: why.to_string(),
+        });
+    }
+
+    fn nothing(&self) -> PublishError {
+        let waiting = self
+            .left_out
+            .iter()
+            .map(|left| format!("{}: {}", left.role, left.why));
+        let waiting: Vec<String> = waiting.collect();
+        PublishError::Nothing(waiting.join("; "))
+    }
+
+    /// Metadata files in the order they are published, with their caps.
+    fn metadata(&self) -> Vec<(&str, &[u8], u64)> {
+        fn file(file: &(String, Vec<u8>), cap: u64) -> (&str, &[u8], u64) {
+            (&file.0, &file.1, cap)
+        }
+        let mut files: Vec<(&str, &[u8], u64)> = Vec::new();
+        files.extend(self.kernels.values().map(|f| file(f, cap::KERNEL)));
+        files.extend(self.targets.iter().map(|f| file(f, cap::TARGETS)));
+        files.extend(self.snapshot.iter().map(|f| file(f, cap::SNAPSHOT)));
+        files.extend(self.root.iter().map(|f| file(f, cap::ROOT)));
+        files.push(("timestamp.json", &self.timestamp, cap::TIMESTAMP));
+        files
+    }
+}
+
+/// The public tree as it will be.
+struct Staged<'a> {
+    batch: &'a Batch,
+    public: DirectorySource,
+}
+
+impl Source for Staged<'_> {
+    fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        let staged = self.batch.metadata();
+        match staged.into_iter().find(|(name, _, _)| *name == file) {
+            Some((_, bytes, _)) if bytes.len() as u64 <= cap => Ok(Fetched::Bytes(bytes.to_vec())),
+            Some(_) => Err(SourceError::TooLarge { cap }),
+            None => self.public.metadata(file, cap),
+        }
+    }
+
+    fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        match self.batch.modules.get(file) {
+            Some(bytes) if bytes.len() as u64 <= cap => Ok(Fetched::Bytes(bytes.clone())),
+            Some(_) => Err(SourceError::TooLarge { cap }),
+            None => self.public.target(file, cap),
+        }
+    }
+}
+
+/// Puts a client's store into the state after the last publication.
+fn warm(
+    store: &mut MemoryStore,
+    published: Option<&Published>,
+    batch: &Batch,
+) -> Result<(), UpdateError> {
+    let Some(published) = published else {
+        // The first publication: its root is where clients will start.
+        if let Some((_, bytes)) = &batch.root {
+            store.save(&Stored::Root, bytes)?;
+        }
+        return Ok(());
+    };
+    let file = |name: String| published.files.get(&name).cloned().unwrap_or_default();
+    let Published {
+        root,
+        snapshot,
+        targets,
+        ..
+    } = published;
+    store.save(&Stored::Root, &file(format!("{}.root.json", root.version)))?;
+    store.save(&Stored::Timestamp, &file("timestamp.json".to_owned()))?;
+    store.save(
+        &Stored::Snapshot,
+        &file(format!("{}.snapshot.json", snapshot.version)),
+    )?;
+    store.save(
+        &Stored::Targets,
+        &file(format!("{}.targets.json", targets.version)),
+    )?;
+    for (name, role) in &published.roles {
+        let bytes = file(format!("{}.{name}.json", role.version));
+        store.save(&Stored::Role(name.clone()), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Names the kernels of an index for people.
+pub fn kernels_of(published: &Published) -> Vec<KernelIndex> {
+    published
+        .roles
+        .iter()
+        .filter_map(|(name, role)| {
+            let (arch, release) = kernel_of(name)?;
+            KernelIndex::read(role, arch, &release).ok()
+        })
+        .collect()
+}

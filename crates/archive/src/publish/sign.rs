@@ -1,0 +1,173 @@
+//! Signing a draft.
+
+use std::path::{Path, PathBuf};
+
+use tuxtape_sys::durable;
+
+use super::describe::describe;
+use super::{PublishError, Workspace, body, kind_of, read_draft, role_of};
+use crate::keys::{KeyId, PrivateKey};
+use crate::metadata::{Envelope, RoleKeys, Root, Targets};
+use crate::policy::{Duty, PolicyError};
+use crate::words;
+
+/// What a signer must see before signing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The draft.
+    pub path: PathBuf,
+    /// The role.
+    pub role: String,
+    /// SHA-256 of the canonical bytes in hex.
+    pub sha256: String,
+    /// The same, to compare by voice.
+    pub words: String,
+    /// What changes, in sentences.
+    pub changes: Vec<String>,
+    /// Who signed already.
+    pub signed: Vec<String>,
+    /// How many must sign.
+    pub wanted: u32,
+}
+
+/// Why a draft cannot be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// There is no such draft.
+    #[error("{0} is no open draft of this archive")]
+    NoDraft(String),
+    /// The signer saw another file.
+    #[error(
+        "the draft is not the one you expect: its words are \"{found}\", expected \"{expected}\""
+    )]
+    Words {
+        /// Of the draft.
+        found: String,
+        /// Of the signer.
+        expected: String,
+    },
+    /// The key belongs to nobody.
+    #[error("key {0} belongs to nobody in the policy")]
+    UnknownKey(KeyId),
+    /// The person may not sign this.
+    #[error("{person} may not sign {role}")]
+    NotTheirs {
+        /// Who.
+        person: String,
+        /// What.
+        role: String,
+    },
+}
+
+impl Workspace {
+    /// Reads a draft, given by path or by name, and says what signing it would do.
+    pub fn show(&self, draft: &str) -> Result<Shown, PublishError> {
+        let path = self.find_draft(draft)?;
+        let role = role_of(&path).ok_or_else(|| SignError::NoDraft(draft.to_owned()))?;
+        let envelope = read_draft(&path)?;
+        let published = self.published()?;
+        let (_, keys) = self.signers(role, &envelope)?;
+        Ok(Shown {
+            sha256: hex::encode(envelope.digest()),
+            words: words::spoken(&envelope.digest()),
+            changes: describe(&envelope, published.as_ref(), &self.policy)?,
+            signed: self.signed_by(&envelope, &keys),
+            wanted: keys.threshold,
+            role: role.to_owned(),
+            path,
+        })
+    }
+
+    /// Signs a draft whose words are `expected`, and returns what it then looks like.
+    pub fn sign(
+        &self,
+        draft: &str,
+        key: &PrivateKey,
+        expected: &str,
+    ) -> Result<Shown, PublishError> {
+        let path = self.find_draft(draft)?;
+        let role = role_of(&path).ok_or_else(|| SignError::NoDraft(draft.to_owned()))?;
+        let mut envelope = read_draft(&path)?;
+        let found = words::spoken(&envelope.digest());
+        let given: Vec<&str> = expected.split_whitespace().collect();
+        if given.join(" ") != found {
+            return Err(SignError::Words {
+                found,
+                expected: given.join(" "),
+            }
+            .into());
+        }
+        let keyid = key.public().id();
+        let (duty, keys) = self.signers(role, &envelope)?;
+        let Some(person) = self.policy.person(&keyid) else {
+            return Err(SignError::UnknownKey(keyid).into());
+        };
+        if !person.duties.contains(&duty) && !keys.keyids.contains(&keyid) {
+            return Err(SignError::NotTheirs {
+                person: person.name.clone(),
+                role: role.to_owned(),
+            }
+            .into());
+        }
+        envelope.sign(key);
+        durable::write(&path, &envelope.to_bytes())?;
+        self.show(draft)
+    }
+
+    /// Names the people of `keys` whose valid signature is on the draft.
+    pub(crate) fn signed_by(&self, envelope: &Envelope, keys: &RoleKeys) -> Vec<String> {
+        let valid = |keyid: &KeyId| {
+            let person = self.policy.person(keyid)?;
+            let signature = envelope.signatures.iter().find(|s| s.keyid == *keyid)?;
+            person
+                .key()
+                .verifies(&envelope.canonical, &signature.sig)
+                .then(|| person.name.clone())
+        };
+        keys.keyids.iter().filter_map(valid).collect()
+    }
+
+    /// Returns whose signatures a draft needs.
+    fn signers(&self, role: &str, envelope: &Envelope) -> Result<(Duty, RoleKeys), PublishError> {
+        let published = self.published()?;
+        match kind_of(envelope) {
+            "root" => Ok((Duty::Root, body::<Root>(envelope, role)?.roles.root)),
+            "targets" if role == "targets" => {
+                let root = self.newest("root", published.as_ref().map(|p| &p.root))?;
+                let keys = root.map(|root| root.roles.targets);
+                keys.map(|keys| (Duty::Targets, keys))
+                    .ok_or_else(|| SignError::NoDraft(role.to_owned()).into())
+            }
+            "targets" => {
+                let known: Option<Targets> =
+                    self.newest("targets", published.as_ref().map(|p| &p.targets))?;
+                let delegations = known.and_then(|targets| targets.delegations);
+                let delegated = delegations
+                    .into_iter()
+                    .flat_map(|delegations| delegations.roles)
+                    .find(|delegated| delegated.name == role);
+                delegated
+                    .map(|delegated| (Duty::Review, delegated.keys))
+                    .ok_or_else(|| SignError::NoDraft(role.to_owned()).into())
+            }
+            other => Err(PolicyError::Malformed(format!("no draft has type {other:?}")).into()),
+        }
+    }
+
+    fn find_draft(&self, draft: &str) -> Result<PathBuf, PublishError> {
+        let drafts = self.open_drafts()?;
+        let given = Path::new(draft);
+        let same = |path: &&PathBuf| {
+            path.file_name() == given.file_name()
+                && (given.components().count() == 1
+                    || given.canonicalize().ok() == path.canonicalize().ok())
+        };
+        let by_role = |path: &&PathBuf| role_of(path) == Some(draft);
+        drafts
+            .iter()
+            .find(same)
+            .or_else(|| drafts.iter().find(by_role))
+            .cloned()
+            .ok_or_else(|| SignError::NoDraft(draft.to_owned()).into())
+    }
+}

@@ -1,0 +1,152 @@
+//! A static web server for tests, laboratories and the demo.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tiny_http::{Header, Method, Request, Response, Server};
+
+/// A server that runs until it is dropped.
+pub struct Serving {
+    server: Arc<Server>,
+    thread: Option<JoinHandle<()>>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Serving({})", self.address)
+    }
+}
+
+impl Serving {
+    /// Blocks until the server ends, which it does only on an error of the system.
+    pub fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.server.unblock();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Serves the files below `public` on `listen` (`ADDRESS:PORT`, port 0 for any).
+///
+/// `log` is told method, path and status of every request.
+pub fn serve(
+    public: &Path,
+    listen: &str,
+    mut log: impl FnMut(&str, &str, u16) + Send + 'static,
+) -> io::Result<Serving> {
+    let public = public.to_owned();
+    let server = Arc::new(Server::http(listen).map_err(io::Error::other)?);
+    let address = server
+        .server_addr()
+        .to_ip()
+        .ok_or_else(|| io::Error::other("not an IP address"))?;
+    let worker = Arc::clone(&server);
+    let thread = std::thread::spawn(move || {
+        for request in worker.incoming_requests() {
+            let (method, url) = (request.method().to_string(), request.url().to_owned());
+            let status = answer(request, &public);
+            log(&method, &url, status);
+        }
+    });
+    Ok(Serving {
+        server,
+        thread: Some(thread),
+        address,
+    })
+}
+
+fn answer(request: Request, public: &Path) -> u16 {
+    let head = *request.method() == Method::Head;
+    if !head && *request.method() != Method::Get {
+        return refuse(request, 405, 60);
+    }
+    let Some(path) = locate(public, request.url()) else {
+        return refuse(request, 400, 60);
+    };
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let is_file = path.symlink_metadata().is_ok_and(|there| there.is_file());
+    let Some(file) = File::open(&path).ok().filter(|_| is_file) else {
+        // A cached absence of the next root delays a key rotation.
+        return refuse(request, 404, 60);
+    };
+    let age = if name == "timestamp.json" {
+        "public, max-age=60"
+    } else {
+        "public, max-age=31536000, immutable"
+    };
+    let kind = if path.extension().is_some_and(|end| end == "json") {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    };
+    let response = Response::from_file(file)
+        .with_header(header("Cache-Control", age))
+        .with_header(header("Content-Type", kind));
+    // Nobody is left to tell when the client went away.
+    request.respond(response).ok();
+    200
+}
+
+fn refuse(request: Request, status: u16, max_age: u32) -> u16 {
+    let age = format!("public, max-age={max_age}");
+    let response = Response::from_string(format!("{status}\n"))
+        .with_status_code(status)
+        .with_header(header("Cache-Control", &age));
+    request.respond(response).ok();
+    status
+}
+
+/// Maps a URL to a file two levels below `public`; `None` for anything else.
+fn locate(public: &Path, url: &str) -> Option<PathBuf> {
+    let path = url.split(['?', '#']).next()?.strip_prefix('/')?;
+    let (folder, name) = path.split_once('/')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+    let safe =
+        !name.is_empty() && name.len() <= 255 && name.chars().all(plain) && !name.starts_with('.');
+    (matches!(folder, "metadata" | "targets") && safe).then(|| public.join(folder).join(name))
+}
+
+fn header(name: &str, value: &str) -> Header {
+    Header::from_bytes(name, value).expect("our own headers are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_url_leaves_the_public_folders() {
+        let public = Path::new("/srv/public");
+        assert!(locate(public, "/metadata/1.root.json").is_some());
+        for url in [
+            "/policy.toml",
+            "/metadata/../../keys/snapshot.pem",
+            "/metadata/..",
+            "/metadata/%2e%2e",
+            "/keys/snapshot.pem",
+            "/metadata/.hidden",
+            "/metadata/a/b",
+            "metadata/x",
+        ] {
+            assert_eq!(locate(public, url), None, "{url}");
+        }
+    }
+}

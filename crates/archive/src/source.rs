@@ -1,0 +1,240 @@
+//! Where a client gets the files of an archive from.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tuxtape_sys::regular;
+
+/// What asking for a file gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The whole file.
+    Bytes(Vec<u8>),
+    /// There is none.
+    Absent,
+}
+
+/// Why a file could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// More bytes than such a file may have.
+    #[error("larger than {cap} bytes")]
+    TooLarge {
+        /// Bytes allowed.
+        cap: u64,
+    },
+    /// A local file could not be read.
+    #[error("could not read {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server answered with neither the file nor its absence.
+    #[error("{url} answered {status}")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// The server could not be asked, or its answer broke off.
+    #[error("could not fetch {url}: {reason}")]
+    Network {
+        /// What was asked.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The name would leave the archive.
+    #[error("{0:?} is no file name of an archive")]
+    Name(String),
+}
+
+/// An archive that can be asked for files by name.
+pub trait Source {
+    /// Fetches `metadata/FILE` of at most `cap` bytes. Blocks.
+    fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError>;
+    /// Fetches `targets/FILE` of at most `cap` bytes. Blocks.
+    fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError>;
+}
+
+/// An archive in a folder.
+#[derive(Clone, Debug)]
+pub struct DirectorySource {
+    top: PathBuf,
+}
+
+impl DirectorySource {
+    /// Takes the folder that holds `metadata` and `targets`.
+    pub fn new(top: &Path) -> Self {
+        Self {
+            top: top.to_owned(),
+        }
+    }
+
+    fn fetch(&self, folder: &str, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        let unsafe_part = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+        if file.split('/').any(unsafe_part) {
+            return Err(SourceError::Name(file.chars().take(300).collect()));
+        }
+        let path = self.top.join(folder).join(file);
+        let failed = |source| SourceError::Read {
+            path: path.clone(),
+            source,
+        };
+        match regular::read(&path, cap) {
+            Ok(Some(bytes)) => Ok(Fetched::Bytes(bytes)),
+            Ok(None) => Err(SourceError::TooLarge { cap }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fetched::Absent),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+impl Source for DirectorySource {
+    fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        self.fetch("metadata", file, cap)
+    }
+
+    fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        self.fetch("targets", file, cap)
+    }
+}
+
+/// How to reach an archive over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Longest wait for a connection.
+    pub connect: Duration,
+    /// Longest time for one whole file.
+    pub total: Duration,
+    /// PEM file of certificate authorities; `None` for the system's, else the built-in ones.
+    pub ca_certs: Option<PathBuf>,
+    /// Proxy URL, `None` for none.
+    pub proxy: Option<String>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(12),
+            total: Duration::from_secs(600),
+            ca_certs: None,
+            proxy: None,
+        }
+    }
+}
+
+/// An archive behind a web server.
+///
+/// Signatures alone decide what is trusted; TLS keeps onlookers out. Redirects are refused, so that
+/// no other host and no plain `http` is asked in place of the one configured.
+#[derive(Clone, Debug)]
+pub struct HttpSource {
+    base: String,
+    agent: ureq::Agent,
+}
+
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+impl HttpSource {
+    /// Takes the URL below which `metadata/` and `targets/` are. Connects to nothing yet.
+    pub fn new(base: &str, options: &HttpOptions) -> Result<Self, SourceError> {
+        use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+        let mut tls = TlsConfig::builder();
+        let system = Some(PathBuf::from(SYSTEM_CA)).filter(|path| path.exists());
+        let wanted = options.ca_certs.clone().or(system);
+        if let Some(path) = wanted.filter(|_| base.starts_with("https:")) {
+            let pem = std::fs::read(&path).map_err(|source| SourceError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+                .filter_map(Result::ok)
+                .filter_map(|item| match item {
+                    PemItem::Certificate(certificate) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            tls = tls.root_certs(RootCerts::from(certificates));
+        }
+        let network = |reason: String| SourceError::Network {
+            url: base.to_owned(),
+            reason,
+        };
+        let proxy = options
+            .proxy
+            .as_deref()
+            .map(ureq::Proxy::new)
+            .transpose()
+            .map_err(|error| network(error.to_string()))?;
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(options.connect))
+            .timeout_global(Some(options.total))
+            .proxy(proxy)
+            .tls_config(tls.build())
+            .user_agent("tuxtape-client")
+            .build();
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            agent: config.into(),
+        })
+    }
+
+    fn fetch(&self, folder: &str, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        let url = format!("{}/{folder}/{file}", self.base);
+        let network = |reason: String| SourceError::Network {
+            url: url.clone(),
+            reason,
+        };
+        let mut answer = self
+            .agent
+            .get(&url)
+            .call()
+            .map_err(|error| network(error.to_string()))?;
+        match answer.status().as_u16() {
+            200 => {}
+            // Object stores answer 403 for a file that is not there (specification 5.3.3).
+            403 | 404 => return Ok(Fetched::Absent),
+            status => return Err(SourceError::Status { url, status }),
+        }
+        let body = answer.body_mut();
+        if body.content_length().is_some_and(|length| length > cap) {
+            return Err(SourceError::TooLarge { cap });
+        }
+        let mut bytes = Vec::new();
+        body.as_reader()
+            .take(cap.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| network(error.to_string()))?;
+        if bytes.len() as u64 > cap {
+            return Err(SourceError::TooLarge { cap });
+        }
+        Ok(Fetched::Bytes(bytes))
+    }
+}
+
+impl Source for HttpSource {
+    fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        self.fetch("metadata", file, cap)
+    }
+
+    fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
+        self.fetch("targets", file, cap)
+    }
+}
+
+/// Opens the archive at `place`: an `http(s)://` URL, a `file://` URL, or a folder.
+pub fn open(place: &str, options: &HttpOptions) -> Result<Box<dyn Source>, SourceError> {
+    if place.starts_with("http://") || place.starts_with("https://") {
+        return Ok(Box::new(HttpSource::new(place, options)?));
+    }
+    let folder = place.strip_prefix("file://").unwrap_or(place);
+    Ok(Box::new(DirectorySource::new(Path::new(folder))))
+}

@@ -1,0 +1,283 @@
+//! What the publisher accepts, and what it refuses.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::fs;
+use std::path::Path;
+
+use tuxtape_archive::index::KernelIndex;
+use tuxtape_archive::policy::Duty;
+use tuxtape_archive::publish::sign::SignError;
+use tuxtape_archive::publish::stage::StageError;
+use tuxtape_archive::publish::verify::verify;
+use tuxtape_archive::publish::{PublishError, Workspace};
+use tuxtape_archive::sample::{self, Archive, KERNEL, RELEASE, key, module_for, policy, start};
+use tuxtape_archive::source::DirectorySource;
+use tuxtape_core::identity::{Arch, PatchLevel};
+
+fn archive() -> (tempfile::TempDir, Archive) {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::published(&folder.path().join("archive")).unwrap();
+    (folder, archive)
+}
+
+fn index(archive: &Archive) -> KernelIndex {
+    let published = archive.workspace.published().unwrap().unwrap();
+    let role = &published.roles["k__x86_64__6.1.0-47-cloud-amd64"];
+    KernelIndex::read(role, Arch::X86_64, &RELEASE.parse().unwrap()).unwrap()
+}
+
+/// Names and bytes of everything public.
+fn public(archive: &Archive) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for folder in ["metadata", "targets"] {
+        for entry in fs::read_dir(archive.public().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            files.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_draft_with_one_of_two_signatures_stays_a_draft() {
+    let (_folder, archive) = archive();
+    let before = public(&archive);
+    let staged = archive.stage(2, start()).unwrap();
+    let draft = staged.draft.display().to_string();
+    let words = archive.workspace.show(&draft).unwrap().words;
+    archive.workspace.sign(&draft, &key(1), &words).unwrap();
+    archive.workspace.sign(&draft, &key(1), &words).unwrap();
+    let error = archive.workspace.publish(start()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("2 valid signatures wanted, 1 found"),
+        "{text}"
+    );
+    assert_eq!(public(&archive), before);
+}
+
+#[test]
+fn only_the_draft_that_was_seen_is_signed_and_only_by_its_people() {
+    let (_folder, archive) = archive();
+    let staged = archive.stage(2, start()).unwrap();
+    let draft = staged.draft.display().to_string();
+    let words = archive.workspace.show(&draft).unwrap().words;
+    let sign = |n, words: &str| archive.workspace.sign(&draft, &key(n), words);
+    assert!(matches!(
+        sign(1, "other words"),
+        Err(PublishError::Sign(SignError::Words { .. }))
+    ));
+    assert!(matches!(
+        sign(9, &words),
+        Err(PublishError::Sign(SignError::UnknownKey(_)))
+    ));
+    assert!(archive.workspace.show(&draft).unwrap().signed.is_empty());
+}
+
+#[test]
+fn a_person_without_the_duty_cannot_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut policy = policy();
+    let mut carol = policy.people[0].clone();
+    carol.name = "carol".to_owned();
+    carol.public = key(3).public().keyval.public;
+    carol.duties = [Duty::Review].into();
+    policy.people.push(carol);
+    let workspace = Workspace::init(folder.path(), &policy, start()).unwrap();
+    let words = workspace.show("root").unwrap().words;
+    assert!(matches!(
+        workspace.sign("root", &key(3), &words),
+        Err(PublishError::Sign(SignError::NotTheirs { .. }))
+    ));
+}
+
+#[test]
+fn a_changed_draft_loses_its_signatures() {
+    let (_folder, mut archive) = archive();
+    let mut policy = archive.workspace.policy.clone();
+    policy.lifetimes.targets_days = 60;
+    archive
+        .workspace
+        .set_policy(policy.clone(), start())
+        .unwrap();
+    archive.sign_all().unwrap();
+    assert_eq!(archive.workspace.show("targets").unwrap().signed.len(), 2);
+    policy.lifetimes.targets_days = 61;
+    archive.workspace.set_policy(policy, start()).unwrap();
+    assert!(archive.workspace.show("targets").unwrap().signed.is_empty());
+}
+
+#[test]
+fn levels_rise_and_a_fix_that_is_dropped_is_no_longer_claimed() {
+    let (_folder, archive) = archive();
+    for n in 2..=5 {
+        archive.stage(n, start().plus(n.into())).unwrap();
+        archive.sign_all().unwrap();
+        archive.workspace.publish(start().plus(n.into())).unwrap();
+    }
+    let kernel = index(&archive).kernels.remove(0);
+    let levels: Vec<u32> = kernel.levels.iter().map(|level| level.level.0).collect();
+    assert_eq!(levels, [3, 4, 5], "three levels stay");
+    assert_eq!(kernel.cves(PatchLevel(3)).len(), 3);
+    archive
+        .stage_module(sample::module(6), 2, start().plus(9))
+        .unwrap();
+    archive.sign_all().unwrap();
+    archive.workspace.publish(start().plus(9)).unwrap();
+    let kernel = index(&archive).kernels.remove(0);
+    assert_eq!(kernel.cves(PatchLevel(5)).len(), 5);
+    let left: Vec<String> = kernel.cves(PatchLevel(6)).into_iter().collect();
+    assert_eq!(left, ["CVE-2026-0001", "CVE-2026-0002"]);
+}
+
+#[test]
+fn a_module_for_another_kernel_or_of_a_used_name_is_not_staged() {
+    let (_folder, archive) = archive();
+    let check = |module: Vec<u8>, wanted: fn(&StageError) -> bool| match archive.stage_module(
+        module,
+        2,
+        start(),
+    ) {
+        Err(PublishError::Stage(error)) => assert!(wanted(&error), "{error}"),
+        other => panic!("{other:?}"),
+    };
+    let other = sample::VERMAGIC.replace("-47-", "-50-");
+    check(module_for(2, &other, &KERNEL), |e| {
+        matches!(e, StageError::Release { .. })
+    });
+    check(b"\x7fELF".to_vec(), |e| matches!(e, StageError::Module(_)));
+    check(sample::module(1), |e| {
+        *e == StageError::Already(PatchLevel(1))
+    });
+    let mut same_name = sample::module(1);
+    same_name.push(0);
+    check(same_name, |e| matches!(e, StageError::Name { .. }));
+    let vermagic = format!("{RELEASE} SMP ");
+    check(module_for(2, &vermagic, &KERNEL), |e| {
+        matches!(e, StageError::Vermagic { .. })
+    });
+    assert!(archive.workspace.open_drafts().unwrap().is_empty());
+}
+
+#[test]
+fn two_levels_of_one_kernel_are_never_open_at_once() {
+    let (_folder, archive) = archive();
+    archive.stage(2, start()).unwrap();
+    assert!(matches!(
+        archive.stage(3, start()),
+        Err(PublishError::Stage(StageError::Open(PatchLevel(2))))
+    ));
+}
+
+#[test]
+fn a_module_that_changed_since_it_was_staged_is_not_published() {
+    let (_folder, archive) = archive();
+    let staged = archive.stage(2, start()).unwrap();
+    archive.sign_all().unwrap();
+    let name = format!("{}.{}", staged.sha256, staged.target);
+    let kept = archive.workspace.drafts().join("modules").join(name);
+    let mut bytes = fs::read(&kept).unwrap();
+    bytes[77] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    let before = public(&archive);
+    assert!(matches!(
+        archive.workspace.publish(start()),
+        Err(PublishError::Unverified(_))
+    ));
+    assert_eq!(public(&archive), before);
+}
+
+#[test]
+fn renewing_signs_the_timestamp_and_the_snapshot_only_when_due() {
+    let (_folder, archive) = archive();
+    let hour = archive.workspace.renew(start().plus(3600)).unwrap();
+    assert_eq!((hour.timestamp, hour.snapshot), (2, 1));
+    assert_eq!(hour.files, ["metadata/timestamp.json"]);
+    let later = archive.workspace.renew(start().plus(4 * 86_400)).unwrap();
+    assert_eq!((later.timestamp, later.snapshot), (3, 2));
+}
+
+#[test]
+fn an_archive_with_an_expired_role_cannot_be_renewed_into_validity() {
+    let (_folder, archive) = archive();
+    let before = public(&archive);
+    assert!(matches!(
+        archive.workspace.renew(start().plus(31 * 86_400)),
+        Err(PublishError::Unverified(_))
+    ));
+    assert_eq!(public(&archive), before);
+}
+
+#[test]
+fn verifying_walks_every_level_and_warns_before_the_end() {
+    let (_folder, archive) = archive();
+    let source = DirectorySource::new(&archive.public());
+    let root = fs::read(archive.public().join("metadata/1.root.json")).unwrap();
+    let found = verify(&source, &root, start()).unwrap();
+    assert_eq!(found.levels.len(), 1);
+    assert_eq!(found.warnings, [""; 0]);
+    archive.workspace.renew(start().plus(12 * 86_400)).unwrap();
+    let found = verify(&source, &root, start().plus(12 * 86_400)).unwrap();
+    assert!(found.warnings[0].starts_with("k__x86_64__6.1.0-47-cloud-amd64 expires"));
+}
+
+#[test]
+fn a_second_command_on_one_archive_is_told_to_wait() {
+    let (folder, _archive) = archive();
+    assert!(matches!(
+        Workspace::open(&folder.path().join("archive")),
+        Err(PublishError::Locked { .. })
+    ));
+}
+
+/// A stranger's reader of the same specification. Runs where python-tuf is installed.
+#[test]
+fn lab_python_tuf_reads_our_archive() {
+    let python = std::env::var("TUXTAPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = std::process::Command::new(&python)
+        .args(["-c", "import tuf.ngclient"])
+        .output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "skipped: {python} has no tuf (pip install tuf securesystemslib[crypto]; set TUXTAPE_PYTHON)"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // A stranger reads the wall clock, so this archive is made now.
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = tuxtape_archive::time::UtcSeconds::from_unix(unix.unwrap().as_secs());
+    let workspace = Workspace::init(&folder.path().join("a"), &policy(), now).unwrap();
+    let archive = Archive { workspace };
+    let staged = archive.stage(1, now).unwrap();
+    archive.sign_all().unwrap();
+    archive.workspace.publish(now).unwrap();
+    let serving =
+        tuxtape_archive::serve::serve(&archive.public(), "127.0.0.1:0", |_, _, _| {}).unwrap();
+    let read = |wanted: &str| {
+        let output = std::process::Command::new(&python)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stranger.py"))
+            .arg(format!("http://{}", serving.address))
+            .arg(archive.public().join("metadata/1.root.json"))
+            .arg(&staged.target)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            said.trim(),
+            wanted,
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    read(&format!("accepted {}", staged.sha256));
+    let module = archive
+        .public()
+        .join("targets")
+        .join(format!("{}.{}", staged.sha256, staged.target));
+    let mut bytes = fs::read(&module).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&module, bytes).unwrap();
+    read("refused LengthOrHashMismatchError");
+}

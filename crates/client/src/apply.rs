@@ -1,0 +1,429 @@
+//! `apply`, `rollback` and `refresh`: facts, plan, deeds.
+
+use std::path::PathBuf;
+
+use tuxtape_archive::client::{self, Store, StoreError, Stored, UpdateError, trusted};
+use tuxtape_archive::index::KernelIndex;
+use tuxtape_archive::metadata::{TargetFile, Targets};
+use tuxtape_archive::names::cap;
+use tuxtape_archive::source::{HttpOptions, Source, SourceError, open};
+use tuxtape_archive::time::UtcSeconds;
+use tuxtape_core::identity::KernelId;
+use tuxtape_sys::kernel::KernelError;
+
+use crate::config::Config;
+use crate::host::Host;
+use crate::journal::JournaledLevel;
+use crate::load::{self, LoadError, LogJudge, Remarks, Watch};
+use crate::mode::{Mode, Switch};
+use crate::plan::{self, Facts, Obstacle, Plan, Running, Unfit, Unsupported};
+use crate::recover::{Recovery, recover};
+use crate::state::{State, StateError};
+
+/// What every command needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The configuration.
+    pub config: Config,
+    /// The client's folder.
+    pub state: PathBuf,
+    /// The emergency switch.
+    pub switch: Switch,
+    /// Who reads the kernel log.
+    pub judge: Option<LogJudge>,
+}
+
+/// Why a command failed. The kernel runs what it ran before, unless [`ClientError::Load`] says
+/// otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No archive is configured.
+    #[error("no archive-url is configured")]
+    NoArchive,
+    /// A root is trusted already.
+    #[error("a root is trusted already; remove {path} to start anew", path = path.display())]
+    HasRoot {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// The file is no root.
+    #[error("{0}")]
+    Root(String),
+    /// The archive's address is not usable.
+    #[error("could not open the archive")]
+    Source(#[from] SourceError),
+    /// The archive's metadata is not trusted, or could not be fetched.
+    #[error("could not update from the archive")]
+    Update(#[from] UpdateError),
+    /// The module is not for this kernel.
+    #[error("level {level} is not loaded")]
+    Unfit {
+        /// The level.
+        level: u32,
+        /// Why.
+        source: Unfit,
+    },
+    /// The level did not come into force.
+    #[error("level {level} is not in force")]
+    Load {
+        /// The level.
+        level: u32,
+        /// Why.
+        source: LoadError,
+    },
+    /// An interrupted attempt could not be cleared up.
+    #[error("could not recover from an interrupted attempt")]
+    Recover(#[source] LoadError),
+    /// The state could not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl From<StoreError> for ClientError {
+    fn from(error: StoreError) -> Self {
+        Self::State(error.into())
+    }
+}
+
+/// What `apply` came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// A level is now in force.
+    Loaded(JournaledLevel),
+    /// It would be loaded; this was a dry run.
+    WouldLoad(JournaledLevel),
+    /// The newest level was in force already.
+    UpToDate(JournaledLevel),
+    /// There is no level for this kernel yet.
+    NothingToApply,
+    /// The level that ran was withdrawn and is out.
+    Left(JournaledLevel, String),
+    /// It would be left; this was a dry run.
+    WouldLeave(JournaledLevel, String),
+    /// The archive has nothing for this kernel.
+    Unsupported(Unsupported),
+    /// Something stands in the way.
+    Blocked(JournaledLevel, Vec<Obstacle>),
+    /// The switch forbids even looking.
+    Off(Mode),
+}
+
+/// Trusts a root from now on; refuses when one is trusted already.
+pub fn init(settings: &Settings, root: &[u8]) -> Result<u64, ClientError> {
+    let mut state = State::open(&settings.state)?;
+    let there = state.store.load(&Stored::Root, cap::ROOT)?;
+    if there.is_some() {
+        return Err(ClientError::HasRoot {
+            path: settings.state.clone(),
+        });
+    }
+    let read = trusted::root(root, "the root").map_err(|e| ClientError::Root(e.to_string()))?;
+    state.store.save(&Stored::RootVersion(read.version), root)?;
+    state.store.save(&Stored::Root, root)?;
+    Ok(read.version)
+}
+
+/// Opens the configured archive.
+pub fn source(config: &Config) -> Result<Box<dyn Source>, ClientError> {
+    let url = config
+        .archive_url
+        .as_deref()
+        .ok_or(ClientError::NoArchive)?;
+    let options = HttpOptions {
+        connect: config.dial_timeout,
+        total: config.download_timeout,
+        ca_certs: config.ca_certs.clone(),
+        proxy: config.proxy.clone(),
+    };
+    Ok(open(url, &options)?)
+}
+
+/// Brings the metadata up to date and loads nothing.
+pub fn refresh(
+    host: &dyn Host,
+    settings: &Settings,
+    source: &dyn Source,
+) -> Result<Option<KernelIndex>, ClientError> {
+    let mut state = State::open(&settings.state)?;
+    let kernel = host.kernel()?;
+    let now = host.clock();
+    let found = look(&mut state, source, &kernel, now);
+    let error = found.as_ref().err().map(chain);
+    state.set_last_check(now, error)?;
+    Ok(found?.map(|(_, index)| index))
+}
+
+/// Does what the plan says.
+pub fn apply(
+    host: &mut dyn Host,
+    settings: &Settings,
+    source: &dyn Source,
+    dry_run: bool,
+    clear: bool,
+) -> Result<(Applied, Remarks), ClientError> {
+    let mut remarks = Remarks::new();
+    if settings.switch.mode >= Mode::NoRefresh {
+        return Ok((Applied::Off(settings.switch.mode), remarks));
+    }
+    let mut state = State::open(&settings.state)?;
+    if state.store.damaged() {
+        remarks.push("a slot of the version floor is damaged".to_owned());
+    }
+    if !dry_run {
+        tidy(host, &mut state, settings, &mut remarks)?;
+    }
+    if clear && !dry_run {
+        let unpin = |journal: &mut crate::journal::Journal| journal.pinned = false;
+        state.journal.record(unpin).map_err(StateError::from)?;
+    }
+    let kernel = host.kernel()?;
+    let now = host.clock();
+    let found = look(&mut state, source, &kernel, now);
+    state.set_last_check(now, found.as_ref().err().map(chain))?;
+    let (found, offline) = match found {
+        Ok(found) => (found, None),
+        Err(error) => match reapplicable(&mut state, &kernel) {
+            Some(found) => (Some(found), Some(error)),
+            None => return Err(error.into()),
+        },
+    };
+    if let Some(error) = &offline {
+        let error = chain(error);
+        remarks.push(format!(
+            "going by what was trusted before, since the update failed: {error}"
+        ));
+    }
+    let plan = make_plan(host, &state, settings, &kernel, found.as_ref())?;
+    let applied = match plan {
+        Plan::Unsupported(why) => Applied::Unsupported(why),
+        Plan::NothingToApply => Applied::NothingToApply,
+        Plan::UpToDate(level) => Applied::UpToDate(level),
+        Plan::Blocked(level, obstacles) => Applied::Blocked(level, obstacles),
+        Plan::Leave(level, reason) if dry_run => Applied::WouldLeave(level, reason),
+        Plan::Leave(level, reason) => {
+            let why = format!("withdrawn: {reason}");
+            load::take_out(host, &mut state, &level, Some(&why))
+                .map_err(|source| failed(&level, source))?;
+            Applied::Left(level, reason)
+        }
+        Plan::Load(level, target, name) => {
+            let Some((_, index)) = &found else {
+                return Ok((Applied::NothingToApply, remarks));
+            };
+            // Without the archive only what passed its probation here before is loaded again.
+            let committed = state.journal.journal.committed.as_ref() == Some(&level);
+            let offline = match offline {
+                Some(error) if !committed => return Err(error.into()),
+                other => other.is_some(),
+            };
+            let from = (!offline).then_some(source);
+            let image = image(&mut state, from, &level, &target, &name, settings)?;
+            let indexed = index.kernel(&kernel.build_id);
+            let unfit = |source| ClientError::Unfit {
+                level: level.level.0,
+                source,
+            };
+            let Some(indexed) = indexed else {
+                return Ok((Applied::NothingToApply, remarks));
+            };
+            plan::fits(&image, &level, &kernel, indexed).map_err(unfit)?;
+            let demands = plan::demands(&host.load_policy(), &image);
+            if !demands.is_empty() {
+                Applied::Blocked(level, demands)
+            } else if dry_run {
+                Applied::WouldLoad(level)
+            } else {
+                state.save_module(&level.sha256, &image)?;
+                let watch = watch(settings);
+                let said = load::load(host, &mut state, &level, &image, watch)
+                    .map_err(|source| failed(&level, source))?;
+                remarks.extend(said);
+                Applied::Loaded(level)
+            }
+        }
+    };
+    Ok((applied, remarks))
+}
+
+/// Takes the level in force out, on a person's word, and pins the machine until `apply --clear`.
+///
+/// Returns the level, or none when no level of ours was in force.
+pub fn rollback(
+    host: &mut dyn Host,
+    settings: &Settings,
+) -> Result<(Option<JournaledLevel>, Remarks), ClientError> {
+    let mut remarks = Remarks::new();
+    let mut state = State::open(&settings.state)?;
+    match recover(host, &mut state, &mut remarks).map_err(ClientError::Recover)? {
+        Recovery::Clean | Recovery::Stuck(_) => {}
+        // A person wants it out; what it was on the way to does not matter any more.
+        Recovery::Settle(level) | Recovery::TakeOut(level, _) => {
+            load::take_out(host, &mut state, &level, None)
+                .map_err(|source| failed(&level, source))?;
+            return Ok((Some(level), remarks));
+        }
+    }
+    let kernel = host.kernel()?;
+    let running = running(host)?;
+    let found = local(&mut state, &kernel);
+    let journal = &state.journal.journal;
+    let level = match &found {
+        Some((role, index)) => index
+            .kernel(&kernel.build_id)
+            .and_then(|indexed| plan::current(indexed, role, journal, &running)),
+        // Without readable metadata the journal alone says what is ours.
+        None => journal.committed.clone().filter(|level| {
+            level.kernel == kernel.build_id
+                && running.iter().any(|r| {
+                    r.livepatch.name == level.module
+                        && r.build_id
+                            .as_ref()
+                            .is_none_or(|id| *id == level.module_build_id)
+                })
+        }),
+    };
+    if let Some(level) = &level {
+        load::take_out(host, &mut state, level, None).map_err(|source| failed(level, source))?;
+    } else {
+        let pin = |journal: &mut crate::journal::Journal| journal.pinned = true;
+        state.journal.record(pin).map_err(StateError::from)?;
+    }
+    Ok((level, remarks))
+}
+
+/// Lists the livepatches in the kernel with the build-ids of their modules.
+pub fn running(host: &dyn Host) -> Result<Vec<Running>, KernelError> {
+    let list = host.livepatches()?;
+    Ok(list
+        .into_iter()
+        .map(|livepatch| Running {
+            build_id: host
+                .module(&livepatch.name)
+                .and_then(|module| module.build_id),
+            livepatch,
+        })
+        .collect())
+}
+
+/// Makes the plan for the facts as they are now.
+pub fn make_plan(
+    host: &dyn Host,
+    state: &State,
+    settings: &Settings,
+    kernel: &KernelId,
+    found: Option<&(Targets, KernelIndex)>,
+) -> Result<Plan, ClientError> {
+    let running = running(host)?;
+    let quarantined = state.quarantined(&kernel.build_id)?;
+    Ok(plan::plan(&Facts {
+        kernel,
+        index: found.map(|(role, index)| (role, index)),
+        journal: &state.journal.journal,
+        running: &running,
+        quarantined: &quarantined,
+        foreign: settings.config.foreign,
+        uptime: host.uptime()?,
+        clock: host.clock(),
+        time_floor: state.store.floor().time,
+        mode: settings.switch.mode,
+    }))
+}
+
+/// Reads role and index of a kernel from what was trusted before, expired or not.
+pub fn local(state: &mut State, kernel: &KernelId) -> Option<(Targets, KernelIndex)> {
+    let mut session = client::local(&mut state.store).ok()?;
+    session.kernel(kernel.arch, &kernel.release).ok().flatten()
+}
+
+/// Runs the client workflow and finds the kernel's role.
+pub fn look(
+    state: &mut State,
+    source: &dyn Source,
+    kernel: &KernelId,
+    now: UtcSeconds,
+) -> Result<Option<(Targets, KernelIndex)>, UpdateError> {
+    let mut session = client::refresh(&mut state.store, source, now)?;
+    session.kernel(kernel.arch, &kernel.release)
+}
+
+/// Writes an error with its causes on one line.
+pub fn chain(error: &UpdateError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn tidy(
+    host: &mut dyn Host,
+    state: &mut State,
+    settings: &Settings,
+    remarks: &mut Remarks,
+) -> Result<(), ClientError> {
+    match recover(host, state, remarks).map_err(ClientError::Recover)? {
+        Recovery::Clean | Recovery::Stuck(_) => Ok(()),
+        Recovery::Settle(level) => {
+            let said = load::settle(host, state, &level, watch(settings))
+                .map_err(|source| failed(&level, source))?;
+            remarks.extend(said);
+            Ok(())
+        }
+        Recovery::TakeOut(level, because) => {
+            load::take_out(host, state, &level, because.as_deref())
+                .map_err(|source| failed(&level, source))
+        }
+    }
+}
+
+/// What may be loaded without the archive: nothing but the committed level of this very kernel, while
+/// the last index that was trusted still has it.
+fn reapplicable(state: &mut State, kernel: &KernelId) -> Option<(Targets, KernelIndex)> {
+    let committed = state.journal.journal.committed.clone()?;
+    if committed.kernel != kernel.build_id {
+        return None;
+    }
+    local(state, kernel)
+}
+
+/// The verified bytes of a module: the kept copy, else from the archive.
+fn image(
+    state: &mut State,
+    source: Option<&dyn Source>,
+    level: &JournaledLevel,
+    target: &TargetFile,
+    name: &str,
+    settings: &Settings,
+) -> Result<Vec<u8>, ClientError> {
+    let limit = settings.config.max_module_size;
+    if let Some(bytes) = state.load_module(&level.sha256, limit)
+        && tuxtape_archive::metadata::compare(&bytes, Some(target.length), &target.hashes).is_ok()
+    {
+        return Ok(bytes);
+    }
+    let missing = || UpdateError::Missing {
+        file: format!("{}.ko in the state folder", level.sha256),
+    };
+    let source = source.ok_or_else(missing)?;
+    Ok(client::fetch_target(source, name, target, limit)?)
+}
+
+fn watch(settings: &Settings) -> Watch {
+    Watch {
+        probation: settings.config.probation,
+        judge: settings.judge,
+    }
+}
+
+fn failed(level: &JournaledLevel, source: LoadError) -> ClientError {
+    ClientError::Load {
+        level: level.level.0,
+        source,
+    }
+}

@@ -1,0 +1,37 @@
+//! `check`: would `apply` do something, and what stands in the way.
+
+use tuxtape_archive::source::Source;
+
+use crate::apply::{ClientError, Settings, chain, look, make_plan};
+use crate::host::Host;
+use crate::plan::{self, Plan};
+use crate::state::State;
+
+/// Looks into the archive and makes a plan; changes metadata, nothing else.
+///
+/// A level that could be loaded is judged against the kernel's switches as if it were not signed for
+/// the kernel, since the module itself is not fetched.
+pub fn check(
+    host: &dyn Host,
+    settings: &Settings,
+    source: &dyn Source,
+) -> Result<Plan, ClientError> {
+    let mut state = State::open(&settings.state)?;
+    let kernel = host.kernel()?;
+    let now = host.clock();
+    let found = look(&mut state, source, &kernel, now);
+    state.set_last_check(now, found.as_ref().err().map(chain))?;
+    let found = found?;
+    let plan = make_plan(host, &state, settings, &kernel, found.as_ref())?;
+    Ok(match plan {
+        Plan::Load(level, target, name) => {
+            let demands = plan::demands(&host.load_policy(), b"");
+            if demands.is_empty() {
+                Plan::Load(level, target, name)
+            } else {
+                Plan::Blocked(level, demands)
+            }
+        }
+        other => other,
+    })
+}

@@ -1,0 +1,222 @@
+//! What the client is about to do to the kernel, and what it did.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tuxtape_core::identity::{BuildId, PatchLevel};
+use tuxtape_sys::slots::{Found, SlotError, Slots};
+
+/// Where the client stands with one module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nothing is under way.
+    Idle,
+    /// About to hand the module to the kernel.
+    Armed,
+    /// The kernel has it; tasks move over.
+    Transition,
+    /// In force and watched.
+    Probation,
+    /// On its way out.
+    Revert,
+    /// It neither came into force nor went; a person or a reboot is needed.
+    Stuck,
+}
+
+/// A module as the journal names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournaledLevel {
+    /// Build-id of the vmlinux it is for.
+    pub kernel: BuildId,
+    /// Its level.
+    pub level: PatchLevel,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Its name in the kernel.
+    pub module: String,
+    /// Its own build-id.
+    pub module_build_id: BuildId,
+}
+
+/// An attempt to load or unload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// What is loaded or unloaded.
+    pub level: JournaledLevel,
+    /// In which boot.
+    pub boot_id: String,
+    /// Kernel log sequence number from which on complaints may be about it.
+    pub log_from: u64,
+    /// `oops_count` before, where the kernel counts.
+    pub oopses: Option<u64>,
+    /// Seconds it was watched without complaint.
+    pub watched: u64,
+    /// Why it is being taken out; none while it is going in or when a person asked.
+    pub because: Option<String>,
+}
+
+/// The journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    format: u32,
+    /// Where the client stands.
+    pub phase: Phase,
+    /// With what.
+    pub attempt: Option<Attempt>,
+    /// The level that passed its probation last.
+    pub committed: Option<JournaledLevel>,
+    /// The one before.
+    pub previous: Option<JournaledLevel>,
+    /// Boots that ended while a module, by digest, was being loaded or watched.
+    pub strikes: BTreeMap<String, u32>,
+    /// Whether a person rolled back, so that nothing is loaded until they say so.
+    pub pinned: bool,
+}
+
+/// Digests whose strikes are kept; more would not fit the slot.
+const STRIKE_LIMIT: usize = 12;
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            format: 1,
+            phase: Phase::Idle,
+            attempt: None,
+            committed: None,
+            previous: None,
+            strikes: BTreeMap::new(),
+            pinned: false,
+        }
+    }
+}
+
+impl Journal {
+    /// Reads a journal; `None` when the bytes are none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let journal: Self = serde_json::from_slice(bytes).ok()?;
+        (journal.format == 1).then_some(journal)
+    }
+
+    /// Adds a strike against a module and returns how many it has.
+    pub fn strike(&mut self, sha256: &str) -> u32 {
+        let strikes = self.strikes.entry(sha256.to_owned()).or_default();
+        *strikes += 1;
+        let strikes = *strikes;
+        while self.strikes.len() > STRIKE_LIMIT {
+            let other = self.strikes.keys().find(|key| *key != sha256).cloned();
+            if let Some(other) = other {
+                self.strikes.remove(&other);
+            }
+        }
+        strikes
+    }
+}
+
+/// The journal on disk.
+#[derive(Debug)]
+pub struct JournalFile {
+    slots: Slots,
+    /// What it says.
+    pub journal: Journal,
+    /// Whether neither slot was readable though there were some.
+    pub damaged: bool,
+}
+
+impl JournalFile {
+    /// Reads the journal in `state`. With both slots damaged the first-run rules hold: nothing is
+    /// known to be committed, and what is quarantined stays so.
+    pub fn open(state: &Path) -> Result<Self, SlotError> {
+        let slots = Slots::new(state, "journal");
+        let (journal, damaged) = match slots.read()? {
+            Found::Nothing => (Journal::default(), false),
+            Found::Damaged => (Journal::default(), true),
+            Found::Record { payload, .. } => match Journal::from_bytes(&payload) {
+                Some(journal) => (journal, false),
+                None => (Journal::default(), true),
+            },
+        };
+        Ok(Self {
+            slots,
+            journal,
+            damaged,
+        })
+    }
+
+    /// Changes the journal and returns once the change is on disk; on failure nothing has changed.
+    pub fn record(&mut self, change: impl FnOnce(&mut Journal)) -> Result<(), SlotError> {
+        let mut next = self.journal.clone();
+        change(&mut next);
+        let bytes = serde_json::to_vec(&next).expect("strings and numbers can be written");
+        self.slots.write(&bytes)?;
+        self.journal = next;
+        Ok(())
+    }
+}
+
+/// Reads anything as a slot and as a journal; for fuzzing.
+pub fn fuzz(bytes: &[u8]) {
+    Journal::from_bytes(bytes);
+    if let Some((_, payload)) = tuxtape_sys::slots::decode(bytes) {
+        Journal::from_bytes(&payload);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tuxtape_sys::slots::SLOT_LIMIT;
+
+    use super::*;
+
+    fn level() -> JournaledLevel {
+        JournaledLevel {
+            kernel: "2f".repeat(32).parse().unwrap(),
+            level: PatchLevel(u32::MAX),
+            sha256: "ab".repeat(32),
+            module: "t".repeat(55),
+            module_build_id: "2f".repeat(32).parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_largest_journal_fits_its_slot() {
+        let mut journal = Journal {
+            phase: Phase::Transition,
+            attempt: Some(Attempt {
+                level: level(),
+                boot_id: "b".repeat(64),
+                log_from: u64::MAX,
+                oopses: Some(u64::MAX),
+                watched: u64::MAX,
+                because: Some("x".repeat(200)),
+            }),
+            committed: Some(level()),
+            previous: Some(level()),
+            ..Journal::default()
+        };
+        for n in 0..100 {
+            journal.strike(&format!("{n:064}"));
+        }
+        let bytes = serde_json::to_vec(&journal).unwrap();
+        assert!(bytes.len() < SLOT_LIMIT - 24, "{}", bytes.len());
+        assert_eq!(Journal::from_bytes(&bytes), Some(journal));
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_journal_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = JournalFile::open(folder.path()).unwrap();
+        file.record(|journal| journal.pinned = true).unwrap();
+        file.record(|journal| journal.phase = Phase::Armed).unwrap();
+        let slot = folder.path().join("journal.b");
+        let whole = std::fs::read(&slot).unwrap();
+        std::fs::write(&slot, &whole[..whole.len() / 2]).unwrap();
+        let again = JournalFile::open(folder.path()).unwrap();
+        assert_eq!(again.journal.phase, Phase::Idle);
+        assert!(again.journal.pinned && !again.damaged);
+    }
+}

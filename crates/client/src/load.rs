@@ -1,0 +1,445 @@
+//! Taking a level into the kernel and out of it again, journal first.
+
+use std::io;
+use std::time::Duration;
+
+use tuxtape_sys::kernel::KernelError;
+use tuxtape_sys::kernel::livepatch::Livepatch;
+
+use crate::host::Host;
+use crate::journal::{Attempt, JournaledLevel, Phase};
+use crate::state::{State, StateError};
+
+/// How long a transition may take in each direction.
+pub const TRANSITION: Duration = Duration::from_secs(60);
+/// How long a module may stay in use after its transition out.
+const REMOVAL: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a kernel log says about one loaded level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogVerdict {
+    /// Nothing since it was loaded.
+    Clean,
+    /// Complaints that nothing ties to it.
+    Unrelated(String),
+    /// Complaints with it on the stack or during its transition.
+    Guilty(String),
+}
+
+/// Judges kernel log records (as `/dev/kmsg` gives them) about the module of that name.
+pub type LogJudge = fn(&[u8], &str) -> LogVerdict;
+
+/// How a loaded level is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// For how long.
+    pub probation: Duration,
+    /// Who reads the log; without one, only the kernel's own counters speak.
+    pub judge: Option<LogJudge>,
+}
+
+/// Why a level is not in force. Unless it says otherwise, the kernel runs what it ran before.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel refused the module.
+    #[error("the kernel refused the module ({source}): {advice}")]
+    Refused {
+        /// What the system said.
+        source: io::Error,
+        /// What it means.
+        advice: &'static str,
+    },
+    /// The transition did not end in time and was reversed.
+    #[error(
+        "the transition did not end within {seconds} s and was reversed; still in old code: {tasks}"
+    )]
+    Stalled {
+        /// The limit.
+        seconds: u64,
+        /// Who kept it.
+        tasks: String,
+    },
+    /// The transition ended in neither direction.
+    #[error(
+        "the transition ended in neither direction; the module stays until a reboot; tasks: {tasks}"
+    )]
+    Stuck {
+        /// Who keeps it.
+        tasks: String,
+    },
+    /// It was loaded, complained about, and taken out.
+    #[error("the level was taken out again and quarantined: {0}")]
+    Complained(String),
+    /// The module cannot be removed.
+    #[error("livepatch {name} is out of force, but its module stays")]
+    Removal {
+        /// The module.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The state could not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Something worth telling that stops nothing.
+pub type Remarks = Vec<String>;
+
+/// Loads a verified module: journals ARMED, inserts the very bytes given, waits for the transition,
+/// watches, and commits. Takes it out again when anything is wrong.
+pub fn load(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    image: &[u8],
+    watch: Watch,
+) -> Result<Remarks, LoadError> {
+    let boot_id = host.boot_id()?;
+    // Complaints from before the attempt are not about it.
+    let log_from = host.log(0).map_or(0, |log| log.next);
+    let attempt = Attempt {
+        level: level.clone(),
+        boot_id,
+        log_from,
+        oopses: host.counters().oops,
+        watched: 0,
+        because: None,
+    };
+    record(state, Phase::Armed, Some(attempt))?;
+    if let Err(source) = host.insert(image) {
+        let (advice, defect) = advice(&source);
+        if defect {
+            let now = host.clock();
+            let reason = format!("the kernel refused it: {source}");
+            state.quarantine(&level.sha256, &level.kernel, level.level, &reason, now)?;
+        }
+        record(state, Phase::Idle, None)?;
+        return Err(LoadError::Refused { source, advice });
+    }
+    settle(host, state, level, watch)
+}
+
+/// Goes on with a level that is in the kernel: transition, probation, commit.
+pub fn settle(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    watch: Watch,
+) -> Result<Remarks, LoadError> {
+    set_phase(state, Phase::Transition)?;
+    let mut remarks = Remarks::new();
+    let found = wait(host, &level.module, TRANSITION, |patch| {
+        patch.is_none_or(|patch| !patch.transition)
+    })?;
+    match found {
+        Waited::Done(Some(patch)) => {
+            if let Some(why) = wrong(&patch, level, host) {
+                return Err(condemn(host, state, level, why));
+            }
+        }
+        Waited::Done(None) => {
+            let why = "the kernel does not list it as a livepatch after loading it".to_owned();
+            return Err(condemn(host, state, level, why));
+        }
+        Waited::Late => {
+            let tasks = host.lagging(1).join(", ");
+            state
+                .journal
+                .record(|journal| {
+                    journal.strike(&level.sha256);
+                })
+                .map_err(StateError::from)?;
+            take_out(host, state, level, Some("the transition stalled"))?;
+            return Err(LoadError::Stalled {
+                seconds: TRANSITION.as_secs(),
+                tasks,
+            });
+        }
+    }
+    // A replaced module stays in memory under its name; a later return to it would need that name.
+    let replaced = state.journal.journal.committed.clone();
+    if let Some(old) = replaced.filter(|old| old.module != level.module)
+        && host.module(&old.module).is_some()
+        && let Err(error) = remove(host, &old.module)
+    {
+        remarks.push(format!(
+            "module {} of level {} stays in memory: {error}",
+            old.module, old.level
+        ));
+    }
+    set_phase(state, Phase::Probation)?;
+    if let Some(why) = complaint(host, state, level, watch, &mut remarks)? {
+        return Err(condemn(host, state, level, why));
+    }
+    let keep = level.clone();
+    state
+        .journal
+        .record(|journal| {
+            journal.strikes.remove(&keep.sha256);
+            if journal.committed.as_ref() != Some(&keep) {
+                journal.previous = journal.committed.replace(keep);
+            }
+            journal.attempt = None;
+            journal.phase = Phase::Idle;
+        })
+        .map_err(StateError::from)?;
+    let journal = &state.journal.journal;
+    let kept: Vec<&str> = [&journal.committed, &journal.previous]
+        .into_iter()
+        .flatten()
+        .map(|level| level.sha256.as_str())
+        .collect();
+    state.drop_modules(&kept);
+    Ok(remarks)
+}
+
+/// Takes a level out of the kernel and removes its module, journal first.
+///
+/// `because` is none when a person asked.
+pub fn take_out(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    because: Option<&str>,
+) -> Result<(), LoadError> {
+    let attempt = Attempt {
+        level: level.clone(),
+        boot_id: host.boot_id()?,
+        log_from: 0,
+        oopses: None,
+        watched: 0,
+        because: because.map(|why| why.chars().take(200).collect()),
+    };
+    record(state, Phase::Revert, Some(attempt))?;
+    let listed = host
+        .livepatches()?
+        .into_iter()
+        .find(|patch| patch.name == level.module);
+    // Writing the value it has already is an error in the kernel.
+    if listed.is_some_and(|patch| patch.enabled) {
+        host.disable(&level.module)?;
+    }
+    let left = wait(host, &level.module, TRANSITION, |patch| patch.is_none())?;
+    if matches!(left, Waited::Late) {
+        let tasks = host.lagging(0).join(", ");
+        set_phase(state, Phase::Stuck)?;
+        return Err(LoadError::Stuck { tasks });
+    }
+    if host.module(&level.module).is_some()
+        && let Err(source) = remove(host, &level.module)
+    {
+        // Out of force is what matters; the name stays taken until a reboot.
+        set_phase(state, Phase::Stuck)?;
+        return Err(LoadError::Removal {
+            name: level.module.clone(),
+            source,
+        });
+    }
+    finish_revert(state, level, because.is_none())
+}
+
+/// Writes down that a level is out: one that a person took out pins the machine, and none that is out
+/// counts as committed.
+pub(crate) fn finish_revert(
+    state: &mut State,
+    level: &JournaledLevel,
+    by_person: bool,
+) -> Result<(), LoadError> {
+    let change = |journal: &mut crate::journal::Journal| {
+        journal.phase = Phase::Idle;
+        journal.attempt = None;
+        journal.pinned |= by_person;
+        if journal.committed.as_ref() == Some(level) {
+            journal.previous = journal.committed.take();
+        }
+    };
+    Ok(state.journal.record(change).map_err(StateError::from)?)
+}
+
+/// Quarantines first, so that a crash on the way out does not load it again, then takes it out.
+fn condemn(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    why: String,
+) -> LoadError {
+    let now = host.clock();
+    let barred = state.quarantine(&level.sha256, &level.kernel, level.level, &why, now);
+    if let Err(error) = take_out(host, state, level, Some(&why)) {
+        return error;
+    }
+    match barred {
+        Ok(()) => LoadError::Complained(why),
+        Err(error) => error.into(),
+    }
+}
+
+/// Watches a level for its probation and returns what speaks against it.
+fn complaint(
+    host: &mut dyn Host,
+    state: &State,
+    level: &JournaledLevel,
+    watch: Watch,
+    remarks: &mut Remarks,
+) -> Result<Option<String>, LoadError> {
+    let attempt = state.journal.journal.attempt.clone();
+    let (log_from, oopses) = attempt.map_or((0, None), |a| (a.log_from, a.oopses));
+    let end = host.monotonic() + watch.probation;
+    if watch.judge.is_none() {
+        remarks.push("the kernel log was not judged: this build has no log reader".to_owned());
+    }
+    loop {
+        if let (Some(before), Some(now)) = (oopses, host.counters().oops)
+            && now > before
+        {
+            return Ok(Some(format!(
+                "the kernel counted {} oopses since it was loaded",
+                now - before
+            )));
+        }
+        if let Some(judge) = watch.judge {
+            match host.log(log_from) {
+                Ok(log) => match judge(&log.bytes, &level.module) {
+                    LogVerdict::Guilty(why) => return Ok(Some(why)),
+                    LogVerdict::Unrelated(what) => note(remarks, format!("kernel log: {what}")),
+                    LogVerdict::Clean => {}
+                },
+                Err(error) => note(remarks, format!("the kernel log was not read: {error}")),
+            }
+        }
+        let still = host
+            .livepatches()?
+            .into_iter()
+            .find(|patch| patch.name == level.module);
+        if still.is_none_or(|patch| !patch.enabled) {
+            return Ok(Some("somebody disabled it while it was watched".to_owned()));
+        }
+        let left = end.saturating_sub(host.monotonic());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        host.pause(left.min(Duration::from_secs(1)));
+    }
+}
+
+/// Says what is wrong with a livepatch that should be in force.
+fn wrong(patch: &Livepatch, level: &JournaledLevel, host: &dyn Host) -> Option<String> {
+    if !patch.enabled {
+        return Some("the kernel lists it as disabled after its transition".to_owned());
+    }
+    let loaded = host
+        .module(&level.module)
+        .and_then(|module| module.build_id);
+    if loaded.is_some_and(|build_id| build_id != level.module_build_id) {
+        return Some("the module in memory has another build-id".to_owned());
+    }
+    // Modules that are not loaded are patched when they come; vmlinux is always there.
+    let vmlinux = patch
+        .objects
+        .get("vmlinux")
+        .and_then(|object| object.patched);
+    (vmlinux == Some(false)).then(|| "the kernel did not patch vmlinux".to_owned())
+}
+
+enum Waited {
+    Done(Option<Livepatch>),
+    Late,
+}
+
+fn wait(
+    host: &mut dyn Host,
+    name: &str,
+    limit: Duration,
+    done: impl Fn(Option<&Livepatch>) -> bool,
+) -> Result<Waited, KernelError> {
+    let end = host.monotonic() + limit;
+    loop {
+        let found = host
+            .livepatches()?
+            .into_iter()
+            .find(|patch| patch.name == name);
+        if done(found.as_ref()) {
+            return Ok(Waited::Done(found));
+        }
+        if host.monotonic() >= end {
+            return Ok(Waited::Late);
+        }
+        host.pause(LOOK);
+    }
+}
+
+fn remove(host: &mut dyn Host, name: &str) -> io::Result<()> {
+    let end = host.monotonic() + REMOVAL;
+    loop {
+        match host.remove(name) {
+            // The kernel lets go of a livepatch a little after its transition.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && host.monotonic() < end => {
+                host.pause(LOOK);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn note(remarks: &mut Remarks, remark: String) {
+    if !remarks.contains(&remark) {
+        remarks.push(remark);
+    }
+}
+
+fn record(state: &mut State, phase: Phase, attempt: Option<Attempt>) -> Result<(), LoadError> {
+    let change = |journal: &mut crate::journal::Journal| {
+        journal.phase = phase;
+        journal.attempt = attempt;
+    };
+    Ok(state.journal.record(change).map_err(StateError::from)?)
+}
+
+fn set_phase(state: &mut State, phase: Phase) -> Result<(), LoadError> {
+    Ok(state
+        .journal
+        .record(|journal| journal.phase = phase)
+        .map_err(StateError::from)?)
+}
+
+/// Says what an error of `init_module` means, and whether it shows a defect of the module itself.
+fn advice(error: &io::Error) -> (&'static str, bool) {
+    const EPERM: i32 = 1;
+    const ENOENT: i32 = 2;
+    const ENOEXEC: i32 = 8;
+    const ENOMEM: i32 = 12;
+    const EACCES: i32 = 13;
+    const EBUSY: i32 = 16;
+    const EEXIST: i32 = 17;
+    const ENODEV: i32 = 19;
+    const EINVAL: i32 = 22;
+    const EBADMSG: i32 = 74;
+    const EKEYREJECTED: i32 = 129;
+    match error.raw_os_error() {
+        Some(EKEYREJECTED) => ("its signature is damaged or its key is not enrolled", false),
+        Some(EPERM) => (
+            "lockdown, a blacklist, modules_disabled or a missing capability forbids it",
+            false,
+        ),
+        Some(EBADMSG | ENOEXEC) => ("it is malformed or for another version magic", true),
+        Some(EACCES) => ("a security policy (IMA, SELinux) forbids it", false),
+        Some(EEXIST) => ("a module of that name is in memory", false),
+        Some(EBUSY) => (
+            "another transition or a tracer holds a patched function",
+            false,
+        ),
+        Some(ENOENT) => ("a symbol it needs is not in this kernel", true),
+        Some(EINVAL) => (
+            "the kernel log says why: a symbol differs, or another livepatch is not compatible",
+            false,
+        ),
+        Some(ENODEV) => ("this kernel has no livepatch support", false),
+        Some(ENOMEM) => ("no memory", false),
+        Some(_) | None => ("unexpected; the kernel log may say more", false),
+    }
+}

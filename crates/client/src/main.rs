@@ -1,0 +1,324 @@
+//! `tuxtape-client`: keeps one machine on the newest livepatch level its reviewers signed.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use sha2::{Digest, Sha256};
+use tuxtape_archive::names::cap;
+use tuxtape_archive::words;
+use tuxtape_client::apply::{self, Applied, Settings};
+use tuxtape_client::check::check;
+use tuxtape_client::config::{Config, duration};
+use tuxtape_client::host::{Host, RunningHost};
+use tuxtape_client::journal::JournaledLevel;
+use tuxtape_client::mode;
+use tuxtape_client::plan::Plan;
+use tuxtape_client::status::status;
+use tuxtape_sys::regular;
+
+/// "No, and here is why".
+const NO: u8 = 3;
+
+/// Keeps this machine on the newest livepatch level its reviewers signed
+///
+/// Verifies everything from the trusted root down to the module before the kernel sees it, writes
+/// down what it is about to do before it does it, and takes a level out again when the kernel
+/// complains.
+#[derive(Debug, Parser)]
+#[command(name = "tuxtape-client", version)]
+struct Cli {
+    /// Configuration file
+    #[arg(
+        long,
+        env = "TUXTAPE_CLIENT_CONFIG",
+        default_value = "/etc/tuxtape/client.toml",
+        global = true,
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    /// Folder of trusted metadata, journal and modules
+    #[arg(
+        long,
+        env = "TUXTAPE_STATE_DIR",
+        default_value = "/var/lib/tuxtape",
+        global = true,
+        value_name = "DIR"
+    )]
+    state_dir: PathBuf,
+    /// Archive: https://…, http://…, file://… or a folder
+    #[arg(long, env = "TUXTAPE_ARCHIVE_URL", global = true, value_name = "URL")]
+    archive_url: Option<String>,
+    /// How long a new level is watched before it counts as good, such as 15m
+    #[arg(long, env = "TUXTAPE_PROBATION", global = true, value_name = "TIME")]
+    probation: Option<String>,
+    /// What to do
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trust a root from now on; refuses when one is trusted already
+    Init {
+        /// The root, `N.root.json`
+        root: PathBuf,
+    },
+    /// Bring the metadata up to date, load nothing
+    Refresh,
+    /// Load the newest level, or leave a withdrawn one
+    Apply {
+        /// Say what would be done, and do nothing to the kernel
+        #[arg(long)]
+        dry_run: bool,
+        /// Lift the pin of an earlier rollback
+        #[arg(long)]
+        clear: bool,
+    },
+    /// Show what runs, what is missing and what to do; exits 0 well, 1 nothing applied, 2 a newer level is due, 3 kernel not served
+    Status {
+        /// Form of the answer; json exits 0 whenever it could be read
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Go back to the stock kernel and stay there until `apply --clear`
+    Rollback,
+    /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way
+    Check,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let settings = settings(&cli)?;
+    let mut host = RunningHost::default();
+    match cli.command {
+        Command::Init { root } => init(&settings, &root),
+        Command::Refresh => {
+            let source = apply::source(&settings.config)?;
+            match apply::refresh(&host, &settings, &*source)? {
+                Some(index) => print(format_args!(
+                    "archive is up to date; kernel {} has {} builds there",
+                    index.release,
+                    index.kernels.len()
+                ))?,
+                None => print(format_args!(
+                    "archive is up to date; kernel {} is not in it",
+                    host.kernel()?.release
+                ))?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Apply { dry_run, clear } => {
+            let source = apply::source(&settings.config)?;
+            let (applied, remarks) = apply::apply(&mut host, &settings, &*source, dry_run, clear)?;
+            for remark in remarks {
+                say(format_args!("note: {remark}"));
+            }
+            tell_applied(&applied)
+        }
+        Command::Status { format } => show_status(&host, &settings, format),
+        Command::Rollback => {
+            let (level, remarks) = apply::rollback(&mut host, &settings)?;
+            for remark in remarks {
+                say(format_args!("note: {remark}"));
+            }
+            match level {
+                Some(level) => print(format_args!(
+                    "rolled back level {} ({}); the stock kernel runs",
+                    level.level, level.module
+                ))?,
+                None => print(format_args!(
+                    "no level of ours was in force; the stock kernel runs"
+                ))?,
+            }
+            print(format_args!(
+                "pinned: nothing is loaded until `tuxtape-client apply --clear`"
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check => {
+            let source = apply::source(&settings.config)?;
+            tell_plan(&check(&host, &settings, &*source)?)
+        }
+    }
+}
+
+fn settings(cli: &Cli) -> anyhow::Result<Settings> {
+    let text = match fs::read_to_string(&cli.config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(error).context(format!("could not read {}", cli.config.display()));
+        }
+    };
+    let mut config =
+        Config::from_toml(&text).with_context(|| format!("in {}", cli.config.display()))?;
+    if cli.archive_url.is_some() {
+        config.archive_url.clone_from(&cli.archive_url);
+    }
+    if let Some(text) = &cli.probation {
+        config.probation = duration("probation", text)?;
+    }
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let file = fs::read_to_string("/etc/tuxtape/mode").ok();
+    let switch = mode::read(&line, file.as_deref());
+    if let Some(word) = &switch.unknown {
+        say(format_args!(
+            "warning: mode {word:?} is none of normal, no-apply, no-refresh, stop; taken as no-apply"
+        ));
+    }
+    Ok(Settings {
+        config,
+        state: cli.state_dir.clone(),
+        switch,
+        judge: None,
+    })
+}
+
+fn init(settings: &Settings, path: &Path) -> anyhow::Result<ExitCode> {
+    let root = regular::read(path, cap::ROOT)
+        .with_context(|| format!("could not read {}", path.display()))?
+        .with_context(|| format!("{} is too large for a root", path.display()))?;
+    let digest: [u8; 32] = Sha256::digest(&root).into();
+    let version = apply::init(settings, &root)?;
+    print(format_args!("root {version} is trusted from now on"))?;
+    print(format_args!("sha256 {}", hex::encode(digest)))?;
+    print(format_args!("words  {}", words::spoken(&digest)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_status(host: &dyn Host, settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
+    const UNREADABLE: u8 = 70;
+    let status = match status(host, settings) {
+        Ok(status) => status,
+        Err(error) => {
+            say(format_args!("error: {:#}", anyhow::Error::from(error)));
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    };
+    match format {
+        Format::Json => {
+            let json = serde_json::to_string(&status.json(env!("CARGO_PKG_VERSION")))?;
+            print(format_args!("{json}"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Format::Text => {
+            let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+            let utf8 = locale.is_some_and(|locale| locale.to_uppercase().contains("UTF"));
+            let signs = if utf8 {
+                ["✓", "⧗", "✗"]
+            } else {
+                ["ok", "busy", "bad"]
+            };
+            io::stdout()
+                .lock()
+                .write_all(status.text(signs).as_bytes())?;
+            Ok(ExitCode::from(status.exit_code()))
+        }
+    }
+}
+
+fn tell_applied(applied: &Applied) -> anyhow::Result<ExitCode> {
+    let name = |level: &JournaledLevel| format!("level {} ({})", level.level, level.module);
+    let no = match applied {
+        Applied::Loaded(level) => return done(format_args!("{} is in force", name(level))),
+        Applied::WouldLoad(level) => return done(format_args!("would load {}", name(level))),
+        Applied::UpToDate(level) => {
+            return done(format_args!(
+                "{} is in force already, the newest",
+                name(level)
+            ));
+        }
+        Applied::NothingToApply => {
+            return done(format_args!("there is no level for this kernel yet"));
+        }
+        Applied::Left(level, why) => {
+            return done(format_args!(
+                "{} was withdrawn and is out: {why}",
+                name(level)
+            ));
+        }
+        Applied::WouldLeave(level, why) => {
+            return done(format_args!(
+                "would take out {}, which was withdrawn: {why}",
+                name(level)
+            ));
+        }
+        Applied::Unsupported(why) => format!("nothing loaded: {why}"),
+        Applied::Blocked(level, obstacles) => blocked(level, obstacles),
+        Applied::Off(mode) => format!("nothing done: mode is {mode}"),
+    };
+    say(format_args!("{no}"));
+    Ok(ExitCode::from(NO))
+}
+
+fn tell_plan(plan: &Plan) -> anyhow::Result<ExitCode> {
+    match plan {
+        Plan::Load(level, _, _) => done(format_args!("level {} can be loaded", level.level)),
+        Plan::Leave(level, why) => done(format_args!(
+            "level {} was withdrawn and will be taken out: {why}",
+            level.level
+        )),
+        Plan::UpToDate(level) => {
+            print(format_args!("nothing newer than level {}", level.level))?;
+            Ok(ExitCode::from(1))
+        }
+        Plan::NothingToApply => {
+            print(format_args!("there is no level for this kernel yet"))?;
+            Ok(ExitCode::from(1))
+        }
+        Plan::Blocked(level, obstacles) => {
+            print(format_args!("{}", blocked(level, obstacles)))?;
+            Ok(ExitCode::from(NO))
+        }
+        Plan::Unsupported(why) => {
+            print(format_args!("{why}"))?;
+            Ok(ExitCode::from(NO))
+        }
+    }
+}
+
+fn blocked(level: &JournaledLevel, obstacles: &[impl fmt::Display]) -> String {
+    let obstacles: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+    format!(
+        "level {} is not loaded: {}",
+        level.level,
+        obstacles.join("; ")
+    )
+}
+
+fn done(line: fmt::Arguments<'_>) -> anyhow::Result<ExitCode> {
+    print(line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(line: fmt::Arguments<'_>) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
+/// Talks to people; nobody is left to tell when stderr is gone.
+fn say(line: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr().lock(), "{line}"));
+}

@@ -1,0 +1,440 @@
+//! What is to be done, decided from facts alone.
+
+use std::collections::BTreeMap;
+
+use tuxtape_archive::index::{IndexedKernel, KernelIndex, OnWithdraw, SupportState};
+use tuxtape_archive::metadata::{TargetFile, Targets};
+use tuxtape_archive::time::UtcSeconds;
+use tuxtape_core::identity::{BuildId, KernelId};
+use tuxtape_core::module::{self, KERNEL_BUILD_ID, ModuleError};
+use tuxtape_sys::kernel::livepatch::Livepatch;
+use tuxtape_sys::kernel::policy::LoadPolicy;
+
+use crate::config::Foreign;
+use crate::journal::{Journal, JournaledLevel, Phase};
+use crate::mode::Mode;
+use crate::state::Quarantine;
+
+/// Uptime from which on a level is tried again that did not survive an earlier boot, seconds.
+const RETRY_UPTIME: u64 = 600;
+/// A clock further than this behind the latest signed time is not believed, seconds.
+const CLOCK_SLACK: u64 = 86_400;
+
+/// A livepatch in the kernel, and whether it is one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its state.
+    pub livepatch: Livepatch,
+    /// Build-id of its module, where the kernel shows it.
+    pub build_id: Option<BuildId>,
+}
+
+/// Everything a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The kernel that runs.
+    pub kernel: &'a KernelId,
+    /// Its role and index; `None` when the archive has none.
+    pub index: Option<(&'a Targets, &'a KernelIndex)>,
+    /// The journal, after recovery.
+    pub journal: &'a Journal,
+    /// Livepatches in the kernel.
+    pub running: &'a [Running],
+    /// Modules barred from this build, by digest.
+    pub quarantined: &'a BTreeMap<String, Quarantine>,
+    /// What to do about somebody else's livepatches.
+    pub foreign: Foreign,
+    /// Seconds since boot.
+    pub uptime: u64,
+    /// Local clock.
+    pub clock: UtcSeconds,
+    /// Latest signed time seen.
+    pub time_floor: UtcSeconds,
+    /// The emergency switch.
+    pub mode: Mode,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// The archive has nothing for this kernel.
+    Unsupported(Unsupported),
+    /// The newest level runs.
+    UpToDate(JournaledLevel),
+    /// The kernel is in the archive, and there is no level for it yet.
+    NothingToApply,
+    /// A level is to be loaded.
+    Load(JournaledLevel, TargetFile, String),
+    /// The level that runs was withdrawn and is to be left.
+    Leave(JournaledLevel, String),
+    /// A level could be loaded, but something stands in the way.
+    Blocked(JournaledLevel, Vec<Obstacle>),
+}
+
+/// Why the archive has nothing for this kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// No role for this release.
+    #[error("kernel {} is not in the archive", .0.release)]
+    Release(KernelId),
+    /// A role for this release, but not for this build.
+    #[error("the archive has kernel {release} only in other builds: this is {running}, listed is {listed}",
+        release = kernel.release, running = kernel.build_id)]
+    Build {
+        /// The kernel that runs.
+        kernel: KernelId,
+        /// Builds listed.
+        listed: String,
+    },
+}
+
+/// What stands between a level and the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The switch.
+    #[error("mode is {0}")]
+    Mode(Mode),
+    /// A person rolled back.
+    #[error("pinned since a rollback; `tuxtape-client apply --clear` lifts it")]
+    Pinned,
+    /// Barred here.
+    #[error("level {level} is quarantined on this kernel: {reason}")]
+    Quarantined {
+        /// The level.
+        level: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An earlier boot ended during an attempt.
+    #[error(
+        "an earlier boot ended while this level was being loaded or watched; next try {RETRY_UPTIME} s after boot"
+    )]
+    Strike,
+    /// Somebody else's livepatches.
+    #[error("livepatches of somebody else are loaded and would be replaced: {0}")]
+    Foreign(String),
+    /// The kernel runs one transition at a time.
+    #[error("livepatch {0} is in transition")]
+    Transition(String),
+    /// A level hangs between in and out.
+    #[error("module {0} neither came into force nor left; reboot to clear it")]
+    Stuck(String),
+    /// The clock cannot be right.
+    #[error("the clock says {clock}, more than a day before {floor}, which was signed already")]
+    Clock {
+        /// Local clock.
+        clock: UtcSeconds,
+        /// Latest signed time.
+        floor: UtcSeconds,
+    },
+    /// `kernel.modules_disabled`.
+    #[error(
+        "this kernel takes no more modules until it is booted again (kernel.modules_disabled is 1)"
+    )]
+    ModulesDisabled,
+    /// Signatures are demanded and there is none.
+    #[error("the module is not signed for the kernel, which demands it ({0})")]
+    SignatureDemanded(String),
+}
+
+/// Decides what is to be done.
+pub fn plan(facts: &Facts<'_>) -> Plan {
+    let Some((role, index)) = facts.index else {
+        return Plan::Unsupported(Unsupported::Release(facts.kernel.clone()));
+    };
+    let Some(kernel) = index.kernel(&facts.kernel.build_id) else {
+        let listed: Vec<String> = index
+            .kernels
+            .iter()
+            .map(|k| k.build_id.to_string())
+            .collect();
+        return Plan::Unsupported(Unsupported::Build {
+            kernel: facts.kernel.clone(),
+            listed: listed.join(", "),
+        });
+    };
+    let current = current(kernel, role, facts.journal, facts.running);
+    if let Some(current) = &current
+        && let Some(withdrawn) = kernel.withdrawal(&current.sha256)
+        && withdrawn.on_withdraw == OnWithdraw::Revert
+        && facts.mode == Mode::Normal
+    {
+        return Plan::Leave(current.clone(), withdrawn.reason.clone());
+    }
+    let Some((wanted, target, name)) = wanted(facts, kernel, role) else {
+        return match current {
+            Some(current) => Plan::UpToDate(current),
+            None => Plan::NothingToApply,
+        };
+    };
+    if let Some(current) = current.filter(|current| current.level >= wanted.level) {
+        return Plan::UpToDate(current);
+    }
+    let obstacles = obstacles(facts, kernel, role, &wanted);
+    if obstacles.is_empty() {
+        Plan::Load(wanted, target, name)
+    } else {
+        Plan::Blocked(wanted, obstacles)
+    }
+}
+
+/// Finds the level of ours that is in force, by the build-id of its module.
+pub fn current(
+    kernel: &IndexedKernel,
+    role: &Targets,
+    journal: &Journal,
+    running: &[Running],
+) -> Option<JournaledLevel> {
+    let in_force = running.iter().filter(|running| running.livepatch.enabled);
+    in_force
+        .filter_map(|running| ours(kernel, role, journal, running))
+        .next_back()
+}
+
+/// Tells which level a livepatch is; `None` when it is somebody else's.
+pub fn ours(
+    kernel: &IndexedKernel,
+    role: &Targets,
+    journal: &Journal,
+    running: &Running,
+) -> Option<JournaledLevel> {
+    let name = &running.livepatch.name;
+    let same = |module: &str, build_id: &BuildId| match &running.build_id {
+        Some(found) => found == build_id,
+        None => name == module,
+    };
+    let attempt = journal.attempt.iter().map(|attempt| &attempt.level);
+    let journaled = attempt.chain(&journal.committed).chain(&journal.previous);
+    let mut journaled = journaled.filter(|level| level.kernel == kernel.build_id);
+    if let Some(level) = journaled.find(|level| same(&level.module, &level.module_build_id)) {
+        return Some(level.clone());
+    }
+    let level = kernel
+        .levels
+        .iter()
+        .find(|level| same(&level.module, &level.module_build_id))?;
+    journaled_level(kernel, role, level)
+}
+
+/// The newest level that may be loaded here; when all of them are barred, the newest there is.
+fn wanted(
+    facts: &Facts<'_>,
+    kernel: &IndexedKernel,
+    role: &Targets,
+) -> Option<(JournaledLevel, TargetFile, String)> {
+    let allowed = |level: &JournaledLevel| {
+        level.level >= kernel.floor && kernel.withdrawal(&level.sha256).is_none()
+    };
+    let candidates: Vec<(JournaledLevel, TargetFile, String)> = kernel
+        .levels
+        .iter()
+        .rev()
+        .filter_map(|level| {
+            let target = role.targets.get(&level.target)?.clone();
+            let journaled = journaled_level(kernel, role, level)?;
+            allowed(&journaled).then(|| (journaled, target, level.target.clone()))
+        })
+        .collect();
+    let free = candidates
+        .iter()
+        .find(|(level, _, _)| !facts.quarantined.contains_key(&level.sha256));
+    free.or(candidates.first()).cloned()
+}
+
+fn journaled_level(
+    kernel: &IndexedKernel,
+    role: &Targets,
+    level: &tuxtape_archive::index::Level,
+) -> Option<JournaledLevel> {
+    Some(JournaledLevel {
+        kernel: kernel.build_id.clone(),
+        level: level.level,
+        sha256: role
+            .targets
+            .get(&level.target)?
+            .hashes
+            .get("sha256")?
+            .clone(),
+        module: level.module.clone(),
+        module_build_id: level.module_build_id.clone(),
+    })
+}
+
+fn obstacles(
+    facts: &Facts<'_>,
+    kernel: &IndexedKernel,
+    role: &Targets,
+    wanted: &JournaledLevel,
+) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    if facts.mode != Mode::Normal {
+        found.push(Obstacle::Mode(facts.mode));
+    }
+    if facts.journal.pinned {
+        found.push(Obstacle::Pinned);
+    }
+    if facts.journal.phase == Phase::Stuck {
+        let name = facts
+            .journal
+            .attempt
+            .as_ref()
+            .map(|attempt| &attempt.level.module);
+        found.push(Obstacle::Stuck(name.cloned().unwrap_or_default()));
+    }
+    if let Some(quarantine) = facts.quarantined.get(&wanted.sha256) {
+        found.push(Obstacle::Quarantined {
+            level: wanted.level.0,
+            reason: quarantine.reason.clone(),
+        });
+    }
+    let struck = facts
+        .journal
+        .strikes
+        .get(&wanted.sha256)
+        .is_some_and(|count| *count > 0);
+    if struck && facts.uptime < RETRY_UPTIME {
+        found.push(Obstacle::Strike);
+    }
+    let foreign: Vec<&str> = facts
+        .running
+        .iter()
+        .filter(|running| ours(kernel, role, facts.journal, running).is_none())
+        .map(|running| running.livepatch.name.as_str())
+        .collect();
+    if facts.foreign == Foreign::Refuse && !foreign.is_empty() {
+        found.push(Obstacle::Foreign(foreign.join(", ")));
+    }
+    if let Some(busy) = facts
+        .running
+        .iter()
+        .find(|running| running.livepatch.transition)
+    {
+        found.push(Obstacle::Transition(busy.livepatch.name.clone()));
+    }
+    if facts.time_floor.since(facts.clock) > CLOCK_SLACK {
+        found.push(Obstacle::Clock {
+            clock: facts.clock,
+            floor: facts.time_floor,
+        });
+    }
+    found
+}
+
+/// Why a module, though signed by the reviewers, is not given to this kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Not readable.
+    #[error("the module is not usable: {0}")]
+    Module(#[from] ModuleError),
+    /// No livepatch.
+    #[error("the module is no livepatch (modinfo has no livepatch=Y)")]
+    NotLivepatch,
+    /// Another release.
+    #[error("the module was built for kernel {module}, this is {running}")]
+    Release {
+        /// The module's own.
+        module: String,
+        /// `uname -r`.
+        running: String,
+    },
+    /// Another build of the release.
+    #[error("the module was built for the kernel with build-id {module}, this is {running}")]
+    Build {
+        /// The module's own.
+        module: String,
+        /// From `/sys/kernel/notes`.
+        running: BuildId,
+    },
+    /// It does not say.
+    #[error(
+        "the module does not say which kernel build it is for (modinfo has no {KERNEL_BUILD_ID})"
+    )]
+    NoBuild,
+    /// Another version magic than the index says.
+    #[error("vermagic is {module:?}, the index says {index:?}")]
+    Vermagic {
+        /// The module's own.
+        module: String,
+        /// The index's.
+        index: String,
+    },
+    /// Not the module the index describes.
+    #[error("the module is {found}, the index says {listed}")]
+    Other {
+        /// Name and build-id in the file.
+        found: String,
+        /// Name and build-id in the index.
+        listed: String,
+    },
+}
+
+/// Checks that a module is what the index says and fits the running kernel.
+pub fn fits(
+    image: &[u8],
+    wanted: &JournaledLevel,
+    kernel: &KernelId,
+    indexed: &IndexedKernel,
+) -> Result<(), Unfit> {
+    let module = module::read(image)?;
+    if !module.livepatch {
+        return Err(Unfit::NotLivepatch);
+    }
+    if module.release() != kernel.release.as_str() {
+        return Err(Unfit::Release {
+            module: module.release().to_owned(),
+            running: kernel.release.to_string(),
+        });
+    }
+    match &module.kernel_build_id {
+        None => return Err(Unfit::NoBuild),
+        Some(build) if *build != kernel.build_id => {
+            return Err(Unfit::Build {
+                module: build.to_string(),
+                running: kernel.build_id.clone(),
+            });
+        }
+        Some(_) => {}
+    }
+    if module.vermagic != indexed.vermagic {
+        return Err(Unfit::Vermagic {
+            module: module.vermagic,
+            index: indexed.vermagic.clone(),
+        });
+    }
+    if module.name != wanted.module || module.build_id != wanted.module_build_id {
+        return Err(Unfit::Other {
+            found: format!("{} {}", module.name, module.build_id),
+            listed: format!("{} {}", wanted.module, wanted.module_build_id),
+        });
+    }
+    Ok(())
+}
+
+/// Predicts whether the kernel's switches would refuse the module.
+pub fn demands(policy: &LoadPolicy, image: &[u8]) -> Vec<Obstacle> {
+    let signed = image.ends_with(b"~Module signature appended~\n");
+    let mut found = Vec::new();
+    if policy.modules_disabled == Some(true) {
+        found.push(Obstacle::ModulesDisabled);
+    }
+    if !signed && policy.signatures_enforced == Some(true) {
+        found.push(Obstacle::SignatureDemanded(
+            "module.sig_enforce is Y".to_owned(),
+        ));
+    }
+    let lockdown = policy.lockdown.as_deref().filter(|level| *level != "none");
+    if let Some(level) = lockdown.filter(|_| !signed) {
+        found.push(Obstacle::SignatureDemanded(format!("lockdown is {level}")));
+    }
+    found
+}
+
+/// Says in Canonical's words whether new levels are to be expected.
+pub fn support_word(kernel: Option<&IndexedKernel>) -> &'static str {
+    match kernel.map(|kernel| kernel.support.state) {
+        None => "unsupported",
+        Some(SupportState::Supported) => "supported",
+        Some(SupportState::KernelUpgradeRequired) => "kernel-upgrade-required",
+        Some(SupportState::KernelEndOfLife) => "kernel-end-of-life",
+    }
+}

@@ -1,0 +1,129 @@
+//! After an interruption: what the journal says, against what the kernel shows.
+
+use crate::host::Host;
+use crate::journal::{Attempt, JournaledLevel, Phase};
+use crate::load::{LoadError, Remarks, finish_revert};
+use crate::state::{State, StateError};
+
+/// What is left to do after an interruption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Nothing.
+    Clean,
+    /// A level of this boot is in the kernel and was not yet committed.
+    Settle(JournaledLevel),
+    /// A level of this boot was on its way out.
+    TakeOut(JournaledLevel, Option<String>),
+    /// A level of this boot hangs.
+    Stuck(JournaledLevel),
+}
+
+/// Brings the journal in line with what happened. Done twice it does the same as done once.
+pub fn recover(
+    host: &mut dyn Host,
+    state: &mut State,
+    remarks: &mut Remarks,
+) -> Result<Recovery, LoadError> {
+    if state.journal.damaged {
+        remarks.push("both journal slots are damaged; starting as on the first run".to_owned());
+    }
+    let journal = &state.journal.journal;
+    let Some(attempt) = journal
+        .attempt
+        .clone()
+        .filter(|_| journal.phase != Phase::Idle)
+    else {
+        return Ok(Recovery::Clean);
+    };
+    if attempt.boot_id == host.boot_id()? {
+        same_boot(host, state, attempt, remarks)
+    } else {
+        other_boot(host, state, &attempt, remarks)
+    }
+}
+
+fn same_boot(
+    host: &mut dyn Host,
+    state: &mut State,
+    attempt: Attempt,
+    remarks: &mut Remarks,
+) -> Result<Recovery, LoadError> {
+    let level = attempt.level;
+    let listed = host
+        .livepatches()?
+        .into_iter()
+        .find(|patch| patch.name == level.module);
+    let present = listed.is_some() || host.module(&level.module).is_some();
+    match state.journal.journal.phase {
+        Phase::Idle => Ok(Recovery::Clean),
+        // The client died between the journal and the kernel: nothing happened, nobody is to blame.
+        Phase::Armed | Phase::Transition | Phase::Probation if !present => {
+            idle(state)?;
+            Ok(Recovery::Clean)
+        }
+        Phase::Armed | Phase::Transition | Phase::Probation => {
+            remarks.push(format!(
+                "going on with level {}, which was interrupted",
+                level.level
+            ));
+            Ok(Recovery::Settle(level))
+        }
+        Phase::Revert | Phase::Stuck if !present => {
+            finish_revert(state, &level, attempt.because.is_none())?;
+            Ok(Recovery::Clean)
+        }
+        Phase::Stuck if listed.is_some_and(|patch| patch.transition) => Ok(Recovery::Stuck(level)),
+        Phase::Revert | Phase::Stuck => Ok(Recovery::TakeOut(level, attempt.because)),
+    }
+}
+
+fn other_boot(
+    host: &mut dyn Host,
+    state: &mut State,
+    attempt: &Attempt,
+    remarks: &mut Remarks,
+) -> Result<Recovery, LoadError> {
+    let level = &attempt.level;
+    match state.journal.journal.phase {
+        Phase::Idle => {}
+        Phase::Armed | Phase::Transition | Phase::Probation => {
+            // A power cut cannot be told from a crash here, so it counts as one.
+            let strikes = state.journal.journal.strikes.get(&level.sha256).copied();
+            let strikes = strikes.unwrap_or_default() + 1;
+            if strikes >= 2 {
+                let reason = "two boots ended while it was being loaded or watched";
+                let now = host.clock();
+                state.quarantine(&level.sha256, &level.kernel, level.level, reason, now)?;
+                remarks.push(format!("level {} is quarantined: {reason}", level.level));
+            } else {
+                remarks.push(format!(
+                    "the boot ended while level {} was being loaded or watched: strike {strikes}",
+                    level.level
+                ));
+            }
+            let sha256 = level.sha256.clone();
+            let change = |journal: &mut crate::journal::Journal| {
+                journal.strike(&sha256);
+                journal.phase = Phase::Idle;
+                journal.attempt = None;
+            };
+            state.journal.record(change).map_err(StateError::from)?;
+        }
+        Phase::Revert | Phase::Stuck => {
+            if let Some(why) = &attempt.because {
+                let now = host.clock();
+                state.quarantine(&level.sha256, &level.kernel, level.level, why, now)?;
+            }
+            finish_revert(state, level, attempt.because.is_none())?;
+        }
+    }
+    Ok(Recovery::Clean)
+}
+
+fn idle(state: &mut State) -> Result<(), LoadError> {
+    let change = |journal: &mut crate::journal::Journal| {
+        journal.phase = Phase::Idle;
+        journal.attempt = None;
+    };
+    Ok(state.journal.record(change).map_err(StateError::from)?)
+}

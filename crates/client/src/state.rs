@@ -1,0 +1,224 @@
+//! The client's folder: trusted metadata, journal, modules, quarantine.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tuxtape_archive::client::store::private_folder;
+use tuxtape_archive::client::{DiskStore, StoreError};
+use tuxtape_archive::time::UtcSeconds;
+use tuxtape_core::identity::{BuildId, PatchLevel};
+use tuxtape_sys::slots::SlotError;
+use tuxtape_sys::{durable, regular};
+
+use crate::journal::JournalFile;
+
+/// Bytes of the small files here.
+const SMALL: u64 = 64 * 1024;
+
+/// Why the state could not be used. What was there is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another client works on it.
+    #[error("another tuxtape-client is at work in {path}", path = path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("could not use {path}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+    /// The metadata could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal could not be used.
+    #[error(transparent)]
+    Journal(#[from] SlotError),
+}
+
+/// Why a module must never be loaded here again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    format: u32,
+    /// Its level.
+    pub level: PatchLevel,
+    /// What it did.
+    pub reason: String,
+    /// When.
+    pub at: UtcSeconds,
+}
+
+/// What the last look into the archive gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastCheck {
+    format: u32,
+    /// When.
+    pub at: UtcSeconds,
+    /// What went wrong; none when it went well.
+    pub error: Option<String>,
+}
+
+/// The client's folder, opened and locked.
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    /// Trusted metadata.
+    pub store: DiskStore,
+    /// The journal.
+    pub journal: JournalFile,
+    _lock: Option<File>,
+}
+
+impl State {
+    /// Opens the state in `folder`, making it (mode 0700) if needed, against other clients.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        private_folder(folder)?;
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(|source| StateError::File { path, source })?;
+        lock.try_lock().map_err(|_| StateError::Busy {
+            path: folder.to_owned(),
+        })?;
+        Self::open_parts(folder, Some(lock))
+    }
+
+    /// Opens the state for looking, also while a client is at work.
+    pub fn look(folder: &Path) -> Result<Self, StateError> {
+        Self::open_parts(folder, None)
+    }
+
+    fn open_parts(folder: &Path, lock: Option<File>) -> Result<Self, StateError> {
+        let store = DiskStore::open(folder)?;
+        for name in ["modules", "quarantine"] {
+            private_folder(&folder.join(name))?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            store,
+            journal: JournalFile::open(folder)?,
+            _lock: lock,
+        })
+    }
+
+    /// Returns what is quarantined on a kernel build, by digest.
+    ///
+    /// A file that cannot be read still quarantines: its name says what it is about.
+    pub fn quarantined(
+        &self,
+        kernel: &BuildId,
+    ) -> Result<BTreeMap<String, Quarantine>, StateError> {
+        let folder = self.folder.join("quarantine");
+        let failed = |source| StateError::File {
+            path: folder.clone(),
+            source,
+        };
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some((sha256, build)) = name.strip_suffix(".json").and_then(|n| n.split_once('@'))
+            else {
+                continue;
+            };
+            if build != kernel.to_string() {
+                continue;
+            }
+            let bytes = regular::read(&entry.path(), SMALL).ok().flatten();
+            let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let unread = Quarantine {
+                format: 1,
+                level: PatchLevel(0),
+                reason: "the quarantine file is not readable".to_owned(),
+                at: UtcSeconds::EPOCH,
+            };
+            found.insert(sha256.to_owned(), read.unwrap_or(unread));
+        }
+        Ok(found)
+    }
+
+    /// Bars a module from this kernel build.
+    pub fn quarantine(
+        &self,
+        sha256: &str,
+        kernel: &BuildId,
+        level: PatchLevel,
+        reason: &str,
+        at: UtcSeconds,
+    ) -> Result<(), StateError> {
+        let quarantine = Quarantine {
+            format: 1,
+            level,
+            reason: reason.chars().take(2000).collect(),
+            at,
+        };
+        let path = self
+            .folder
+            .join("quarantine")
+            .join(format!("{sha256}@{kernel}.json"));
+        let bytes = serde_json::to_vec(&quarantine).expect("strings and numbers can be written");
+        Ok(durable::write(&path, &bytes)?)
+    }
+
+    /// Keeps the verified bytes of a module.
+    pub fn save_module(&self, sha256: &str, bytes: &[u8]) -> Result<(), StateError> {
+        Ok(durable::write(&self.module_path(sha256), bytes)?)
+    }
+
+    /// Returns a kept module if its bytes still have the digest it is kept under.
+    pub fn load_module(&self, sha256: &str, cap: u64) -> Option<Vec<u8>> {
+        let bytes = regular::read(&self.module_path(sha256), cap)
+            .ok()
+            .flatten()?;
+        (hex::encode(Sha256::digest(&bytes)) == sha256).then_some(bytes)
+    }
+
+    /// Removes every kept module but those with these digests.
+    pub fn drop_modules(&self, keep: &[&str]) {
+        let entries = fs::read_dir(self.folder.join("modules"));
+        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kept = name
+                .strip_suffix(".ko")
+                .is_some_and(|sha256| keep.contains(&sha256));
+            if !kept {
+                // Only space is lost when this fails; the next commit tries again.
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+
+    /// Returns what the last look into the archive gave.
+    pub fn last_check(&self) -> Option<LastCheck> {
+        let bytes = regular::read(&self.folder.join("check.json"), SMALL)
+            .ok()
+            .flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps what a look into the archive gave.
+    pub fn set_last_check(&self, at: UtcSeconds, error: Option<String>) -> Result<(), StateError> {
+        let check = LastCheck {
+            format: 1,
+            at,
+            error: error.map(|error| error.chars().take(2000).collect()),
+        };
+        let bytes = serde_json::to_vec(&check).expect("strings and numbers can be written");
+        Ok(durable::write(&self.folder.join("check.json"), &bytes)?)
+    }
+
+    fn module_path(&self, sha256: &str) -> PathBuf {
+        self.folder.join("modules").join(format!("{sha256}.ko"))
+    }
+}

@@ -1,0 +1,592 @@
+//! The client against real archives and a fake kernel.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tuxtape_archive::keys::PrivateKey;
+use tuxtape_archive::metadata::{Body, Envelope, Targets, Timestamp};
+use tuxtape_archive::sample::{self, Archive, KERNEL, RELEASE, key, start};
+use tuxtape_archive::serve::serve;
+use tuxtape_archive::source::{HttpOptions, Source, open};
+use tuxtape_archive::time::UtcSeconds;
+use tuxtape_client::apply::{self, Applied, ClientError, Settings};
+use tuxtape_client::check::check;
+use tuxtape_client::config::Config;
+use tuxtape_client::fake::FakeHost;
+use tuxtape_client::host::Host;
+use tuxtape_client::journal::{Attempt, Journal, JournalFile, JournaledLevel, Phase};
+use tuxtape_client::load::LogVerdict;
+use tuxtape_client::mode;
+use tuxtape_client::plan::{Obstacle, Plan, Unsupported};
+use tuxtape_client::status::status;
+use tuxtape_core::identity::{Arch, BuildId, KernelId, PatchLevel};
+
+struct Lab {
+    folder: tempfile::TempDir,
+    archive: Archive,
+    host: FakeHost,
+    settings: Settings,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::published(&folder.path().join("archive")).unwrap();
+        let kernel = KernelId {
+            arch: Arch::X86_64,
+            release: RELEASE.parse().unwrap(),
+            build_id: BuildId::from_bytes(&KERNEL).unwrap(),
+        };
+        let mut config = Config::from_toml("probation = \"5s\"").unwrap();
+        config.archive_url = Some(archive.public().display().to_string());
+        let settings = Settings {
+            config,
+            state: folder.path().join("state"),
+            switch: mode::read("", None),
+            judge: Some(|_, _| LogVerdict::Clean),
+        };
+        let root = fs::read(archive.public().join("metadata/1.root.json")).unwrap();
+        apply::init(&settings, &root).unwrap();
+        Self {
+            folder,
+            archive,
+            host: FakeHost::new(kernel, start()),
+            settings,
+        }
+    }
+
+    fn source(&self) -> Box<dyn Source> {
+        apply::source(&self.settings.config).unwrap()
+    }
+
+    fn apply(&mut self) -> Result<Applied, ClientError> {
+        let source = self.source();
+        apply::apply(&mut self.host, &self.settings, &*source, false, false).map(|(done, _)| done)
+    }
+
+    fn next_level(&self, n: u8) {
+        let now = self.host.now;
+        self.archive.stage(n, now).unwrap();
+        self.archive.sign_all().unwrap();
+        self.archive.workspace.publish(now).unwrap();
+    }
+
+    fn metadata(&self, name: &str) -> PathBuf {
+        self.archive.public().join("metadata").join(name)
+    }
+
+    fn module_file(&self) -> PathBuf {
+        let targets = fs::read_dir(self.archive.public().join("targets")).unwrap();
+        targets.map(|entry| entry.unwrap().path()).next().unwrap()
+    }
+
+    /// Digest of the one published module.
+    fn digest(&self) -> String {
+        let path = self.module_file();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.split('.').next().unwrap().to_owned()
+    }
+
+    fn journal(&self) -> Journal {
+        JournalFile::open(&self.settings.state).unwrap().journal
+    }
+
+    fn in_force(&self) -> Vec<String> {
+        let patches = self.host.livepatches().unwrap();
+        patches.into_iter().map(|patch| patch.name).collect()
+    }
+
+    /// Applies, and shows that it was refused with `text` and nothing reached the kernel.
+    fn refused(&mut self, text: &str) {
+        let said = match self.apply() {
+            Err(error) => format!("{:#}", Chain(&error)),
+            Ok(Applied::Unsupported(why)) => why.to_string(),
+            Ok(Applied::Blocked(_, obstacles)) => obstacles[0].to_string(),
+            Ok(other) => panic!("not refused: {other:?}"),
+        };
+        assert!(said.contains(text), "{said}");
+        assert!(self.host.inserted.is_empty(), "something was loaded");
+        assert_eq!(self.journal().phase, Phase::Idle);
+    }
+}
+
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.0.source() {
+            Some(cause) => write!(f, ": {}", Chain(cause)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn forge<T: Body>(path: &Path, keys: &[&PrivateKey], change: impl FnOnce(&mut T)) {
+    let envelope = Envelope::parse(&fs::read(path).unwrap(), 1 << 22).unwrap();
+    let mut body: T = envelope.body().unwrap();
+    change(&mut body);
+    let mut envelope = Envelope::unsigned(&body).unwrap();
+    for key in keys {
+        envelope.sign(key);
+    }
+    fs::write(path, envelope.to_bytes()).unwrap();
+}
+
+#[test]
+fn a_level_is_loaded_shown_and_rolled_back() {
+    let mut lab = Lab::new();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(level) if level.level == PatchLevel(1)));
+    assert_eq!(lab.in_force(), ["tt_2f2f2f2f_1"]);
+    let journal = lab.journal();
+    assert_eq!(journal.phase, Phase::Idle);
+    assert_eq!(journal.committed.unwrap().level, PatchLevel(1));
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!((shown.state, shown.exit_code()), ("applied", 0));
+    assert_eq!(shown.fixed, ["CVE-2026-0001"]);
+    let json = serde_json::to_value(shown.json("0")).unwrap();
+    assert_eq!(json["Status"][0]["Livepatch"]["Version"], "1");
+    assert_eq!(
+        json["Status"][0]["Livepatch"]["Fixes"][0]["Name"],
+        "cve-2026-0001"
+    );
+    assert!(matches!(lab.apply().unwrap(), Applied::UpToDate(_)));
+    let (level, _) = apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    assert_eq!(level.unwrap().level, PatchLevel(1));
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+    assert!(matches!(lab.apply().unwrap(), Applied::Blocked(_, o) if o == [Obstacle::Pinned]));
+    let source = lab.source();
+    let (done, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, true).unwrap();
+    assert!(matches!(done, Applied::Loaded(_)));
+}
+
+#[test]
+fn a_newer_level_replaces_the_older_and_frees_its_module() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.next_level(2);
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.level.unwrap().level, PatchLevel(1));
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(level) if level.level == PatchLevel(2)));
+    assert_eq!(lab.in_force(), ["tt_2f2f2f2f_2"]);
+    let names: Vec<&String> = lab.host.modules.keys().collect();
+    assert_eq!(names, ["tt_2f2f2f2f_2"], "the replaced module was removed");
+    assert_eq!(lab.journal().previous.unwrap().level, PatchLevel(1));
+}
+
+#[test]
+fn the_archive_may_be_behind_http() {
+    let mut lab = Lab::new();
+    let serving = serve(&lab.archive.public(), "127.0.0.1:0", |_, _, _| {}).unwrap();
+    let url = format!("http://{}", serving.address);
+    let source = open(&url, &HttpOptions::default()).unwrap();
+    let (done, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, false).unwrap();
+    assert!(matches!(done, Applied::Loaded(_)));
+}
+
+#[test]
+fn a_module_with_one_byte_changed_is_refused() {
+    let mut lab = Lab::new();
+    let path = lab.module_file();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    lab.refused("is not the one that was signed: sha256 is ");
+}
+
+#[test]
+fn a_module_of_another_length_is_refused() {
+    let mut lab = Lab::new();
+    let path = lab.module_file();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.push(0);
+    fs::write(&path, bytes).unwrap();
+    lab.refused("is not the one that was signed: length is ");
+}
+
+#[test]
+fn an_older_timestamp_is_refused() {
+    let mut lab = Lab::new();
+    let path = lab.metadata("timestamp.json");
+    let old = fs::read(&path).unwrap();
+    lab.archive.workspace.renew(start()).unwrap();
+    apply::refresh(&lab.host, &lab.settings, &*lab.source()).unwrap();
+    fs::write(&path, old).unwrap();
+    lab.refused(
+        "timestamp.json is older than what was seen before: version 1 of timestamp, seen 2",
+    );
+}
+
+#[test]
+fn an_expired_timestamp_is_refused() {
+    let mut lab = Lab::new();
+    lab.host.now = start().plus(25 * 3600);
+    lab.refused("timestamp expired at 2026-11-25T18:00:00Z");
+}
+
+#[test]
+fn metadata_signed_by_the_wrong_key_is_refused() {
+    let mut lab = Lab::new();
+    forge::<Timestamp>(&lab.metadata("timestamp.json"), &[&key(1)], |_| {});
+    lab.refused(
+        "timestamp.json is not signed by the timestamp key: 1 valid signatures wanted, 0 found",
+    );
+}
+
+#[test]
+fn a_level_signed_by_one_reviewer_is_refused() {
+    let mut lab = Lab::new();
+    let path = lab.metadata("1.k__x86_64__6.1.0-47-cloud-amd64.json");
+    forge::<Targets>(&path, &[&key(2), &key(9)], |_| {});
+    lab.refused("2 valid signatures wanted, 1 found");
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_the_timestamp_is_refused() {
+    let mut lab = Lab::new();
+    let first = fs::read(lab.metadata("1.snapshot.json")).unwrap();
+    lab.next_level(2);
+    fs::write(lab.metadata("2.snapshot.json"), first).unwrap();
+    lab.refused("2.snapshot.json does not fit timestamp.json");
+}
+
+/// Publishes a level whose module, though signed by both reviewers, is not for the fake kernel. The
+/// publisher refuses to stage one, so the signed role is rewritten.
+fn publish_unfit(lab: &Lab, module: &[u8]) {
+    use sha2::{Digest, Sha256};
+    let old = lab.module_file();
+    let target = old.file_name().unwrap().to_str().unwrap();
+    let target = target.split_once('.').unwrap().1.to_owned();
+    let sha256 = hex::encode(Sha256::digest(module));
+    fs::write(old.with_file_name(format!("{sha256}.{target}")), module).unwrap();
+    let path = lab.metadata("1.k__x86_64__6.1.0-47-cloud-amd64.json");
+    forge::<Targets>(&path, &[&key(1), &key(2)], |body| {
+        let file = body.targets.get_mut(&target).unwrap();
+        file.length = module.len() as u64;
+        file.hashes.insert("sha256".to_owned(), sha256);
+    });
+}
+
+#[test]
+fn a_module_for_another_release_is_refused() {
+    let mut lab = Lab::new();
+    let vermagic = sample::VERMAGIC.replace("-47-", "-50-");
+    publish_unfit(&lab, &sample::module_for(1, &vermagic, &KERNEL));
+    lab.refused("built for kernel 6.1.0-50-cloud-amd64, this is 6.1.0-47-cloud-amd64");
+}
+
+#[test]
+fn a_module_for_another_build_of_the_release_is_refused() {
+    let mut lab = Lab::new();
+    publish_unfit(&lab, &sample::module_for(1, sample::VERMAGIC, &[0xee; 20]));
+    let text = format!("build-id {}, this is {}", "ee".repeat(20), "2f".repeat(20));
+    lab.refused(&text);
+}
+
+#[test]
+fn a_module_with_another_version_magic_is_refused() {
+    let mut lab = Lab::new();
+    let vermagic = format!("{RELEASE} SMP mod_unload ");
+    publish_unfit(&lab, &sample::module_for(1, &vermagic, &KERNEL));
+    lab.refused("vermagic is ");
+}
+
+#[test]
+fn a_module_that_is_no_livepatch_is_refused() {
+    let mut lab = Lab::new();
+    let fields = [("name", "tt_2f2f2f2f_1"), ("vermagic", sample::VERMAGIC)];
+    publish_unfit(
+        &lab,
+        &tuxtape_core::module::sample::module(&fields, &[1; 20]),
+    );
+    lab.refused("no livepatch");
+}
+
+#[test]
+fn a_kernel_the_archive_does_not_have_is_left_alone() {
+    let mut lab = Lab::new();
+    lab.host.kernel.release = "6.1.0-50-cloud-amd64".parse().unwrap();
+    lab.refused("kernel 6.1.0-50-cloud-amd64 is not in the archive");
+    assert_eq!(status(&lab.host, &lab.settings).unwrap().exit_code(), 3);
+}
+
+#[test]
+fn a_rebuilt_kernel_of_the_same_release_is_left_alone() {
+    let mut lab = Lab::new();
+    lab.host.kernel.build_id = BuildId::from_bytes(&[0xee; 20]).unwrap();
+    assert!(matches!(
+        lab.apply().unwrap(),
+        Applied::Unsupported(Unsupported::Build { .. })
+    ));
+    lab.refused(&format!(
+        "this is {}, listed is {}",
+        "ee".repeat(20),
+        "2f".repeat(20)
+    ));
+}
+
+#[test]
+fn a_failed_update_never_unloads_what_runs() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    fs::write(lab.metadata("timestamp.json"), b"garbage").unwrap();
+    assert!(matches!(lab.apply(), Ok(Applied::UpToDate(_))));
+    assert_eq!(lab.in_force(), ["tt_2f2f2f2f_1"]);
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.state, "applied");
+    let error = shown.check.unwrap().error.unwrap();
+    assert!(error.contains("timestamp.json is not usable"), "{error}");
+}
+
+#[test]
+fn a_committed_level_comes_back_after_a_reboot_without_the_archive() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.host.reboot();
+    lab.host.now = start().plus(400 * 86_400);
+    fs::remove_dir_all(lab.archive.public()).unwrap();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+}
+
+#[test]
+fn without_the_archive_nothing_new_is_loaded() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.next_level(2);
+    apply::refresh(&lab.host, &lab.settings, &*lab.source()).unwrap();
+    lab.host.reboot();
+    lab.host.inserted.clear();
+    fs::remove_dir_all(lab.archive.public()).unwrap();
+    lab.refused("could not update from the archive");
+}
+
+#[test]
+fn armed_is_durable_before_the_kernel_sees_the_module() {
+    let mut lab = Lab::new();
+    let slot = lab.settings.state.join("journal.a");
+    fs::create_dir(&slot).unwrap();
+    assert!(lab.apply().is_err());
+    assert!(lab.host.inserted.is_empty(), "no journal, no insertion");
+}
+
+#[test]
+fn a_boot_that_ends_during_an_attempt_is_a_strike_and_two_bar_the_level() {
+    let mut lab = Lab::new();
+    let die = |lab: &mut Lab| {
+        let mut file = JournalFile::open(&lab.settings.state).unwrap();
+        let level = JournaledLevel {
+            kernel: lab.host.kernel.build_id.clone(),
+            level: PatchLevel(1),
+            sha256: lab.digest(),
+            module: "tt_2f2f2f2f_1".to_owned(),
+            module_build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+        };
+        let attempt = Attempt {
+            level,
+            boot_id: lab.host.boot_id().unwrap(),
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            because: None,
+        };
+        file.record(|journal| {
+            journal.phase = Phase::Armed;
+            journal.attempt = Some(attempt);
+        })
+        .unwrap();
+        lab.host.reboot();
+    };
+    die(&mut lab);
+    lab.host.up = 60;
+    lab.refused("an earlier boot ended while this level was being loaded");
+    lab.host.up = 700;
+    die(&mut lab);
+    lab.refused("level 1 is quarantined on this kernel: two boots ended");
+    assert_eq!(
+        status(&lab.host, &lab.settings).unwrap().state,
+        "quarantined"
+    );
+}
+
+#[test]
+fn a_client_killed_before_the_insertion_blames_nobody() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    let committed = lab.journal().committed.unwrap();
+    apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    let boot_id = lab.host.boot_id().unwrap();
+    file.record(|journal| {
+        journal.phase = Phase::Armed;
+        journal.pinned = false;
+        journal.attempt = Some(Attempt {
+            level: committed,
+            boot_id,
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            because: None,
+        });
+    })
+    .unwrap();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    assert!(lab.journal().strikes.is_empty());
+}
+
+#[test]
+fn an_oops_while_watched_takes_the_level_out_for_good() {
+    let mut lab = Lab::new();
+    lab.host.oops_when_loaded = true;
+    let error = lab.apply().unwrap_err();
+    let said = Chain(&error).to_string();
+    assert!(
+        said.contains("taken out again and quarantined: the kernel counted 1 oopses"),
+        "{said}"
+    );
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+    let blocked = lab.apply().unwrap();
+    assert!(
+        matches!(blocked, Applied::Blocked(_, o) if matches!(o[0], Obstacle::Quarantined { .. }))
+    );
+}
+
+#[test]
+fn a_barred_level_leaves_room_for_the_one_before() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.next_level(2);
+    lab.host.oops_when_loaded = true;
+    assert!(lab.apply().is_err());
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(level) if level.level == PatchLevel(1)));
+}
+
+#[test]
+fn the_logs_verdict_takes_the_level_out() {
+    let mut lab = Lab::new();
+    lab.settings.judge = Some(|_, module| LogVerdict::Guilty(format!("BUG in {module}")));
+    let error = lab.apply().unwrap_err();
+    assert!(Chain(&error).to_string().contains("BUG in tt_2f2f2f2f_1"));
+    assert!(lab.in_force().is_empty());
+}
+
+#[test]
+fn a_stalled_transition_is_reversed() {
+    let mut lab = Lab::new();
+    lab.host.transition_takes = None;
+    let error = lab.apply().unwrap_err();
+    let said = Chain(&error).to_string();
+    assert!(
+        said.contains("did not end within 60 s and was reversed"),
+        "{said}"
+    );
+    assert!(said.contains("4711 sleeper"), "{said}");
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+    assert!(lab.host.monotonic() >= Duration::from_secs(60));
+}
+
+#[test]
+fn a_transition_that_goes_neither_way_waits_for_a_reboot() {
+    let mut lab = Lab::new();
+    lab.host.transition_takes = None;
+    lab.host.reversible = false;
+    assert!(lab.apply().is_err());
+    assert_eq!(lab.journal().phase, Phase::Stuck);
+    assert_eq!(status(&lab.host, &lab.settings).unwrap().state, "stalled");
+    assert!(
+        matches!(lab.apply().unwrap(), Applied::Blocked(_, o) if o.iter().any(|o| matches!(o, Obstacle::Stuck(_))))
+    );
+    lab.host.reboot();
+    lab.host.transition_takes = Some(1);
+    lab.apply().unwrap();
+    assert_ne!(lab.journal().phase, Phase::Stuck);
+}
+
+#[test]
+fn a_module_the_kernel_refuses_is_said_so_and_not_retried_blindly() {
+    for (errno, text, barred) in [
+        (129, "its key is not enrolled", false),
+        (1, "lockdown", false),
+        (8, "malformed", true),
+    ] {
+        let mut lab = Lab::new();
+        lab.host.refuse = Some(errno);
+        lab.refused(text);
+        lab.host.refuse = None;
+        let again = lab.apply().unwrap();
+        assert_eq!(
+            matches!(again, Applied::Blocked(..)),
+            barred,
+            "{errno} {again:?}"
+        );
+    }
+}
+
+#[test]
+fn somebody_elses_livepatch_is_not_replaced() {
+    let mut lab = Lab::new();
+    let fields = [
+        ("name", "vendor_edr"),
+        ("vermagic", "x "),
+        ("livepatch", "Y"),
+    ];
+    let other = tuxtape_core::module::sample::module(&fields, &[9; 20]);
+    lab.host.insert(&other).unwrap();
+    lab.host.inserted.clear();
+    lab.host.patches[0].transition = false;
+    lab.refused("somebody else are loaded and would be replaced: vendor_edr");
+    assert!(matches!(
+        check(&lab.host, &lab.settings, &*lab.source()).unwrap(),
+        Plan::Blocked(..)
+    ));
+}
+
+#[test]
+fn what_the_kernel_would_refuse_is_not_tried() {
+    let mut lab = Lab::new();
+    lab.host.policy.lockdown = Some("integrity".to_owned());
+    lab.refused("not signed for the kernel, which demands it (lockdown is integrity)");
+    lab.host.policy.lockdown = Some("none".to_owned());
+    lab.host.policy.modules_disabled = Some(true);
+    lab.refused("kernel.modules_disabled is 1");
+}
+
+#[test]
+fn the_switch_stops_everything() {
+    let mut lab = Lab::new();
+    lab.settings.switch = mode::read("tuxtape.mode=no-apply", None);
+    lab.refused("mode is no-apply");
+    lab.settings.switch = mode::read("tuxtape.mode=stop", None);
+    assert!(matches!(lab.apply().unwrap(), Applied::Off(_)));
+    assert!(lab.host.inserted.is_empty());
+}
+
+#[test]
+fn a_clock_a_day_behind_loads_nothing() {
+    let mut lab = Lab::new();
+    lab.host.now = UtcSeconds::EPOCH;
+    lab.refused("the clock says 1970-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_dry_run_touches_nothing_in_the_kernel() {
+    let mut lab = Lab::new();
+    let source = lab.source();
+    let (done, _) = apply::apply(&mut lab.host, &lab.settings, &*source, true, false).unwrap();
+    assert!(matches!(done, Applied::WouldLoad(_)));
+    assert!(lab.host.inserted.is_empty());
+    assert_eq!(lab.journal(), Journal::default());
+}
+
+#[test]
+fn a_second_root_is_refused() {
+    let lab = Lab::new();
+    let root = fs::read(lab.metadata("1.root.json")).unwrap();
+    let error = apply::init(&lab.settings, &root).unwrap_err();
+    assert!(
+        error.to_string().contains("a root is trusted already"),
+        "{error}"
+    );
+    drop(lab.folder);
+}

@@ -1,0 +1,48 @@
+//! Files that somebody else may have planted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens `path` as `options` say, without following a link at its end or waiting on a fifo, and only
+/// if it is a regular file.
+pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
+
+/// Reads a regular file of at most `cap` bytes; `None` when it is larger.
+pub fn read(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = open(OpenOptions::new().read(true), path)?;
+    let mut bytes = Vec::new();
+    file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= cap).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn links_folders_and_larger_files_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap().as_deref(), Some(&b"12345"[..]));
+        assert_eq!(read(&path, 4).unwrap(), None);
+        let link = folder.path().join("l");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read(&link, 5).is_err());
+        assert!(read(folder.path(), 5).is_err());
+    }
+}
