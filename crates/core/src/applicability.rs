@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
         let beyond = self.horizons.is_beyond(self.base);
         note(Step::Horizon, self.horizon(beyond));
         let reading = span::read(&cve.spans, self.base);
-        note(Step::Span, self.span(reading));
+        note(Step::Span, self.span(cve, reading));
         let doubtful = match reading {
             Reading::Affected(_) => beyond,
             // Beyond the horizon a bug that was backported elsewhere may have come here unseen.
@@ -210,10 +210,25 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn span(&self, reading: Reading) -> String {
+    fn span(&self, cve: &Cve, reading: Reading) -> String {
         let base = self.base;
         match reading {
-            Reading::Affected(span) => format!("{base} is in {span}"),
+            Reading::Affected(span) => {
+                let since = span.introduced.map_or_else(
+                    || "since before git history".to_owned(),
+                    |bug| format!("since {}", bug.version),
+                );
+                let fixes = cve.spans.iter().filter_map(|span| span.fixed);
+                let own = fixes
+                    .map(|fix| fix.version)
+                    .filter(|fix| fix.branch() == base.branch() && *fix > base)
+                    .min();
+                let until = own.map_or_else(
+                    || "no fix known on its branch".to_owned(),
+                    |fix| format!("fixed on its branch in {fix}"),
+                );
+                format!("{base} has the bug, {since}; {until}")
+            }
             Reading::Fixed(fix) => format!("{base} has the fix of {}", fix.version),
             Reading::NeverIntroduced => format!("the bug never reached {base}"),
         }

@@ -131,6 +131,11 @@ fn a_compiled_file_is_affected_with_its_objects() {
         ["record", "horizon", "span", "carried", "built", "object"]
     );
     assert_eq!(judgement.evidence[5].found, "sd_mod, vmlinux");
+    let span = &judgement.evidence[2].found;
+    assert_eq!(
+        span,
+        "6.1.160 has the bug, since 5.10; no fix known on its branch"
+    );
 }
 
 #[test]

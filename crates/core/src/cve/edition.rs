@@ -170,6 +170,8 @@ fn disputes(spans: &[Span], products: &[Product]) -> Vec<KernelVersion> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const JSON: &str = include_str!("../../../../fuzz/seeds/cve_record/plain.json");
@@ -246,5 +248,26 @@ mod tests {
         assert_eq!(cve.state, State::Rejected);
         assert_eq!(cve.rejection.as_deref(), Some("No longer valid."));
         assert_eq!(cve.title, "");
+    }
+
+    proptest! {
+        #[test]
+        fn mangled_files_end_in_a_value(
+            changes in proptest::collection::vec((0usize..2500, any::<u8>()), 0..12),
+            cut in 0usize..2500,
+        ) {
+            for text in [JSON, DYAD] {
+                let mut bytes = text.as_bytes().to_vec();
+                for (at, byte) in &changes {
+                    if let Some(place) = bytes.get_mut(*at) {
+                        *place = *byte;
+                    }
+                }
+                exercise(&bytes);
+                bytes.truncate(cut);
+                exercise(&bytes);
+                published(id("CVE-2024-0001"), JSON.as_bytes(), &bytes).ok();
+            }
+        }
     }
 }
