@@ -145,9 +145,8 @@ fn download(
         }
     });
     let named = format!("{} {}", package.name, package.version);
-    match outcome.expect("the thread sends its outcome before it ends") {
-        // As root, apt warns that its unprivileged user cannot reach the folder; the bytes are
-        // checked all the same, so nobody needs to hear of it.
+    let outcome = outcome.expect("the thread sends its outcome before it ends");
+    match outcome.map_err(without_sandbox_warning) {
         Ok(_) => {
             progress.tell(Event::Bytes {
                 name: package.file_name(),
@@ -164,6 +163,27 @@ fn download(
             package: named,
             source,
         }),
+    }
+}
+
+/// As root, apt warns that its unprivileged user cannot reach the folder; the bytes are checked all
+/// the same, so nobody needs to hear of it.
+fn without_sandbox_warning(error: ProcessError) -> ProcessError {
+    match error {
+        ProcessError::Failed {
+            program,
+            status,
+            tail,
+        } => ProcessError::Failed {
+            program,
+            status,
+            tail: tail
+                .lines()
+                .filter(|line| !line.contains("performed unsandboxed as root"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        },
+        other @ (ProcessError::Start { .. } | ProcessError::Deadline { .. }) => other,
     }
 }
 
@@ -218,6 +238,16 @@ mod tests {
         fs::write(place(cache.path(), &package), b"deb").unwrap();
         assert!(absent(cache.path(), &[&package]).is_empty());
         assert!(fetch(cache.path(), &package, &Silent).is_ok());
+    }
+
+    #[test]
+    fn the_warning_about_the_unprivileged_user_is_not_passed_on() {
+        let error = without_sandbox_warning(ProcessError::Failed {
+            program: "apt-get".to_owned(),
+            status: std::process::ExitStatus::default(),
+            tail: "W: Download is performed unsandboxed as root as …\nE: no".to_owned(),
+        });
+        assert!(error.to_string().ends_with(": E: no"), "{error}");
     }
 
     #[test]

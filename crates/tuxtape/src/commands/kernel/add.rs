@@ -101,9 +101,9 @@ pub(crate) fn hint(error: &AddError) -> Option<Hint> {
                 .to_owned()
         }
         AddError::Index(IndexError::Empty) => "run `apt-get update` as root".to_owned(),
-        AddError::Index(IndexError::UnknownRelease { known, .. }) => format!(
+        AddError::Index(IndexError::UnknownRelease { release, known }) => format!(
             "listed here: {}; for another one add its suite to apt's sources; after a new release run `apt-get update` as root",
-            nearest(known)
+            nearest(release, known)
         ),
         AddError::Index(IndexError::MissingPackage { .. }) => {
             "archives drop old versions: take a newer kernel, or add a snapshot of the archive to apt's sources and run `apt-get update` as root".to_owned()
@@ -131,10 +131,30 @@ pub(crate) fn hint(error: &AddError) -> Option<Hint> {
     Some(Hint::new(text))
 }
 
-/// Shows the newest few of the kernels listed.
-fn nearest(known: &[String]) -> String {
-    let start = known.len().saturating_sub(8);
-    known.get(start..).unwrap_or_default().join(", ")
+/// Shows the newest few of the kernels listed: of the same flavour where there are any.
+fn nearest(release: &KernelRelease, known: &[String]) -> String {
+    let flavour = |name: &str| -> String {
+        let parts = name
+            .split('-')
+            .filter(|part| part.starts_with(char::is_alphabetic));
+        parts.collect::<Vec<_>>().join("-")
+    };
+    let wanted = flavour(release.as_str());
+    let same: Vec<&String> = known
+        .iter()
+        .filter(|name| flavour(name) == wanted)
+        .collect();
+    let shown = if same.is_empty() {
+        known.iter().collect()
+    } else {
+        same
+    };
+    let start = shown.len().saturating_sub(8);
+    let names = shown.get(start..).unwrap_or_default().iter();
+    names
+        .map(|name| name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn root() -> bool {
@@ -214,6 +234,25 @@ impl Progress for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_of_the_same_flavour_are_proposed() {
+        let known = [
+            "6.1.0-47-amd64",
+            "6.1.0-47-cloud-amd64",
+            "6.12.9+deb12-cloud-amd64",
+        ]
+        .map(str::to_owned);
+        let release = |text: &str| text.parse().unwrap();
+        assert_eq!(
+            nearest(&release("6.1.0-48-cloud-amd64"), &known),
+            "6.1.0-47-cloud-amd64, 6.12.9+deb12-cloud-amd64"
+        );
+        assert_eq!(
+            nearest(&release("6.1.0-48-rt-amd64"), &known),
+            known.join(", ")
+        );
+    }
 
     #[test]
     fn a_spec_without_its_kind_is_refused_with_the_way_to_write_it() {
