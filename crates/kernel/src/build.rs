@@ -208,6 +208,7 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
             comparison.new_globals.iter().map(|&id| comparison.patched.atom(id).name)
         })
         .collect();
+    let opened = opened(&touched, &truths);
     let mut emitted: Vec<(&UnitPair, Emitted)> = Vec::new();
     for (number, ((pair, _, comparison), truth)) in touched.iter().zip(&truths).enumerate() {
         let names = Names {
@@ -215,6 +216,7 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
             vmlinux: &vmlinux,
             symvers: &symvers,
             brought: &brought,
+            opened: &opened,
             map: &truth.map,
         };
         match emit(comparison, &names, &number.to_string()) {
@@ -295,6 +297,29 @@ fn compare_all<'run>(
             Ok((pair, original.as_slice(), comparison))
         })
         .collect()
+}
+
+/// Symbols that are local in the kernel and global with the fix, so that other units may name them.
+fn opened<'run>(
+    touched: &'run [Touched<'run>],
+    truths: &'run [GroundTruth],
+) -> BTreeMap<&'run str, (&'run ObjectName, u32)> {
+    let mut opened = BTreeMap::new();
+    for ((pair, _, comparison), truth) in touched.iter().zip(truths) {
+        for &(one, other) in &comparison.pairing.pairs {
+            let (before, after) = (comparison.original.atom(one), comparison.patched.atom(other));
+            if before.global || !after.global || before.name != after.name {
+                continue;
+            }
+            if let Some(symbol) = truth.map.symbols.get(before.name)
+                && symbol.name == before.name
+                && let Some(position) = symbol.sympos
+            {
+                opened.insert(after.name, (&pair.parent, position));
+            }
+        }
+    }
+    opened
 }
 
 /// Compares the compiled original with what runs.

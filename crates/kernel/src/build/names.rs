@@ -1,6 +1,6 @@
 //! What a unit's symbols are called in the kernel that runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tuxtape_core::identity::ObjectName;
 use tuxtape_livepatch::emit::{KernelSymbol, Outside, Surroundings};
@@ -15,6 +15,8 @@ pub(super) struct Names<'run> {
     pub(super) symvers: &'run Symvers,
     /// New global symbols of all units of the fix.
     pub(super) brought: &'run BTreeSet<&'run str>,
+    /// Symbols that the fix makes global, with the object and position they have in the kernel.
+    pub(super) opened: &'run BTreeMap<&'run str, (&'run ObjectName, u32)>,
     pub(super) map: &'run UnitMap,
 }
 
@@ -58,6 +60,11 @@ impl Surroundings for Names<'_> {
             && let Some(position) = self.global_position(self.vmlinux, name)
         {
             return Outside::Parent { position };
+        }
+        if let Some((owner, position)) = self.opened.get(name)
+            && *owner == parent
+        {
+            return Outside::Parent { position: *position };
         }
         if self.brought.contains(name) {
             return Outside::Candidate;
