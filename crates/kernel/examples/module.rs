@@ -8,15 +8,45 @@ use tuxtape_kernel::files::KernelFiles;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let files = KernelFiles::below(Path::new(&args[0]), &args[1].parse().expect("release"));
-    let label = Label { name: args[3].parse().expect("name"), build_id: args[2].parse().expect("build-id"), series: (6, 1), compiler: "gcc".to_owned() };
-    let pairs: Vec<UnitPair> = args[5..].chunks_exact(4).map(|c| UnitPair { unit: c[0].clone(), parent: ObjectName(c[1].clone()), original: c[2].clone().into(), patched: c[3].clone().into() }).collect();
+    let label = Label {
+        name: args[3].parse().expect("name"),
+        build_id: args[2].parse().expect("build-id"),
+        series: (6, 1),
+        compiler: "gcc".to_owned(),
+    };
+    let pairs: Vec<UnitPair> = args[5..]
+        .chunks_exact(4)
+        .map(|c| UnitPair {
+            unit: c[0].clone(),
+            parent: ObjectName(c[1].clone()),
+            original: c[2].clone().into(),
+            patched: c[3].clone().into(),
+        })
+        .collect();
     match build(&files, &pairs, &label) {
         Ok(Answer::Built(module)) => {
             std::fs::write(&args[4], &module.bytes).expect("write");
-            println!("BUILT {:?} {:?} {:?}", module.units, module.warnings, module.durations);
+            println!(
+                "BUILT {:?} {:?} {:?}",
+                module.units, module.warnings, module.durations
+            );
         }
-        Ok(Answer::Refused(refusals)) => { println!("REFUSED"); for r in refusals { println!("  {r}"); } }
+        Ok(Answer::Refused(refusals)) => {
+            println!("REFUSED");
+            for r in refusals {
+                println!("  {r}");
+            }
+        }
         Ok(Answer::NoChange(units)) => println!("NOCHANGE {units:?}"),
-        Err(error) => { let mut text = error.to_string(); let mut source = std::error::Error::source(&error); while let Some(s) = source { text += ": "; text += &s.to_string(); source = s.source(); } println!("ERROR {text}"); }
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(s) = source {
+                text += ": ";
+                text += &s.to_string();
+                source = s.source();
+            }
+            println!("ERROR {text}");
+        }
     }
 }

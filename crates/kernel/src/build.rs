@@ -159,7 +159,11 @@ pub struct Label {
 
 /// Makes one module of the changed functions of all `pairs`. Blocks on the linker; writes only below
 /// a temporary folder.
-pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<Answer, BuildError> {
+pub fn build(
+    kernel: &KernelFiles,
+    pairs: &[UnitPair],
+    label: &Label,
+) -> Result<Answer, BuildError> {
     let (major, minor) = label.series;
     let tables = layout_for(major, minor).ok_or(BuildError::Series { major, minor })?;
     let started = Instant::now();
@@ -168,11 +172,15 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         .map(|pair| Ok((read(&pair.original)?, read(&pair.patched)?)))
         .collect::<Result<_, BuildError>>()?;
     let comparisons = compare_all(pairs, &objects, tables)?;
-    let (touched, untouched): (Vec<_>, Vec<_>) =
-        comparisons.into_iter().partition(|(_, _, comparison)| !comparison.is_unchanged());
+    let (touched, untouched): (Vec<_>, Vec<_>) = comparisons
+        .into_iter()
+        .partition(|(_, _, comparison)| !comparison.is_unchanged());
     if touched.is_empty() {
         return Ok(Answer::NoChange(
-            untouched.into_iter().map(|(pair, ..)| pair.unit.clone()).collect(),
+            untouched
+                .into_iter()
+                .map(|(pair, ..)| pair.unit.clone())
+                .collect(),
         ));
     }
 
@@ -185,10 +193,15 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         .iter()
         .map(|(name, map)| Ok((name, parents::parent(name.clone(), map)?)))
         .collect::<Result<_, ParentError>>()?;
-    let owners = Owners { vmlinux: &vmlinux, modules: &parents };
+    let owners = Owners {
+        vmlinux: &vmlinux,
+        modules: &parents,
+    };
 
-    let mut refusals: Vec<Refusal> =
-        touched.iter().flat_map(|(_, _, comparison)| comparison.refusals.clone()).collect();
+    let mut refusals: Vec<Refusal> = touched
+        .iter()
+        .flat_map(|(_, _, comparison)| comparison.refusals.clone())
+        .collect();
     let mut truths = Vec::new();
     for (pair, original, comparison) in &touched {
         match truth(pair, original, comparison, &owners) {
@@ -205,7 +218,10 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
     let brought: BTreeSet<&str> = touched
         .iter()
         .flat_map(|(_, _, comparison)| {
-            comparison.new_globals.iter().map(|&id| comparison.patched.atom(id).name)
+            comparison
+                .new_globals
+                .iter()
+                .map(|&id| comparison.patched.atom(id).name)
         })
         .collect();
     let opened = opened(&touched, &truths);
@@ -235,13 +251,23 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         return Ok(Answer::Refused(sorted(refusals)));
     }
     let source = init::source(label, &emitted);
-    let linked = link::link(kernel, label, &source, emitted.iter().map(|(_, part)| part.object.as_slice()))?;
+    let linked = link::link(
+        kernel,
+        label,
+        &source,
+        emitted.iter().map(|(_, part)| part.object.as_slice()),
+    )?;
     let bytes = convert(&linked)?;
     let link = started.elapsed();
     let started = Instant::now();
     let problems = crate::verify::with_kernel(&bytes, &vmlinux, &symvers, &modules)?.problems;
     if !problems.is_empty() {
-        return Ok(Answer::Refused(sorted(problems.iter().map(|problem| disagrees(label, problem)).collect())));
+        return Ok(Answer::Refused(sorted(
+            problems
+                .iter()
+                .map(|problem| disagrees(label, problem))
+                .collect(),
+        )));
     }
     let verify = started.elapsed();
     let units = touched
@@ -255,18 +281,31 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
                 .iter()
                 .map(|&id| comparison.original_name(id).to_owned())
                 .collect(),
-            new: comparison.new_functions().into_iter().map(str::to_owned).collect(),
+            new: comparison
+                .new_functions()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             equal: (truth.equal(), truth.functions.len()),
         })
         .collect();
     let mut warnings: Vec<String> = emitted
         .iter()
-        .flat_map(|(pair, part)| part.warnings.iter().map(|text| format!("{}: {text}", pair.unit)))
+        .flat_map(|(pair, part)| {
+            part.warnings
+                .iter()
+                .map(|text| format!("{}: {text}", pair.unit))
+        })
         .collect();
     warnings.sort();
     warnings.dedup();
     let durations = Durations { diff, link, verify };
-    Ok(Answer::Built(Box::new(Module { bytes, units, warnings, durations })))
+    Ok(Answer::Built(Box::new(Module {
+        bytes,
+        units,
+        warnings,
+        durations,
+    })))
 }
 
 /// The debug files of everything that is patched.
@@ -292,8 +331,12 @@ fn compare_all<'run>(
         .par_iter()
         .zip(objects)
         .map(|(pair, (original, patched))| {
-            let comparison = compare(&pair.unit, original, patched, tables)
-                .map_err(|source| BuildError::Unit { unit: pair.unit.clone(), source })?;
+            let comparison = compare(&pair.unit, original, patched, tables).map_err(|source| {
+                BuildError::Unit {
+                    unit: pair.unit.clone(),
+                    source,
+                }
+            })?;
             Ok((pair, original.as_slice(), comparison))
         })
         .collect()
@@ -307,7 +350,10 @@ fn opened<'run>(
     let mut opened = BTreeMap::new();
     for ((pair, _, comparison), truth) in touched.iter().zip(truths) {
         for &(one, other) in &comparison.pairing.pairs {
-            let (before, after) = (comparison.original.atom(one), comparison.patched.atom(other));
+            let (before, after) = (
+                comparison.original.atom(one),
+                comparison.patched.atom(other),
+            );
             if before.global || !after.global || before.name != after.name {
                 continue;
             }
@@ -341,13 +387,21 @@ fn truth(
         .map_err(|error| not_the_kernel(error.to_string()))?;
     match &truth.verdict {
         Verdict::Equal => {}
-        Verdict::NotTheKernel { function, difference, likely } => {
-            let difference =
-                difference.as_ref().map_or_else(|| "is not in it".to_owned(), ToString::to_string);
+        Verdict::NotTheKernel {
+            function,
+            difference,
+            likely,
+        } => {
+            let difference = difference
+                .as_ref()
+                .map_or_else(|| "is not in it".to_owned(), ToString::to_string);
             return Err(vec![refuse(
                 Rule::NotTheKernel,
                 function,
-                format!("differs from {}: {difference}; likely cause: {likely}", pair.parent),
+                format!(
+                    "differs from {}: {difference}; likely cause: {likely}",
+                    pair.parent
+                ),
             )]);
         }
     }
@@ -369,7 +423,11 @@ fn truth(
             )),
         })
         .collect();
-    if overridden.is_empty() { Ok(truth) } else { Err(overridden) }
+    if overridden.is_empty() {
+        Ok(truth)
+    } else {
+        Err(overridden)
+    }
 }
 
 /// The kernel refuses a module that names a function twice.
@@ -397,7 +455,11 @@ fn disagrees(label: &Label, problem: &Problem) -> Refusal {
     Refusal {
         rule: Rule::Verifier,
         unit: format!("{}.ko", label.name),
-        symbol: problem.symbol.clone().or_else(|| problem.section.clone()).unwrap_or_default(),
+        symbol: problem
+            .symbol
+            .clone()
+            .or_else(|| problem.section.clone())
+            .unwrap_or_default(),
         why: problem.to_string(),
     }
 }
@@ -409,5 +471,8 @@ fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, BuildError> {
-    fs::read(path).map_err(|source| BuildError::Read { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| BuildError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -171,12 +171,36 @@ pub fn cannot_be_patched(profile: &KernelProfile) -> Vec<Refusal> {
     let known = series(&profile.base_version)
         .is_ok_and(|(major, minor)| tuxtape_livepatch::tables::layout_for(major, minor).is_some());
     [
-        (!config.livepatch, "CONFIG_LIVEPATCH", "is not set: this kernel cannot be livepatched"),
-        (!config.kallsyms_all, "CONFIG_KALLSYMS_ALL", "is not set: data could not be found by name"),
-        (!config.unwinder_orc, "CONFIG_UNWINDER_ORC", "is not set: stacks could not be checked"),
-        (config.ibt, "CONFIG_X86_KERNEL_IBT", "is set: this engine does not do it yet"),
-        (config.lto, "CONFIG_LTO", "is set: units could not be compiled apart"),
-        (config.randstruct, "CONFIG_RANDSTRUCT", "is set: this engine does not do it yet"),
+        (
+            !config.livepatch,
+            "CONFIG_LIVEPATCH",
+            "is not set: this kernel cannot be livepatched",
+        ),
+        (
+            !config.kallsyms_all,
+            "CONFIG_KALLSYMS_ALL",
+            "is not set: data could not be found by name",
+        ),
+        (
+            !config.unwinder_orc,
+            "CONFIG_UNWINDER_ORC",
+            "is not set: stacks could not be checked",
+        ),
+        (
+            config.ibt,
+            "CONFIG_X86_KERNEL_IBT",
+            "is set: this engine does not do it yet",
+        ),
+        (
+            config.lto,
+            "CONFIG_LTO",
+            "is set: units could not be compiled apart",
+        ),
+        (
+            config.randstruct,
+            "CONFIG_RANDSTRUCT",
+            "is set: this engine does not do it yet",
+        ),
         (
             config.trim_unused_ksyms,
             "CONFIG_TRIM_UNUSED_KSYMS",
@@ -219,7 +243,8 @@ pub fn merge(fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
                     });
                 }
                 None => {
-                    diff.files.extend(changes.iter().map(|&change| change.clone()));
+                    diff.files
+                        .extend(changes.iter().map(|&change| change.clone()));
                     seen.insert(path, (&fix.name, changes));
                 }
             }
@@ -252,7 +277,11 @@ mod tests {
 
     #[test]
     fn the_same_change_of_a_file_is_taken_once() {
-        let merged = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "new"), fix("C", "y.c", "new")]);
+        let merged = merge(&[
+            fix("A", "x.c", "new"),
+            fix("B", "x.c", "new"),
+            fix("C", "y.c", "new"),
+        ]);
         assert_eq!(merged.unwrap().files.len(), 2);
     }
 

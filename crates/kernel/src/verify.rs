@@ -61,8 +61,13 @@ pub fn with_kernel(
         .iter()
         .map(|(object, map)| Ok((object.clone(), parents::parent(object.clone(), map)?)))
         .collect::<Result<_, ParentError>>()?;
-    let kernel =
-        Kernel { vmlinux, modules: &modules, symvers, stock: &stock, build_id: &build_id };
+    let kernel = Kernel {
+        vmlinux,
+        modules: &modules,
+        symvers,
+        stock: &stock,
+        build_id: &build_id,
+    };
     Ok(verify::verify(module, &kernel))
 }
 

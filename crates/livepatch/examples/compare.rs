@@ -15,9 +15,16 @@ fn main() -> ExitCode {
         };
         match compare(&pair[0], &original, &patched, tables) {
             Ok(found) => {
-                let changed: Vec<&str> =
-                    found.changed.iter().map(|&id| found.original_name(id)).collect();
-                println!("{} changed {changed:?} new {:?}", pair[0], found.new_functions());
+                let changed: Vec<&str> = found
+                    .changed
+                    .iter()
+                    .map(|&id| found.original_name(id))
+                    .collect();
+                println!(
+                    "{} changed {changed:?} new {:?}",
+                    pair[0],
+                    found.new_functions()
+                );
                 for refusal in &found.refusals {
                     println!("    {refusal}");
                 }

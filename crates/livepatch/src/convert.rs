@@ -95,7 +95,10 @@ pub fn convert(module: &[u8]) -> Result<Vec<u8>, ConvertError> {
     }
     for table in file.sections().iter().filter(|section| section.is_rela()) {
         let target = crate::elf::SectionIndex(table.info);
-        let Some(home) = place_of.get(&target).and_then(|&place| sections.get_mut(place)) else {
+        let Some(home) = place_of
+            .get(&target)
+            .and_then(|&place| sections.get_mut(place))
+        else {
             return Err(unexpected(table.name, "relocates a table"));
         };
         let mut livepatch: BTreeMap<&str, Vec<OutRelocation>> = BTreeMap::new();
@@ -111,14 +114,20 @@ pub fn convert(module: &[u8]) -> Result<Vec<u8>, ConvertError> {
                 None => home.relocations.push(out),
             }
         }
-        home.livepatch
-            .extend(livepatch.into_iter().map(|(object, list)| (object.to_owned(), list)));
+        home.livepatch.extend(
+            livepatch
+                .into_iter()
+                .map(|(object, list)| (object.to_owned(), list)),
+        );
     }
     Ok(relocatable(&sections, &symbols)?)
 }
 
 fn unexpected(section: &str, what: &'static str) -> ConvertError {
-    ConvertError::Unexpected { section: section.to_owned(), what }
+    ConvertError::Unexpected {
+        section: section.to_owned(),
+        what,
+    }
 }
 
 fn kind_number(kind: SymbolKind) -> u8 {

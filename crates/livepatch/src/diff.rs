@@ -67,9 +67,10 @@ impl Comparison<'_> {
 
     /// The name of a changed function in the kernel that runs.
     pub fn original_name(&self, patched: AtomId) -> &str {
-        self.pairing
-            .original_of(patched)
-            .map_or_else(|| self.patched.atom(patched).name, |id| self.original.atom(id).name)
+        self.pairing.original_of(patched).map_or_else(
+            || self.patched.atom(patched).name,
+            |id| self.original.atom(id).name,
+        )
     }
 
     /// Names of functions that travel and have no original.
@@ -94,8 +95,16 @@ impl Comparison<'_> {
 
     fn views(&self) -> (View<'_, '_>, View<'_, '_>) {
         (
-            View { unit: &self.original, side: Side::Original, pairs: &self.pairing.of_original },
-            View { unit: &self.patched, side: Side::Patched, pairs: &self.pairing.of_patched },
+            View {
+                unit: &self.original,
+                side: Side::Original,
+                pairs: &self.pairing.of_original,
+            },
+            View {
+                unit: &self.patched,
+                side: Side::Patched,
+                pairs: &self.pairing.of_patched,
+            },
         )
     }
 
@@ -194,7 +203,10 @@ impl Comparison<'_> {
                 .map(|id| view.unit.atom(id))
                 .filter(|atom| atom.class == class && !is_special(view.unit, atom))
                 .map(|atom| {
-                    (atom.name.to_owned(), view.unit.section(atom.section).name.to_owned())
+                    (
+                        atom.name.to_owned(),
+                        view.unit.section(atom.section).name.to_owned(),
+                    )
                 })
                 .collect()
         };
@@ -308,7 +320,10 @@ impl Comparison<'_> {
         let refuse = |rule, why: String| Some((rule, atom.name.to_owned(), why));
         match atom.class {
             Class::Init => {
-                return refuse(Rule::InitCode, format!("needed by a changed function, in {section}"));
+                return refuse(
+                    Rule::InitCode,
+                    format!("needed by a changed function, in {section}"),
+                );
             }
             Class::Fixed => {
                 return refuse(
@@ -358,7 +373,14 @@ fn movable_data(section: &str, special: bool) -> bool {
 pub fn is_traceable(unit: &Unit<'_>, id: AtomId) -> bool {
     let atom = unit.atom(id);
     let endbr64 = [0xf3, 0x0f, 0x1e, 0xfa];
-    let entry = if unit.bytes(atom.section, atom.start, atom.end).starts_with(&endbr64) { 4 } else { 0 };
+    let entry = if unit
+        .bytes(atom.section, atom.start, atom.end)
+        .starts_with(&endbr64)
+    {
+        4
+    } else {
+        0
+    };
     unit.relocations_of(id).first().is_some_and(|relocation| {
         unit.symbol(relocation.symbol).name == "__fentry__"
             && relocation.offset == atom.start.saturating_add(entry).saturating_add(1)
@@ -369,10 +391,15 @@ pub fn is_traceable(unit: &Unit<'_>, id: AtomId) -> bool {
 fn entries_by_atom(view: &View<'_, '_>) -> BTreeMap<AtomId, Vec<(u64, &'static str, Content)>> {
     let mut by_atom: BTreeMap<AtomId, Vec<(u64, &'static str, Content)>> = BTreeMap::new();
     for entry in view.unit.entries() {
-        let Some(atom) = view.unit.atom_at(entry.code_section, entry.code_offset) else { continue };
+        let Some(atom) = view.unit.atom_at(entry.code_section, entry.code_offset) else {
+            continue;
+        };
         if let Some(content) = view.entry(entry) {
             let at = entry.code_offset.saturating_sub(view.unit.atom(atom).start);
-            by_atom.entry(atom).or_default().push((at, entry.table.section, content));
+            by_atom
+                .entry(atom)
+                .or_default()
+                .push((at, entry.table.section, content));
         }
     }
     for entries in by_atom.values_mut() {
@@ -386,10 +413,20 @@ fn describe(mine: &Content, theirs: &Content) -> String {
         return format!("its size went from {} to {} bytes", mine.size, theirs.size);
     }
     let different = |pair: &(&(u64, u32, Meaning), &(u64, u32, Meaning))| pair.0 != pair.1;
-    if let Some((_, reference)) = mine.references.iter().zip(&theirs.references).find(different) {
+    if let Some((_, reference)) = mine
+        .references
+        .iter()
+        .zip(&theirs.references)
+        .find(different)
+    {
         return format!("what it refers to at byte {} changed", reference.0);
     }
-    match mine.bytes.iter().zip(&theirs.bytes).position(|(a, b)| a != b) {
+    match mine
+        .bytes
+        .iter()
+        .zip(&theirs.bytes)
+        .position(|(a, b)| a != b)
+    {
         Some(at) => format!("its byte {at} changed"),
         None => "what it refers to changed".to_owned(),
     }

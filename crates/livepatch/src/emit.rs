@@ -103,7 +103,9 @@ pub enum EmitError {
 
 /// The bytes of `.altinstr_replacement` that an alternative's entry brings.
 pub fn replacement_range(unit: &Unit<'_>, entry: &Entry) -> Option<(SectionIndex, u64, u64)> {
-    let Role::Alternative { length_at } = entry.table.role else { return None };
+    let Role::Alternative { length_at } = entry.table.role else {
+        return None;
+    };
     let at = entry.start.checked_add(length_at)?;
     let length = *unit.bytes(entry.section, at, entry.end).first()?;
     let (section, start) = meaning::replacement(unit, entry)?;
@@ -251,7 +253,11 @@ impl<'run, 'data> Builder<'run, 'data> {
                     place: OutPlace::Section(out),
                     value: symbol.value.saturating_sub(atom.start),
                     size: symbol.size,
-                    kind: if symbol.kind == SymbolKind::Function { 2 } else { 1 },
+                    kind: if symbol.kind == SymbolKind::Function {
+                        2
+                    } else {
+                        1
+                    },
                     binding: u8::from(global),
                 });
             }
@@ -263,7 +269,9 @@ impl<'run, 'data> Builder<'run, 'data> {
     fn link_atoms(&mut self) {
         for &id in &self.comparison.travels {
             let atom = self.unit.atom(id);
-            let Some(out) = self.piece_at(atom.section, atom.start, true).map(|piece| piece.out)
+            let Some(out) = self
+                .piece_at(atom.section, atom.start, true)
+                .map(|piece| piece.out)
             else {
                 continue;
             };
@@ -285,7 +293,10 @@ impl<'run, 'data> Builder<'run, 'data> {
         for relocation in self.unit.relocations(section, start, end) {
             match self.link(section, relocation) {
                 Link::Relocation { symbol, addend } => linked.push(OutRelocation {
-                    offset: relocation.offset.saturating_sub(start).saturating_add(out_start),
+                    offset: relocation
+                        .offset
+                        .saturating_sub(start)
+                        .saturating_add(out_start),
                     kind: relocation.kind,
                     symbol,
                     addend,
@@ -307,14 +318,25 @@ impl<'run, 'data> Builder<'run, 'data> {
                 let name = self.unit.symbol(symbol).name;
                 self.link_outside(section, name, relocation.addend)
             }
-            Target::Absolute(value) => {
-                Link::Relocation { symbol: 0, addend: value.saturating_sub(bias) }
-            }
-            Target::Lost { section: home, offset } => {
+            Target::Absolute(value) => Link::Relocation {
+                symbol: 0,
+                addend: value.saturating_sub(bias),
+            },
+            Target::Lost {
+                section: home,
+                offset,
+            } => {
                 let name = self.unit.section(home).name;
-                self.refuse(Rule::Unknown, name, format!("reference to unnamed content at {offset:#x}"))
+                self.refuse(
+                    Rule::Unknown,
+                    name,
+                    format!("reference to unnamed content at {offset:#x}"),
+                )
             }
-            Target::Content { section: home, offset } => self.link_content(home, offset, bias),
+            Target::Content {
+                section: home,
+                offset,
+            } => self.link_content(home, offset, bias),
             Target::Atom { atom, offset } => {
                 self.link_atom(section, relocation, atom, offset, bias)
             }
@@ -341,10 +363,16 @@ impl<'run, 'data> Builder<'run, 'data> {
             && !self.unit.is_branch(section, relocation);
         if travels && !(pointer && original.is_some()) {
             if pointer {
-                self.warnings.push(format!("the address of the new function {} is taken", atom.name));
+                self.warnings.push(format!(
+                    "the address of the new function {} is taken",
+                    atom.name
+                ));
             }
             let symbol = self.atom_symbol.get(&to).copied().unwrap_or(0);
-            return Link::Relocation { symbol, addend: offset.saturating_sub(bias) };
+            return Link::Relocation {
+                symbol,
+                addend: offset.saturating_sub(bias),
+            };
         }
         let Some(original) = original else {
             return self.refuse(Rule::Unknown, atom.name, "is new but does not travel");
@@ -353,10 +381,16 @@ impl<'run, 'data> Builder<'run, 'data> {
             return self.refuse(Rule::Unknown, atom.name, "is entered in the middle");
         }
         let body = self.comparison.original.atom(original);
-        let names: Vec<&str> =
-            body.symbols.iter().map(|&symbol| self.comparison.original.symbol(symbol).name).collect();
+        let names: Vec<&str> = body
+            .symbols
+            .iter()
+            .map(|&symbol| self.comparison.original.symbol(symbol).name)
+            .collect();
         let addend = offset.saturating_sub(bias);
-        if let Some(name) = names.iter().find(|name| body.global && self.surroundings.exports(name)) {
+        if let Some(name) = names
+            .iter()
+            .find(|name| body.global && self.surroundings.exports(name))
+        {
             let symbol = self.undefined(name);
             return Link::Relocation { symbol, addend };
         }
@@ -375,9 +409,15 @@ impl<'run, 'data> Builder<'run, 'data> {
         match self.surroundings.outside(name) {
             Outside::Exported { namespace } => {
                 self.namespaces.extend(namespace);
-                Link::Relocation { symbol: self.undefined(name), addend }
+                Link::Relocation {
+                    symbol: self.undefined(name),
+                    addend,
+                }
             }
-            Outside::Candidate => Link::Relocation { symbol: self.undefined(name), addend },
+            Outside::Candidate => Link::Relocation {
+                symbol: self.undefined(name),
+                addend,
+            },
             Outside::Parent { position } => {
                 let parent = self.surroundings.parent().clone();
                 self.placeholder(section, &parent, name, position, addend)
@@ -422,21 +462,32 @@ impl<'run, 'data> Builder<'run, 'data> {
                 | Role::Paravirt => false,
             };
             if harmless {
-                self.warnings.push(format!("{name} stays off in the patched function"));
+                self.warnings
+                    .push(format!("{name} stays off in the patched function"));
                 return Link::Drop;
             }
             return self.refuse(
                 Rule::ModuleKey,
                 name,
-                format!("is owned by {owner} and used by an entry of {}", table.section),
+                format!(
+                    "is owned by {owner} and used by an entry of {}",
+                    table.section
+                ),
             );
         }
         let too_long = name.len() >= 512 || owner.0.len() > 55 || parent.0.len() > 55;
         if too_long || name.contains([',', '!']) || owner.0.contains(['.', '!']) {
-            return self.refuse(Rule::Names, name, "does not fit the kernel's livepatch symbol format");
+            return self.refuse(
+                Rule::Names,
+                name,
+                "does not fit the kernel's livepatch symbol format",
+            );
         }
         let stand_in = format!("{PLACEHOLDER}{parent}!{owner}!{position}!{name}");
-        Link::Relocation { symbol: self.undefined(&stand_in), addend }
+        Link::Relocation {
+            symbol: self.undefined(&stand_in),
+            addend,
+        }
     }
 
     fn link_content(&mut self, home: SectionIndex, offset: u64, bias: i64) -> Link {
@@ -447,17 +498,24 @@ impl<'run, 'data> Builder<'run, 'data> {
                 bytes.push(0);
                 (self.literal(".rodata.strings", body.alignment, bytes), 0)
             }),
-            Class::Constants => meaning::constant(body.entry_size, offset).and_then(|(start, end)| {
-                let bytes = body.bytes(start, end.saturating_sub(start))?.to_vec();
-                Some((self.literal(".rodata.constants", body.alignment, bytes), offset - start))
-            }),
+            Class::Constants => {
+                meaning::constant(body.entry_size, offset).and_then(|(start, end)| {
+                    let bytes = body.bytes(start, end.saturating_sub(start))?.to_vec();
+                    Some((
+                        self.literal(".rodata.constants", body.alignment, bytes),
+                        offset - start,
+                    ))
+                })
+            }
             Class::Chunks => self.chunk(home, offset).map(|place| (place, 0)),
             _ => None,
         };
         match found {
             Some(((out, at), inside)) => Link::Relocation {
                 symbol: self.section_symbol(out),
-                addend: i64::try_from(at.saturating_add(inside)).unwrap_or(i64::MAX).saturating_sub(bias),
+                addend: i64::try_from(at.saturating_add(inside))
+                    .unwrap_or(i64::MAX)
+                    .saturating_sub(bias),
             },
             None => self.refuse(
                 Rule::Unknown,
@@ -468,8 +526,17 @@ impl<'run, 'data> Builder<'run, 'data> {
     }
 
     fn literal(&mut self, pool: &str, alignment: u64, bytes: Vec<u8>) -> (usize, u64) {
-        let name = if alignment > 1 { format!("{pool}.{alignment}") } else { pool.to_owned() };
-        let out = self.pool(&name, elf::SHT_PROGBITS.0, u64::from(elf::SHF_ALLOC.0), alignment);
+        let name = if alignment > 1 {
+            format!("{pool}.{alignment}")
+        } else {
+            pool.to_owned()
+        };
+        let out = self.pool(
+            &name,
+            elf::SHT_PROGBITS.0,
+            u64::from(elf::SHF_ALLOC.0),
+            alignment,
+        );
         if let Some(&at) = self.literals.get(&(out, bytes.clone())) {
             return (out, at);
         }
@@ -489,7 +556,13 @@ impl<'run, 'data> Builder<'run, 'data> {
         let at = self.append(out, 1, &bytes);
         // Known before its references are linked: a block may jump within itself.
         self.chunks.insert((home, offset), (out, at));
-        self.pieces.push(Piece { section: home, start: offset, end, out, out_start: at });
+        self.pieces.push(Piece {
+            section: home,
+            start: offset,
+            end,
+            out,
+            out_start: at,
+        });
         self.copy_relocations(home, offset, end, out, at);
         Some((out, at))
     }
@@ -497,13 +570,22 @@ impl<'run, 'data> Builder<'run, 'data> {
     /// Rebuilds the tables' entries that are about travelling code.
     fn tables(&mut self) {
         for entry in self.unit.entries() {
-            if self.piece_at(entry.code_section, entry.code_offset, false).is_none() {
+            if self
+                .piece_at(entry.code_section, entry.code_offset, false)
+                .is_none()
+            {
                 continue;
             }
             let out = self.pool_like(entry.section);
-            let bytes = self.unit.bytes(entry.section, entry.start, entry.end).to_vec();
+            let bytes = self
+                .unit
+                .bytes(entry.section, entry.start, entry.end)
+                .to_vec();
             let wanted = usize::try_from(entry.table.entry).unwrap_or(bytes.len());
-            let before = self.sections.get(out).map_or(0, |section| section.data.len());
+            let before = self
+                .sections
+                .get(out)
+                .map_or(0, |section| section.data.len());
             // A paravirt entry cut short of its padding is only valid at the very end.
             let mut bytes = bytes;
             bytes.resize(wanted, 0);
@@ -513,7 +595,9 @@ impl<'run, 'data> Builder<'run, 'data> {
             {
                 section.data.truncate(before);
                 section.size = before as u64;
-                section.relocations.retain(|relocation| relocation.offset < before as u64);
+                section
+                    .relocations
+                    .retain(|relocation| relocation.offset < before as u64);
             }
         }
     }
@@ -525,7 +609,13 @@ impl<'run, 'data> Builder<'run, 'data> {
         let home = self.pool_like(section);
         let bytes = self.unit.bytes(section, start, end).to_vec();
         let place = self.append(home, 1, &bytes);
-        self.pieces.push(Piece { section, start, end, out: home, out_start: place });
+        self.pieces.push(Piece {
+            section,
+            start,
+            end,
+            out: home,
+            out_start: place,
+        });
         self.copy_relocations(section, start, end, home, place);
         let symbol = self.section_symbol(home);
         if let Some(table) = self.sections.get_mut(out) {
@@ -543,14 +633,22 @@ impl<'run, 'data> Builder<'run, 'data> {
     fn link_entry(&mut self, entry: &Entry, start: u64, end: u64, out: usize, at: u64) -> bool {
         let unit = self.unit;
         for relocation in unit.relocations(entry.section, start, end) {
-            let offset = relocation.offset.saturating_sub(entry.start).saturating_add(at);
-            let inside = unit
-                .place(entry.section, relocation)
-                .ok()
-                .and_then(|(section, offset)| self.piece_at(section, offset, false).map(|piece| (piece, offset)));
+            let offset = relocation
+                .offset
+                .saturating_sub(entry.start)
+                .saturating_add(at);
+            let inside =
+                unit.place(entry.section, relocation)
+                    .ok()
+                    .and_then(|(section, offset)| {
+                        self.piece_at(section, offset, false)
+                            .map(|piece| (piece, offset))
+                    });
             let link = match inside {
                 Some((piece, target)) if unit.section(piece.section).is_executable() => {
-                    let target = target.saturating_sub(piece.start).saturating_add(piece.out_start);
+                    let target = target
+                        .saturating_sub(piece.start)
+                        .saturating_add(piece.out_start);
                     Link::Relocation {
                         symbol: self.section_symbol(piece.out),
                         addend: i64::try_from(target).unwrap_or(i64::MAX),
@@ -561,7 +659,12 @@ impl<'run, 'data> Builder<'run, 'data> {
             match link {
                 Link::Relocation { symbol, addend } => {
                     if let Some(home) = self.sections.get_mut(out) {
-                        home.relocations.push(OutRelocation { offset, kind: relocation.kind, symbol, addend });
+                        home.relocations.push(OutRelocation {
+                            offset,
+                            kind: relocation.kind,
+                            symbol,
+                            addend,
+                        });
                     }
                 }
                 Link::Drop => return false,
@@ -575,12 +678,21 @@ impl<'run, 'data> Builder<'run, 'data> {
     fn orc(&mut self) {
         let unit = self.unit;
         let sections = unit.file.sections();
-        let Some(addresses) = sections.iter().find(|s| unit.class(s.index) == Class::OrcAddresses)
+        let Some(addresses) = sections
+            .iter()
+            .find(|s| unit.class(s.index) == Class::OrcAddresses)
         else {
             return;
         };
-        let Some(entries) = sections.iter().find(|s| unit.class(s.index) == Class::OrcEntries) else {
-            self.refuse(Rule::Unknown, addresses.name, "has no .orc_unwind beside it");
+        let Some(entries) = sections
+            .iter()
+            .find(|s| unit.class(s.index) == Class::OrcEntries)
+        else {
+            self.refuse(
+                Rule::Unknown,
+                addresses.name,
+                "has no .orc_unwind beside it",
+            );
             return;
         };
         if addresses.size / 4 * ORC_ENTRY != entries.size {
@@ -588,14 +700,22 @@ impl<'run, 'data> Builder<'run, 'data> {
             return;
         }
         for relocation in unit.relocations(addresses.index, 0, addresses.size) {
-            let Ok((section, offset)) = unit.place(addresses.index, relocation) else { continue };
-            let Some(piece) = self.piece_at(section, offset, true) else { continue };
+            let Ok((section, offset)) = unit.place(addresses.index, relocation) else {
+                continue;
+            };
+            let Some(piece) = self.piece_at(section, offset, true) else {
+                continue;
+            };
             let at = relocation.offset / 4 * ORC_ENTRY;
-            let entry = unit.bytes(entries.index, at, at.saturating_add(ORC_ENTRY)).to_vec();
+            let entry = unit
+                .bytes(entries.index, at, at.saturating_add(ORC_ENTRY))
+                .to_vec();
             let ip = self.pool_like(addresses.index);
             let place = self.append(ip, 1, &[0; 4]);
             let symbol = self.section_symbol(piece.out);
-            let target = offset.saturating_sub(piece.start).saturating_add(piece.out_start);
+            let target = offset
+                .saturating_sub(piece.start)
+                .saturating_add(piece.out_start);
             if let Some(home) = self.sections.get_mut(ip) {
                 home.relocations.push(OutRelocation {
                     offset: place,
@@ -616,7 +736,9 @@ impl<'run, 'data> Builder<'run, 'data> {
             if !atom.is_code() || !is_traceable(self.unit, id) {
                 continue;
             }
-            let Some(call) = self.unit.relocations_of(id).first() else { continue };
+            let Some(call) = self.unit.relocations_of(id).first() else {
+                continue;
+            };
             let at = call.offset.saturating_sub(1).saturating_sub(atom.start);
             let flags = u64::from(elf::SHF_ALLOC.0);
             let out = self.pool("__mcount_loc", elf::SHT_PROGBITS.0, flags, 8);
@@ -647,7 +769,9 @@ impl<'run, 'data> Builder<'run, 'data> {
                 continue;
             };
             let atom = self.unit.atom(id);
-            let Some(piece) = self.piece_at(atom.section, atom.start, true) else { continue };
+            let Some(piece) = self.piece_at(atom.section, atom.start, true) else {
+                continue;
+            };
             let replacement = format!("tuxtape_new_{tag}_{number}");
             self.symbols.push(OutSymbol {
                 name: replacement.clone(),
@@ -657,19 +781,25 @@ impl<'run, 'data> Builder<'run, 'data> {
                 kind: 2,
                 binding: 1,
             });
-            functions.push(PatchedFunction { original, replacement });
+            functions.push(PatchedFunction {
+                original,
+                replacement,
+            });
         }
         functions
     }
 
     fn piece_at(&self, section: SectionIndex, offset: u64, or_end: bool) -> Option<Piece> {
-        let inside = |piece: &&Piece| {
-            piece.section == section && (piece.start..piece.end).contains(&offset)
-        };
+        let inside =
+            |piece: &&Piece| piece.section == section && (piece.start..piece.end).contains(&offset);
         let at_end = |piece: &&Piece| {
             or_end && piece.section == section && (piece.end == offset || piece.start == offset)
         };
-        self.pieces.iter().find(inside).or_else(|| self.pieces.iter().find(at_end)).copied()
+        self.pieces
+            .iter()
+            .find(inside)
+            .or_else(|| self.pieces.iter().find(at_end))
+            .copied()
     }
 
     fn pool_like(&mut self, section: SectionIndex) -> usize {
@@ -698,9 +828,13 @@ impl<'run, 'data> Builder<'run, 'data> {
     }
 
     fn append(&mut self, out: usize, alignment: u64, bytes: &[u8]) -> u64 {
-        let Some(section) = self.sections.get_mut(out) else { return 0 };
+        let Some(section) = self.sections.get_mut(out) else {
+            return 0;
+        };
         let alignment = usize::try_from(alignment.max(1)).unwrap_or(1);
-        section.data.resize(section.data.len().next_multiple_of(alignment), 0);
+        section
+            .data
+            .resize(section.data.len().next_multiple_of(alignment), 0);
         let at = section.data.len() as u64;
         section.data.extend_from_slice(bytes);
         section.size = section.data.len() as u64;
@@ -735,7 +869,8 @@ impl<'run, 'data> Builder<'run, 'data> {
             kind: 0,
             binding: 1,
         });
-        self.outside_symbol.insert(name.to_owned(), self.symbols.len());
+        self.outside_symbol
+            .insert(name.to_owned(), self.symbols.len());
         self.symbols.len()
     }
 }

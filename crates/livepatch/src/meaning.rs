@@ -88,9 +88,17 @@ impl View<'_, '_> {
         for relocation in self.unit.relocations(section, start, end) {
             let at = relocation.offset.saturating_sub(start);
             blank(&mut bytes, at, relocation.width().unwrap_or(8));
-            references.push((at, relocation.kind, self.meaning(section, relocation, depth)));
+            references.push((
+                at,
+                relocation.kind,
+                self.meaning(section, relocation, depth),
+            ));
         }
-        Content { size: end.saturating_sub(start), bytes, references }
+        Content {
+            size: end.saturating_sub(start),
+            bytes,
+            references,
+        }
     }
 
     fn meaning(&self, section: SectionIndex, relocation: &Relocation, depth: u32) -> Meaning {
@@ -117,20 +125,24 @@ impl View<'_, '_> {
 
     fn literal(&self, section: SectionIndex, offset: u64, depth: u32) -> Meaning {
         let body = self.unit.section(section);
-        let lost = || Meaning::Lost(self.side, section.0, i64::try_from(offset).unwrap_or(i64::MAX));
+        let lost = || {
+            Meaning::Lost(
+                self.side,
+                section.0,
+                i64::try_from(offset).unwrap_or(i64::MAX),
+            )
+        };
         match self.unit.class(section) {
             Class::Strings => body.string(offset).map_or_else(lost, |text| {
                 let mut bytes = text.to_vec();
                 bytes.push(0);
                 Meaning::Literal(bytes)
             }),
-            Class::Constants => {
-                constant(body.entry_size, offset)
-                    .and_then(|(start, end)| body.bytes(start, end.saturating_sub(start)))
-                    .map_or_else(lost, |bytes| {
-                        Meaning::Literal([bytes, &offset.to_le_bytes()[..1]].concat())
-                    })
-            }
+            Class::Constants => constant(body.entry_size, offset)
+                .and_then(|(start, end)| body.bytes(start, end.saturating_sub(start)))
+                .map_or_else(lost, |bytes| {
+                    Meaning::Literal([bytes, &offset.to_le_bytes()[..1]].concat())
+                }),
             Class::Chunks if depth > 0 => match self.unit.chunk_end(section, offset) {
                 Some(end) => Meaning::Chunk(Box::new(self.range(
                     section,
@@ -175,7 +187,11 @@ impl View<'_, '_> {
             Role::Alternative { length_at } => {
                 let length = self
                     .unit
-                    .bytes(entry.section, entry.start.saturating_add(length_at), entry.end)
+                    .bytes(
+                        entry.section,
+                        entry.start.saturating_add(length_at),
+                        entry.end,
+                    )
                     .first()
                     .copied()
                     .unwrap_or(0);
@@ -208,7 +224,11 @@ impl View<'_, '_> {
 /// Where the replacement instructions of an alternative's entry start.
 pub fn replacement(unit: &Unit<'_>, entry: &Entry) -> Option<(SectionIndex, u64)> {
     let field = unit
-        .relocations(entry.section, entry.start.checked_add(4)?, entry.start.checked_add(8)?)
+        .relocations(
+            entry.section,
+            entry.start.checked_add(4)?,
+            entry.start.checked_add(8)?,
+        )
         .first()?;
     unit.place(entry.section, field).ok()
 }
@@ -220,7 +240,9 @@ pub fn constant(entry_size: u64, offset: u64) -> Option<(u64, u64)> {
 }
 
 fn blank(bytes: &mut [u8], at: u64, width: u64) {
-    let range = usize::try_from(at).ok().zip(usize::try_from(at.saturating_add(width)).ok());
+    let range = usize::try_from(at)
+        .ok()
+        .zip(usize::try_from(at.saturating_add(width)).ok());
     if let Some(field) = range.and_then(|(from, to)| bytes.get_mut(from..to)) {
         field.fill(0);
     }

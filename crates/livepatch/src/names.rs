@@ -28,7 +28,9 @@ pub fn base(name: &str) -> String {
     let mut parts = name.split('.');
     let first = parts.next().unwrap_or_default();
     let mut text = if unique {
-        first.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+        first
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_owned()
     } else {
         first.to_owned()
     };
@@ -54,7 +56,9 @@ pub fn is_special_static(base: &str) -> bool {
 /// Returns the function whose unlikely part `name` is: `f.isra.0` for `f.isra.0.cold`.
 pub fn cold_parent(name: &str) -> Option<&str> {
     let (parent, rest) = name.rsplit_once(".cold")?;
-    let numbered = rest.strip_prefix('.').is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+    let numbered = rest
+        .strip_prefix('.')
+        .is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
     (rest.is_empty() || numbered).then_some(parent)
 }
 
@@ -75,7 +79,10 @@ mod tests {
             ("f.isra.0", "f.isra"),
             ("f.constprop.0.isra.3.cold", "f.constprop.isra.cold"),
             ("__UNIQUE_ID_ddebug481.2", "__UNIQUE_ID_ddebug"),
-            ("__BTF_ID__struct__bpf_dtab__6341025", "__BTF_ID__struct__bpf_dtab__"),
+            (
+                "__BTF_ID__struct__bpf_dtab__6341025",
+                "__BTF_ID__struct__bpf_dtab__",
+            ),
             ("x86_64", "x86_64"),
         ] {
             assert_eq!(base(name), expected);

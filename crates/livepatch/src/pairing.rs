@@ -82,9 +82,20 @@ fn groups(unit: &Unit<'_>) -> BTreeMap<Key, Vec<AtomId>> {
         };
         let base = names::base(atom.name);
         // One section may be all the identity there is: `.init.text` of two units is not one thing.
-        let base = if atom.symbols.is_empty() { unit.section(atom.section).name.to_owned() } else { base };
+        let base = if atom.symbols.is_empty() {
+            unit.section(atom.section).name.to_owned()
+        } else {
+            base
+        };
         let numbered = names::is_numbered(atom.name) && !atom.symbols.is_empty();
-        groups.entry(Key { place, base, numbered }).or_default().push(id);
+        groups
+            .entry(Key {
+                place,
+                base,
+                numbered,
+            })
+            .or_default()
+            .push(id);
     }
     groups
 }
@@ -103,7 +114,10 @@ fn pair_numbered(
         let mut free: Vec<AtomId> = theirs.clone();
         let mut left: Vec<AtomId> = Vec::new();
         if let ([one], [other]) = (ours.as_slice(), theirs.as_slice()) {
-            let (a, b) = (left_users.get(one).unwrap_or(&none), right_users.get(other).unwrap_or(&none));
+            let (a, b) = (
+                left_users.get(one).unwrap_or(&none),
+                right_users.get(other).unwrap_or(&none),
+            );
             if !variable || a.is_empty() || b.is_empty() || !a.is_disjoint(b) {
                 pairing.join(*one, *other);
                 continue;
@@ -214,7 +228,10 @@ fn users<'unit>(unit: &'unit Unit<'_>) -> BTreeMap<AtomId, BTreeSet<&'unit str>>
         let atom = unit.atom(from);
         for relocation in unit.relocations_of(from) {
             if let Target::Atom { atom: to, .. } = unit.target(atom.section, relocation) {
-                users.entry(to).or_default().insert(names::source_function(atom.name));
+                users
+                    .entry(to)
+                    .or_default()
+                    .insert(names::source_function(atom.name));
             }
         }
     }

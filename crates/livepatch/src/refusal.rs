@@ -81,7 +81,9 @@ impl Rule {
             Self::NewDependency => "avoid the new call: the exporting module may not be loaded",
             Self::NotTheKernel => "check compiler, configuration and source version of this kernel",
             Self::NotTraceable => "change the callers instead",
-            Self::Registration => "the table was read at boot: this needs a callback written by a person",
+            Self::Registration => {
+                "the table was read at boot: this needs a callback written by a person"
+            }
             Self::SharedSection => "change the callers instead",
             Self::StaticLocal => "keep the variable in the fix",
             Self::TypeLayout => "use a shadow variable instead of a new field",
@@ -114,6 +116,10 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} in {}: {}", self.rule, self.symbol, self.unit, self.why)
+        write!(
+            f,
+            "{}: {} in {}: {}",
+            self.rule, self.symbol, self.unit, self.why
+        )
     }
 }

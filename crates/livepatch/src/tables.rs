@@ -39,15 +39,51 @@ pub enum Role {
 
 /// Tables of Linux 6.1 on x86-64.
 const LINUX_6_1: [Table; 9] = [
-    Table { section: "__bug_table", entry: 12, role: Role::Bug },
-    Table { section: "__ex_table", entry: 12, role: Role::Exception },
-    Table { section: "__jump_table", entry: 16, role: Role::JumpLabel },
-    Table { section: ".static_call_sites", entry: 8, role: Role::StaticCall },
-    Table { section: ".altinstructions", entry: 12, role: Role::Alternative { length_at: 11 } },
-    Table { section: ".parainstructions", entry: 16, role: Role::Paravirt },
-    Table { section: ".smp_locks", entry: 4, role: Role::Derived },
-    Table { section: ".retpoline_sites", entry: 4, role: Role::Derived },
-    Table { section: ".return_sites", entry: 4, role: Role::Derived },
+    Table {
+        section: "__bug_table",
+        entry: 12,
+        role: Role::Bug,
+    },
+    Table {
+        section: "__ex_table",
+        entry: 12,
+        role: Role::Exception,
+    },
+    Table {
+        section: "__jump_table",
+        entry: 16,
+        role: Role::JumpLabel,
+    },
+    Table {
+        section: ".static_call_sites",
+        entry: 8,
+        role: Role::StaticCall,
+    },
+    Table {
+        section: ".altinstructions",
+        entry: 12,
+        role: Role::Alternative { length_at: 11 },
+    },
+    Table {
+        section: ".parainstructions",
+        entry: 16,
+        role: Role::Paravirt,
+    },
+    Table {
+        section: ".smp_locks",
+        entry: 4,
+        role: Role::Derived,
+    },
+    Table {
+        section: ".retpoline_sites",
+        entry: 4,
+        role: Role::Derived,
+    },
+    Table {
+        section: ".return_sites",
+        entry: 4,
+        role: Role::Derived,
+    },
 ];
 
 /// Bytes of one `struct orc_entry`.

@@ -186,8 +186,11 @@ impl<'data> Unit<'data> {
         if file.kind != crate::elf::FileKind::Relocatable {
             return Err(unexpected("header", "not a relocatable object"));
         }
-        let classes: Vec<Class> =
-            file.sections().iter().map(|section| classify(section, tables)).collect();
+        let classes: Vec<Class> = file
+            .sections()
+            .iter()
+            .map(|section| classify(section, tables))
+            .collect();
         let mut unit = Self {
             relocations: vec![Vec::new(); classes.len()],
             instructions: vec![Vec::new(); classes.len()],
@@ -207,7 +210,10 @@ impl<'data> Unit<'data> {
 
     /// The class of `section`.
     pub fn class(&self, section: SectionIndex) -> Class {
-        self.classes.get(section.0 as usize).copied().unwrap_or(Class::Ignored)
+        self.classes
+            .get(section.0 as usize)
+            .copied()
+            .unwrap_or(Class::Ignored)
     }
 
     /// One atom.
@@ -237,7 +243,10 @@ impl<'data> Unit<'data> {
 
     /// The relocations of `section` in `start..end`, by offset.
     pub fn relocations(&self, section: SectionIndex, start: u64, end: u64) -> &[Relocation] {
-        let all = self.relocations.get(section.0 as usize).map_or(&[][..], Vec::as_slice);
+        let all = self
+            .relocations
+            .get(section.0 as usize)
+            .map_or(&[][..], Vec::as_slice);
         let first = all.partition_point(|relocation| relocation.offset < start);
         let last = all.partition_point(|relocation| relocation.offset < end);
         all.get(first..last).unwrap_or_default()
@@ -251,14 +260,18 @@ impl<'data> Unit<'data> {
 
     /// The bytes of `start..end` of `section`; empty where the section has none in the file.
     pub fn bytes(&self, section: SectionIndex, start: u64, end: u64) -> &'data [u8] {
-        self.section(section).bytes(start, end.saturating_sub(start)).unwrap_or_default()
+        self.section(section)
+            .bytes(start, end.saturating_sub(start))
+            .unwrap_or_default()
     }
 
     /// The instruction of `section` that holds the byte at `offset`.
     pub fn instruction(&self, section: SectionIndex, offset: u64) -> Option<Instruction> {
         let all = self.instructions.get(section.0 as usize)?;
         let next = all.partition_point(|instruction| instruction.end <= offset);
-        all.get(next).copied().filter(|instruction| instruction.start <= offset)
+        all.get(next)
+            .copied()
+            .filter(|instruction| instruction.start <= offset)
     }
 
     /// Bytes from a PC-relative field to the address it counts from: the next instruction in code,
@@ -290,7 +303,10 @@ impl<'data> Unit<'data> {
         let home = match symbol.place {
             Place::Undefined if relocation.symbol.0 == 0 => return Target::Absolute(addend),
             Place::Undefined | Place::Common | Place::Livepatch | Place::Reserved(_) => {
-                return Target::Outside { symbol: relocation.symbol, addend };
+                return Target::Outside {
+                    symbol: relocation.symbol,
+                    addend,
+                };
             }
             Place::Absolute => {
                 let value = i64::try_from(symbol.value).unwrap_or(i64::MAX);
@@ -298,7 +314,9 @@ impl<'data> Unit<'data> {
             }
             Place::Section(home) => home,
         };
-        let offset = i64::try_from(symbol.value).unwrap_or(i64::MAX).saturating_add(addend);
+        let offset = i64::try_from(symbol.value)
+            .unwrap_or(i64::MAX)
+            .saturating_add(addend);
         match self.class(home) {
             Class::Strings
             | Class::Constants
@@ -306,8 +324,14 @@ impl<'data> Unit<'data> {
             | Class::Table(_)
             | Class::OrcAddresses
             | Class::OrcEntries => match u64::try_from(offset) {
-                Ok(offset) => Target::Content { section: home, offset },
-                Err(_) => Target::Lost { section: home, offset },
+                Ok(offset) => Target::Content {
+                    section: home,
+                    offset,
+                },
+                Err(_) => Target::Lost {
+                    section: home,
+                    offset,
+                },
             },
             Class::Ignored | Class::Code | Class::Data | Class::Init | Class::Fixed => {
                 self.target_atom(relocation.symbol, home, offset)
@@ -331,9 +355,15 @@ impl<'data> Unit<'data> {
         match found {
             Some(atom) => {
                 let start = i64::try_from(self.atom(atom).start).unwrap_or(i64::MAX);
-                Target::Atom { atom, offset: offset.saturating_sub(start) }
+                Target::Atom {
+                    atom,
+                    offset: offset.saturating_sub(start),
+                }
             }
-            None => Target::Lost { section: home, offset },
+            None => Target::Lost {
+                section: home,
+                offset,
+            },
         }
     }
 
@@ -355,7 +385,9 @@ impl<'data> Unit<'data> {
         if run.first()?.start != offset {
             return None;
         }
-        run.iter().find(|instruction| instruction.is_jump).map(|instruction| instruction.end)
+        run.iter()
+            .find(|instruction| instruction.is_jump)
+            .map(|instruction| instruction.end)
     }
 
     fn read_relocations(&mut self) -> Result<(), UnitError> {
@@ -365,9 +397,10 @@ impl<'data> Unit<'data> {
                 continue;
             }
             let target = SectionIndex(section.info);
-            let home = self.file.section(target).ok_or_else(|| {
-                unexpected(section.name, "relocates a section that is not there")
-            })?;
+            let home = self
+                .file
+                .section(target)
+                .ok_or_else(|| unexpected(section.name, "relocates a section that is not there"))?;
             if !home.is_allocated() {
                 continue;
             }
@@ -376,7 +409,11 @@ impl<'data> Unit<'data> {
                 let width = relocation.width().ok_or_else(|| {
                     unexpected(home.name, format!("relocation type {}", relocation.kind))
                 })?;
-                if relocation.offset.checked_add(width).is_none_or(|end| end > home.size) {
+                if relocation
+                    .offset
+                    .checked_add(width)
+                    .is_none_or(|end| end > home.size)
+                {
                     return Err(unexpected(
                         home.name,
                         format!("relocation at {:#x} is outside", relocation.offset),
@@ -387,7 +424,11 @@ impl<'data> Unit<'data> {
         }
         for (target, relocations) in tables {
             if let Some(slot) = self.relocations.get_mut(target.0 as usize) {
-                slot.extend(relocations.into_iter().filter(|relocation| relocation.kind != 0));
+                slot.extend(
+                    relocations
+                        .into_iter()
+                        .filter(|relocation| relocation.kind != 0),
+                );
                 slot.sort_by_key(|relocation| relocation.offset);
             }
         }
@@ -432,7 +473,9 @@ impl<'data> Unit<'data> {
     fn cut(&mut self) -> Result<(), UnitError> {
         let mut named: BTreeMap<SectionIndex, Vec<&Symbol<'data>>> = BTreeMap::new();
         for symbol in self.file.symbols() {
-            let Some(section) = symbol.section() else { continue };
+            let Some(section) = symbol.section() else {
+                continue;
+            };
             if matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) {
                 named.entry(section).or_default().push(symbol);
             }
@@ -473,11 +516,16 @@ impl<'data> Unit<'data> {
         for (&index, ids) in &self.atoms_by_section {
             let section = self.section(index);
             let mut covered = 0;
-            let edges = ids.iter().map(|&id| (self.atom(id).start, self.atom(id).end));
+            let edges = ids
+                .iter()
+                .map(|&id| (self.atom(id).start, self.atom(id).end));
             for (start, end) in edges.chain([(section.size, section.size)]) {
                 if covered < start {
                     let silent = section.is_executable()
-                        || self.bytes(index, covered, start).iter().all(|&byte| byte == 0);
+                        || self
+                            .bytes(index, covered, start)
+                            .iter()
+                            .all(|&byte| byte == 0);
                     if !silent || !self.relocations(index, covered, start).is_empty() {
                         return Err(unexpected(
                             section.name,
@@ -494,13 +542,18 @@ impl<'data> Unit<'data> {
     fn read_entries(&mut self) -> Result<(), UnitError> {
         let mut entries = Vec::new();
         for section in self.file.sections() {
-            let Class::Table(table) = self.class(section.index) else { continue };
+            let Class::Table(table) = self.class(section.index) else {
+                continue;
+            };
             let padded = matches!(table.role, Role::Paravirt);
             let mut start = 0;
             while start < section.size {
                 let end = start.saturating_add(table.entry);
                 if end > section.size && !padded {
-                    return Err(unexpected(section.name, "its size is no multiple of its entry"));
+                    return Err(unexpected(
+                        section.name,
+                        "its size is no multiple of its entry",
+                    ));
                 }
                 let end = end.min(section.size);
                 let code = self
@@ -511,7 +564,14 @@ impl<'data> Unit<'data> {
                         unexpected(section.name, format!("entry at {start:#x} names no code"))
                     })?;
                 let (code_section, code_offset) = self.place(section.index, code)?;
-                entries.push(Entry { table, section: section.index, start, end, code_section, code_offset });
+                entries.push(Entry {
+                    table,
+                    section: section.index,
+                    start,
+                    end,
+                    code_section,
+                    code_offset,
+                });
                 start = end;
             }
         }
@@ -528,7 +588,10 @@ impl<'data> Unit<'data> {
         let lost = || {
             unexpected(
                 self.section(section).name,
-                format!("the field at {:#x} leads out of the unit", relocation.offset),
+                format!(
+                    "the field at {:#x} leads out of the unit",
+                    relocation.offset
+                ),
             )
         };
         let symbol = self.symbol(relocation.symbol);
@@ -543,7 +606,10 @@ impl<'data> Unit<'data> {
 }
 
 fn unexpected(section: &str, what: impl Into<String>) -> UnitError {
-    UnitError::Unexpected { section: section.to_owned(), what: what.into() }
+    UnitError::Unexpected {
+        section: section.to_owned(),
+        what: what.into(),
+    }
 }
 
 /// Cuts one section at its symbols; symbols whose ranges touch inside share an atom.
@@ -596,9 +662,22 @@ fn cut_section<'data>(
         .collect())
 }
 
-const IGNORED: [&str; 6] =
-    [".discard", ".note", ".llvm", ".modinfo", "__mcount_loc", "__patchable_function_entries"];
-const INIT: [&str; 6] = [".init.", ".exit.", ".meminit", ".memexit", ".ref.", ".exitcall"];
+const IGNORED: [&str; 6] = [
+    ".discard",
+    ".note",
+    ".llvm",
+    ".modinfo",
+    "__mcount_loc",
+    "__patchable_function_entries",
+];
+const INIT: [&str; 6] = [
+    ".init.",
+    ".exit.",
+    ".meminit",
+    ".memexit",
+    ".ref.",
+    ".exitcall",
+];
 
 fn classify(section: &Section<'_>, tables: &[Table]) -> Class {
     let name = section.name;
@@ -622,13 +701,21 @@ fn classify(section: &Section<'_>, tables: &[Table]) -> Class {
         return Class::Init;
     }
     if section.is_mergeable() {
-        return if section.is_strings() { Class::Strings } else { Class::Constants };
+        return if section.is_strings() {
+            Class::Strings
+        } else {
+            Class::Constants
+        };
     }
     if section.is_executable() {
         return Class::Code;
     }
     let plain = [".data", ".rodata", ".bss"];
-    if plain.iter().any(|prefix| name.starts_with(prefix)) { Class::Data } else { Class::Fixed }
+    if plain.iter().any(|prefix| name.starts_with(prefix)) {
+        Class::Data
+    } else {
+        Class::Fixed
+    }
 }
 
 /// Tells whether an atom is a per-use-site static, which always travels anew.

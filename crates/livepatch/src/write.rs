@@ -119,11 +119,23 @@ pub fn relocatable(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec
                 };
                 bytes.extend_from_slice(bytes_of(&rela));
             }
-            body.raw(&name, elf::SHT_RELA.0, flags, &bytes, [narrow(symtab), narrow(index + 1)], 8, 24);
+            body.raw(
+                &name,
+                elf::SHT_RELA.0,
+                flags,
+                &bytes,
+                [narrow(symtab), narrow(index + 1)],
+                8,
+                24,
+            );
         };
         let info_link = u64::from(elf::SHF_INFO_LINK.0);
         if !section.relocations.is_empty() {
-            table(format!(".rela{}", section.name), info_link, &section.relocations);
+            table(
+                format!(".rela{}", section.name),
+                info_link,
+                &section.relocations,
+            );
         }
         let alloc = u64::from(elf::SHF_ALLOC.0);
         for (object, list) in &section.livepatch {
@@ -134,7 +146,9 @@ pub fn relocatable(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec
     let mut names = vec![0_u8];
     let mut table = vec![0_u8; 24];
     for &old in &order {
-        let Some(symbol) = symbols.get(old) else { continue };
+        let Some(symbol) = symbols.get(old) else {
+            continue;
+        };
         let entry = elf::Sym64::<LE> {
             st_name: U32::new(LE, add_name(&mut names, &symbol.name)),
             st_info: elf::SymbolInfo(symbol.binding << 4 | (symbol.kind & 0xf)),
@@ -187,11 +201,16 @@ impl Body {
         if self.bytes.is_empty() {
             self.bytes.resize(64, 0);
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(alignment), 0);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(alignment), 0);
     }
 
     fn data(&mut self, section: &OutSection) {
-        let bytes = if section.kind == elf::SHT_NOBITS.0 { &[][..] } else { section.data.as_slice() };
+        let bytes = if section.kind == elf::SHT_NOBITS.0 {
+            &[][..]
+        } else {
+            section.data.as_slice()
+        };
         self.header(section, bytes, [0, 0]);
     }
 

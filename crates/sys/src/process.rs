@@ -88,6 +88,34 @@ pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, Proces
     }
 }
 
+/// Like [`run`], with the child's standard error left to the terminal, so that its progress shows.
+pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
+    let program = name_of(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|source| ProcessError::Start {
+            program: program.clone(),
+            source,
+        })?;
+    let stdout = drain(child.stdout.take());
+    let status = wait(&mut child, deadline);
+    let stdout = stdout.join().unwrap_or_default();
+    match status {
+        Some(status) => Ok(Finished {
+            status,
+            stdout,
+            stderr: Vec::new(),
+        }),
+        None => Err(ProcessError::Deadline {
+            program,
+            seconds: deadline.as_secs(),
+        }),
+    }
+}
+
 /// Like [`run`], with a failing exit status as an error that carries the child's last words.
 pub fn run_ok(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let finished = run(command, deadline)?;

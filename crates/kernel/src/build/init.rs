@@ -20,14 +20,18 @@ pub struct ModuleName(String);
 
 /// Why a text is no module name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no module name (want 1 to 55 of a-z, A-Z, 0-9 and _, not beginning with a digit)")]
+#[error(
+    "{0:?} is no module name (want 1 to 55 of a-z, A-Z, 0-9 and _, not beginning with a digit)"
+)]
 pub struct NotAModuleName(String);
 
 impl FromStr for ModuleName {
     type Err = NotAModuleName;
 
     fn from_str(text: &str) -> Result<Self, NotAModuleName> {
-        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
         // `livepatch` is the init object's own name in the module's folder.
         if plain && starts && text.len() <= 55 && text != "livepatch" {
@@ -63,10 +67,16 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
         (String::new(), String::new(), String::new(), String::new());
     let mut names = Vec::new();
     for (number, (object, parts)) in by_object.iter().enumerate() {
-        push(&mut functions, format_args!("static struct klp_func tuxtape_functions_{number}[] = {{\n"));
+        push(
+            &mut functions,
+            format_args!("static struct klp_func tuxtape_functions_{number}[] = {{\n"),
+        );
         for function in parts.iter().flat_map(|part| &part.functions) {
             let (original, replacement) = (&function.original, &function.replacement);
-            push(&mut declarations, format_args!("extern void {replacement}(void);\n"));
+            push(
+                &mut declarations,
+                format_args!("extern void {replacement}(void);\n"),
+            );
             push(
                 &mut functions,
                 format_args!(
@@ -83,19 +93,37 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
             );
         }
         functions.push_str("\t{ }\n};\n\n");
-        let name = if object.is_vmlinux() { "NULL".to_owned() } else { format!("\"{object}\"") };
+        let name = if object.is_vmlinux() {
+            "NULL".to_owned()
+        } else {
+            format!("\"{object}\"")
+        };
         push(
             &mut objects,
             format_args!("\t{{ .name = {name}, .funcs = tuxtape_functions_{number} }},\n"),
         );
         names.push(object.to_string());
     }
-    push(&mut info, format_args!("MODULE_INFO(tuxtape_objects, \"{}\");\n", names.join(",")));
-    push(&mut info, format_args!("MODULE_INFO(tuxtape_kernel_build_id, \"{}\");\n", label.build_id));
-    let namespaces: BTreeSet<&String> =
-        emitted.iter().flat_map(|(_, part)| &part.namespaces).collect();
+    push(
+        &mut info,
+        format_args!("MODULE_INFO(tuxtape_objects, \"{}\");\n", names.join(",")),
+    );
+    push(
+        &mut info,
+        format_args!(
+            "MODULE_INFO(tuxtape_kernel_build_id, \"{}\");\n",
+            label.build_id
+        ),
+    );
+    let namespaces: BTreeSet<&String> = emitted
+        .iter()
+        .flat_map(|(_, part)| &part.namespaces)
+        .collect();
     for namespace in namespaces {
-        push(&mut info, format_args!("MODULE_INFO(import_ns, \"{namespace}\");\n"));
+        push(
+            &mut info,
+            format_args!("MODULE_INFO(import_ns, \"{namespace}\");\n"),
+        );
     }
     TEMPLATE
         .replace("@DECLARATIONS@\n", &declarations)

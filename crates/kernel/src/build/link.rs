@@ -41,7 +41,10 @@ pub fn link<'object>(
     let folder = tempfile::Builder::new()
         .prefix("tuxtape-link-")
         .tempdir()
-        .map_err(|source| LinkError::Folder { path: std::env::temp_dir(), source })?;
+        .map_err(|source| LinkError::Folder {
+            path: std::env::temp_dir(),
+            source,
+        })?;
     let write = |file: &str, bytes: &[u8]| {
         let path = folder.path().join(file);
         fs::write(&path, bytes).map_err(|source| LinkError::Folder { path, source })
@@ -55,7 +58,10 @@ pub fn link<'object>(
         write(&format!(".unit_{number}.o.cmd"), b"\n")?;
         parts.push_str(&format!(" unit_{number}.o"));
     }
-    write("Kbuild", format!("obj-m := {name}.o\n{name}-y := {parts}\n").as_bytes())?;
+    write(
+        "Kbuild",
+        format!("obj-m := {name}.o\n{name}-y := {parts}\n").as_bytes(),
+    )?;
     let mut make = Command::new("make");
     plain_environment(&mut make);
     make.arg("-s").arg("-C").arg(&kernel.source);

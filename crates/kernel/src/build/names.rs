@@ -38,12 +38,17 @@ impl Surroundings for Names<'_> {
 
     fn own(&self, name: &str) -> Option<KernelSymbol> {
         let found = self.map.symbols.get(name)?;
-        Some(KernelSymbol { name: found.name.clone(), position: found.sympos? })
+        Some(KernelSymbol {
+            name: found.name.clone(),
+            position: found.sympos?,
+        })
     }
 
     fn exports(&self, name: &str) -> bool {
         self.parent.object().is_vmlinux()
-            && self.exported_by_vmlinux(name).is_some_and(|namespace| namespace.is_none())
+            && self
+                .exported_by_vmlinux(name)
+                .is_some_and(|namespace| namespace.is_none())
     }
 
     fn outside(&self, name: &str) -> Outside {
@@ -64,19 +69,23 @@ impl Surroundings for Names<'_> {
         if let Some((owner, position)) = self.opened.get(name)
             && *owner == parent
         {
-            return Outside::Parent { position: *position };
+            return Outside::Parent {
+                position: *position,
+            };
         }
         if self.brought.contains(name) {
             return Outside::Candidate;
         }
         match self.symvers.get(name) {
             // The exporter defines the name once: two global symbols of one name do not link.
-            Some(export) if !parent.is_vmlinux() => {
-                Outside::Module { module: export.object.clone(), position: 0 }
-            }
-            Some(export) => {
-                Outside::Unreachable(format!("belongs to module {}, which {parent} cannot use", export.object))
-            }
+            Some(export) if !parent.is_vmlinux() => Outside::Module {
+                module: export.object.clone(),
+                position: 0,
+            },
+            Some(export) => Outside::Unreachable(format!(
+                "belongs to module {}, which {parent} cannot use",
+                export.object
+            )),
             None if self.vmlinux.global(name).is_some() => {
                 Outside::Unreachable(format!("is private to vmlinux, and {parent} is a module"))
             }

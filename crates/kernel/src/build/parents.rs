@@ -42,8 +42,10 @@ pub enum ParentError {
 
 /// Reads the debug file `bytes` of `object`.
 pub fn parent(object: ObjectName, bytes: &[u8]) -> Result<Parent<'_>, ParentError> {
-    let file = ElfFile::parse(bytes)
-        .map_err(|source| ParentError::Malformed { object: object.clone(), source })?;
+    let file = ElfFile::parse(bytes).map_err(|source| ParentError::Malformed {
+        object: object.clone(),
+        source,
+    })?;
     Ok(Parent::new(object, file)?)
 }
 
@@ -62,7 +64,10 @@ impl DebugModules {
         let mut paths = BTreeMap::new();
         let mut queue = vec![(folder.to_owned(), 0)];
         while let Some((folder, depth)) = queue.pop() {
-            let failed = |source| ParentError::Folder { path: folder.clone(), source };
+            let failed = |source| ParentError::Folder {
+                path: folder.clone(),
+                source,
+            };
             for entry in fs::read_dir(&folder).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let path = entry.path();

@@ -227,8 +227,9 @@ fn show(names: &[&str]) -> Result<Vec<Package>, IndexError> {
     Ok(parse(&String::from_utf8_lossy(&finished.stdout)))
 }
 
-/// Says why an image is not listed.
-fn unlisted(release: &KernelRelease) -> Result<IndexError, IndexError> {
+/// Lists every release that has an unsigned image in apt's index, oldest first. Blocks on
+/// `apt-cache`.
+pub fn releases() -> Result<Vec<KernelRelease>, IndexError> {
     let finished = process::run_ok(
         Command::new("apt-cache").args(["pkgnames", "linux-image-"]),
         LOOK_UP,
@@ -241,15 +242,21 @@ fn unlisted(release: &KernelRelease) -> Result<IndexError, IndexError> {
         .collect();
     known.sort();
     known.dedup();
+    Ok(known
+        .iter()
+        .filter_map(|known| known.as_str().parse().ok())
+        .collect())
+}
+
+/// Says why an image is not listed.
+fn unlisted(release: &KernelRelease) -> Result<IndexError, IndexError> {
+    let known = releases()?;
     if known.is_empty() {
         return Ok(IndexError::Empty);
     }
     Ok(IndexError::UnknownRelease {
         release: release.clone(),
-        known: known
-            .into_iter()
-            .map(|known| known.as_str().to_owned())
-            .collect(),
+        known: known.into_iter().map(String::from).collect(),
     })
 }
 

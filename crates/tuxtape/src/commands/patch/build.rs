@@ -60,8 +60,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     };
     let started = Instant::now();
     let scratch = tempfile::tempdir().context("could not make a temporary folder")?;
-    let outcome =
-        produce::produce(&kernel, &profile, &fixes, &name, &Budget::default(), scratch.path());
+    let outcome = produce::produce(
+        &kernel,
+        &profile,
+        &fixes,
+        &name,
+        &Budget::default(),
+        scratch.path(),
+    );
     let total = started.elapsed();
     let cves: Vec<String> = fixes.iter().flat_map(|fix| fix.cves.clone()).collect();
     let answer = match outcome {
@@ -72,15 +78,23 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             durable::write(&path, &produced.bytes)?;
             built(*produced, path, cves, total)
         }
-        Ok(Outcome::Refused(refusals)) => {
-            AnswerWire { refusals: refusals.iter().map(RefusalWire::from).collect(), ..AnswerWire::new("refused", cves, total) }
-        }
-        Ok(Outcome::NoChange(looked_at)) => {
-            AnswerWire { warnings: looked_at.iter().map(|file| format!("nothing that runs changes in {file}")).collect(), ..AnswerWire::new("no-change", cves, total) }
-        }
+        Ok(Outcome::Refused(refusals)) => AnswerWire {
+            refusals: refusals.iter().map(RefusalWire::from).collect(),
+            ..AnswerWire::new("refused", cves, total)
+        },
+        Ok(Outcome::NoChange(looked_at)) => AnswerWire {
+            warnings: looked_at
+                .iter()
+                .map(|file| format!("nothing that runs changes in {file}"))
+                .collect(),
+            ..AnswerWire::new("no-change", cves, total)
+        },
         Err(error) if context.json => {
             let words = format!("{:#}", anyhow::Error::from(error));
-            AnswerWire { error: Some(words), ..AnswerWire::new("failed", cves, total) }
+            AnswerWire {
+                error: Some(words),
+                ..AnswerWire::new("failed", cves, total)
+            }
         }
         Err(error) => return Err(error.into()),
     };
@@ -99,25 +113,38 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 fn read_fixes(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<NamedFix>> {
     let mut sources: Vec<(String, Vec<String>, PathBuf)> = Vec::new();
     for path in &arguments.fix {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let cves = if stem.starts_with("CVE-") { vec![stem.clone()] } else { Vec::new() };
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let cves = if stem.starts_with("CVE-") {
+            vec![stem.clone()]
+        } else {
+            Vec::new()
+        };
         sources.push((path.display().to_string(), cves, path.clone()));
     }
     for cve in &arguments.cve {
-        let path = context.home.join("fixes").join(arguments.kernel.as_str()).join(format!("{cve}.patch"));
+        let path = context
+            .home
+            .join("fixes")
+            .join(arguments.kernel.as_str())
+            .join(format!("{cve}.patch"));
         sources.push((cve.clone(), vec![cve.clone()], path));
     }
     if sources.is_empty() {
-        return Err(anyhow::anyhow!("no fix was given")
-            .context(Hint::new("give --fix FILE, or --cve CVE after `tuxtape fix import`")));
+        return Err(anyhow::anyhow!("no fix was given").context(Hint::new(
+            "give --fix FILE, or --cve CVE after `tuxtape fix import`",
+        )));
     }
     sources
         .into_iter()
         .map(|(name, cves, path)| {
             let bytes = fs::read(&path)
                 .with_context(|| format!("could not read the fix {}", path.display()))?;
-            let diff = unified::parse(&bytes)
-                .with_context(|| format!("{name} is not a usable fix"))?;
+            let diff =
+                unified::parse(&bytes).with_context(|| format!("{name} is not a usable fix"))?;
             Ok(NamedFix { name, cves, diff })
         })
         .collect()
@@ -126,7 +153,11 @@ fn read_fixes(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<Na
 fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
     let first = fixes.first().map(|fix| match fix.cves.as_slice() {
         [cve, ..] => cve.clone(),
-        [] => PathBuf::from(&fix.name).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        [] => PathBuf::from(&fix.name)
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
     });
     let plain: String = first
         .unwrap_or_default()
@@ -135,7 +166,9 @@ fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .take(48)
         .collect();
-    format!("tt_{plain}").parse().context(Hint::new("give the module a name with --name"))
+    format!("tt_{plain}")
+        .parse()
+        .context(Hint::new("give the module a name with --name"))
 }
 
 fn built(produced: Produced, path: PathBuf, cves: Vec<String>, total: Duration) -> AnswerWire {
@@ -236,7 +269,10 @@ impl AnswerWire {
             refusals: Vec::new(),
             warnings: Vec::new(),
             cves,
-            seconds: SecondsWire { total: seconds(total), ..SecondsWire::default() },
+            seconds: SecondsWire {
+                total: seconds(total),
+                ..SecondsWire::default()
+            },
         }
     }
 
@@ -244,17 +280,28 @@ impl AnswerWire {
         let mut text = String::new();
         match (&self.module, &self.sha256) {
             (Some(module), Some(sha256)) => {
-                text.push_str(&format!("built {} in {:.1} s\n", module.display(), self.seconds.total));
+                text.push_str(&format!(
+                    "built {} in {:.1} s\n",
+                    module.display(),
+                    self.seconds.total
+                ));
                 text.push_str(&format!("  sha256 {sha256}\n"));
             }
-            _ => text.push_str(&format!("{} after {:.1} s\n", self.status, self.seconds.total)),
+            _ => text.push_str(&format!(
+                "{} after {:.1} s\n",
+                self.status, self.seconds.total
+            )),
         }
         for unit in &self.objects {
             text.push_str(&format!(
                 "  {} in {}: changes {}\n",
                 unit.unit,
                 unit.object,
-                if unit.changed.is_empty() { "nothing".to_owned() } else { unit.changed.join(", ") }
+                if unit.changed.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    unit.changed.join(", ")
+                }
             ));
             if !unit.new.is_empty() {
                 text.push_str(&format!("    brings {}\n", unit.new.join(", ")));
