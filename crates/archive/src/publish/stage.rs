@@ -67,7 +67,7 @@ pub struct Staged {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
     /// It is no readable module.
-    #[error("the module is not usable: {0}")]
+    #[error("the module is not usable")]
     Module(#[from] ModuleError),
     /// It is no livepatch.
     #[error("the module is no livepatch (modinfo has no livepatch=Y)")]
