@@ -1,10 +1,10 @@
 //! Entry points for fuzzing: any bytes, never a panic.
 
-use crate::client::Floor;
-use crate::client::trusted;
+use tuxtape_core::identity::Arch;
+
+use crate::client::{Floor, trusted};
 use crate::index::KernelIndex;
 use crate::metadata::{Envelope, Root, Snapshot, Targets, Timestamp};
-use tuxtape_core::identity::Arch;
 
 /// Reads anything as every kind of metadata.
 pub fn metadata(bytes: &[u8]) {
@@ -23,6 +23,31 @@ pub fn metadata(bytes: &[u8]) {
         KernelIndex::read(&targets, Arch::X86_64, &release).ok();
         for role in targets.delegations.iter().flat_map(|d| &d.roles) {
             role.owns("tt__x86_64__6.1.0__2f4c1d0a9b33__7.ko");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn no_cut_or_changed_seed_makes_a_reader_panic() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/tuf_metadata");
+        for entry in fs::read_dir(seeds).unwrap() {
+            let seed = fs::read(entry.unwrap().path()).unwrap();
+            metadata(&seed);
+            for at in (0..seed.len()).step_by(7) {
+                metadata(&seed[..at]);
+                let mut changed = seed.clone();
+                for byte in [0, b'"', b'{', b'9', b'-', 0xff] {
+                    changed[at] = byte;
+                    metadata(&changed);
+                }
+            }
         }
     }
 }

@@ -6,9 +6,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::pkcs8::spki::SubjectPublicKeyInfoRef;
+use ed25519_dalek::pkcs8::spki::der::Document;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -20,7 +25,7 @@ const FILE_LIMIT: u64 = 16 * 1024;
 /// A public key as metadata carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Kind of key; only `ed25519` is verified, others never count.
+    /// Kind of key; see [`Key::verifies`] for those that count.
     pub keytype: String,
     /// Signature scheme.
     pub scheme: String,
@@ -100,20 +105,53 @@ impl Key {
 
     /// Tells whether `signature` (hex) over `message` was made with this key.
     ///
-    /// A key of a kind unknown here, or a malformed one, has made no signature.
+    /// Knows ed25519, ECDSA on P-256, and RSA-PSS with SHA-256. A key of another kind, or a malformed
+    /// one, has made no signature.
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        if self.keytype != "ed25519" || self.scheme != "ed25519" {
+        let Ok(signature) = hex::decode(signature) else {
             return false;
+        };
+        match (self.keytype.as_str(), self.scheme.as_str()) {
+            ("ed25519", "ed25519") => self.verifies_ed25519(message, &signature),
+            ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => {
+                self.verifies_pem(&ECDSA_P256_SHA256_ASN1, message, &signature)
+            }
+            ("rsa", "rsassa-pss-sha256") => {
+                self.verifies_pem(&RSA_PSS_2048_8192_SHA256, message, &signature)
+            }
+            _ => false,
         }
+    }
+
+    fn verifies_ed25519(&self, message: &[u8], signature: &[u8]) -> bool {
         let mut public = [0; 32];
-        let mut bytes = [0; 64];
-        if hex::decode_to_slice(&self.keyval.public, &mut public).is_err()
-            || hex::decode_to_slice(signature, &mut bytes).is_err()
-        {
+        if hex::decode_to_slice(&self.keyval.public, &mut public).is_err() {
             return false;
         }
-        VerifyingKey::from_bytes(&public).is_ok_and(|key| {
-            key.verify_strict(message, &Signature::from_bytes(&bytes))
+        let key = VerifyingKey::from_bytes(&public);
+        let signature = Signature::from_slice(signature);
+        key.is_ok_and(|key| {
+            signature.is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+        })
+    }
+
+    /// Verifies with a key in PEM; the algorithm refuses a key of another kind.
+    fn verifies_pem(
+        &self,
+        algorithm: &'static dyn VerificationAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let Ok((_, document)) = Document::from_pem(&self.keyval.public) else {
+            return false;
+        };
+        let key = SubjectPublicKeyInfoRef::try_from(document.as_bytes());
+        let bytes = key
+            .ok()
+            .and_then(|key| key.subject_public_key.as_bytes().map(<[u8]>::to_vec));
+        bytes.is_some_and(|bytes| {
+            UnparsedPublicKey::new(algorithm, bytes)
+                .verify(message, signature)
                 .is_ok()
         })
     }
@@ -285,6 +323,21 @@ mod tests {
             PrivateKey::load(&path),
             Err(KeyError::Exposed { mode: 0o640, .. })
         ));
+    }
+
+    /// Made with `openssl ecparam -name prime256v1 -genkey` and `openssl dgst -sha256 -sign`.
+    #[test]
+    fn a_p256_signature_of_another_tool_is_verified() {
+        let key = Key {
+            keytype: "ecdsa".to_owned(),
+            scheme: "ecdsa-sha2-nistp256".to_owned(),
+            keyval: KeyValue {
+                public: include_str!("keys/p256.pub").to_owned(),
+            },
+        };
+        let signature = include_str!("keys/p256.sig").trim();
+        assert!(key.verifies(b"message", signature));
+        assert!(!key.verifies(b"massage", signature));
     }
 
     #[test]

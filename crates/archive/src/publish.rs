@@ -69,12 +69,12 @@ pub enum PublishError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A file of ours is no metadata.
-    #[error("{file} is not usable: {source}")]
+    #[error("{file} is not usable: {reason}")]
     Metadata {
         /// The file.
         file: String,
         /// What is wrong.
-        source: MetadataError,
+        reason: MetadataError,
     },
     /// A published file does not verify.
     #[error(transparent)]
@@ -281,9 +281,9 @@ impl Workspace {
         role: &str,
         body: &impl Body,
     ) -> Result<PathBuf, PublishError> {
-        let envelope = Envelope::unsigned(body).map_err(|source| PublishError::Metadata {
+        let envelope = Envelope::unsigned(body).map_err(|reason| PublishError::Metadata {
             file: role.to_owned(),
-            source,
+            reason,
         })?;
         let path = self
             .drafts()
@@ -399,9 +399,9 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
     let mut files = BTreeMap::new();
     let mut load = |name: String, cap: u64| {
         let bytes = read_file(&folder.join(&name), cap)?;
-        let envelope = Envelope::parse(&bytes, cap).map_err(|source| PublishError::Metadata {
+        let envelope = Envelope::parse(&bytes, cap).map_err(|reason| PublishError::Metadata {
             file: name.clone(),
-            source,
+            reason,
         })?;
         files.insert(name, bytes);
         Ok::<_, PublishError>(envelope)
@@ -436,7 +436,7 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
     }
     let targets = targets.ok_or_else(|| PublishError::Metadata {
         file: "snapshot".to_owned(),
-        source: MetadataError::Malformed("it names no targets.json".to_owned()),
+        reason: MetadataError::Malformed("it names no targets.json".to_owned()),
     })?;
     Ok(Some(Published {
         root,
@@ -459,9 +459,9 @@ pub(crate) fn role_of(path: &Path) -> Option<&str> {
 }
 
 pub(crate) fn body<T: Body>(envelope: &Envelope, file: &str) -> Result<T, PublishError> {
-    envelope.body().map_err(|source| PublishError::Metadata {
+    envelope.body().map_err(|reason| PublishError::Metadata {
         file: file.to_owned(),
-        source,
+        reason,
     })
 }
 
@@ -477,9 +477,9 @@ pub(crate) fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, PublishError> 
 
 pub(crate) fn read_draft(path: &Path) -> Result<Envelope, PublishError> {
     let bytes = read_file(path, cap::SNAPSHOT)?;
-    Envelope::parse(&bytes, cap::SNAPSHOT).map_err(|source| PublishError::Metadata {
+    Envelope::parse(&bytes, cap::SNAPSHOT).map_err(|reason| PublishError::Metadata {
         file: path.display().to_string(),
-        source,
+        reason,
     })
 }
 

@@ -187,8 +187,9 @@ impl HttpSource {
         })
     }
 
-    fn fetch(&self, folder: &str, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        let url = format!("{}/{folder}/{file}", self.base);
+    /// Fetches a file of at most `cap` bytes by its path below the URL. Blocks.
+    pub fn get(&self, path: &str, cap: u64) -> Result<Fetched, SourceError> {
+        let url = format!("{}/{path}", self.base);
         let network = |reason: String| SourceError::Network {
             url: url.clone(),
             reason,
@@ -222,11 +223,11 @@ impl HttpSource {
 
 impl Source for HttpSource {
     fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        self.fetch("metadata", file, cap)
+        self.get(&format!("metadata/{file}"), cap)
     }
 
     fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        self.fetch("targets", file, cap)
+        self.get(&format!("targets/{file}"), cap)
     }
 }
 

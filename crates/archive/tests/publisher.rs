@@ -161,6 +161,26 @@ fn a_module_for_another_kernel_or_of_a_used_name_is_not_staged() {
 }
 
 #[test]
+fn with_too_few_reviewers_nothing_is_staged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut policy = policy();
+    policy.people[1].duties.remove(&Duty::Review);
+    let workspace = Workspace::init(folder.path(), &policy, start()).unwrap();
+    let archive = Archive { workspace };
+    let error = archive.stage(1, start()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("kernels wants 2 signatures, but 1 people may sign it")
+    );
+    assert_eq!(
+        archive.workspace.open_drafts().unwrap().len(),
+        2,
+        "root and targets"
+    );
+}
+
+#[test]
 fn two_levels_of_one_kernel_are_never_open_at_once() {
     let (_folder, archive) = archive();
     archive.stage(2, start()).unwrap();

@@ -241,7 +241,7 @@ fn one_reviewer_alone_adds_nothing() {
     let lab = Lab::new();
     let path = lab.metadata("1.k__x86_64__6.1.0-47-cloud-amd64.json");
     forge::<Targets>(&path, &[&key(1)], |body| {
-        body.expires = body.expires.plus(1)
+        body.expires = body.expires.plus(1);
     });
     let text = lab.update(start()).unwrap_err().to_string();
     assert!(
@@ -374,7 +374,7 @@ fn rotating_the_timestamp_key_heals_a_fast_forward() {
     let good = fs::read(&path).unwrap();
     lab.update(start()).unwrap();
     forge::<Timestamp>(&path, &[&lab.online("timestamp")], |body| {
-        body.version = 1 << 50
+        body.version = 1 << 50;
     });
     lab.update(start()).unwrap();
     fs::write(&path, &good).unwrap();

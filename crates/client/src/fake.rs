@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tuxtape_archive::time::UtcSeconds;
@@ -15,6 +16,7 @@ use tuxtape_sys::kernel::policy::LoadPolicy;
 use tuxtape_sys::kernel::{Counters, KernelError};
 
 use crate::host::Host;
+use crate::journal::{Journal, JournalFile};
 
 /// The fake kernel. Fields are there to be set by tests.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub struct FakeHost {
     pub oopses: u64,
     /// Whether the next loaded level oopses while it is watched.
     pub oops_when_loaded: bool,
+    /// State folder whose journal is read at each insertion, as a crash there would leave it.
+    pub journal: Option<PathBuf>,
+    /// What the journal on disk said at each insertion.
+    pub journaled: Vec<Journal>,
     /// Everything that was inserted, by name.
     pub inserted: Vec<String>,
     /// The switches.
@@ -62,6 +68,8 @@ impl FakeHost {
             refuse: None,
             oopses: 0,
             oops_when_loaded: false,
+            journal: None,
+            journaled: Vec::new(),
             inserted: Vec::new(),
             policy: LoadPolicy::default(),
             now,
@@ -148,6 +156,10 @@ impl Host for FakeHost {
     }
 
     fn insert(&mut self, image: &[u8]) -> io::Result<()> {
+        if let Some(state) = &self.journal {
+            let file = JournalFile::open(state).map_err(io::Error::other)?;
+            self.journaled.push(file.journal);
+        }
         if let Some(errno) = self.refuse {
             return Err(io::Error::from_raw_os_error(errno));
         }

@@ -43,10 +43,10 @@ pub struct Watch {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel refused the module.
-    #[error("the kernel refused the module ({source}): {advice}")]
+    #[error("the kernel refused the module ({error}): {advice}")]
     Refused {
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
         /// What it means.
         advice: &'static str,
     },
@@ -111,15 +111,15 @@ pub fn load(
         because: None,
     };
     record(state, Phase::Armed, Some(attempt))?;
-    if let Err(source) = host.insert(image) {
-        let (advice, defect) = advice(&source);
+    if let Err(error) = host.insert(image) {
+        let (advice, defect) = advice(&error);
         if defect {
             let now = host.clock();
-            let reason = format!("the kernel refused it: {source}");
+            let reason = format!("the kernel refused it: {error}");
             state.quarantine(&level.sha256, &level.kernel, level.level, &reason, now)?;
         }
         record(state, Phase::Idle, None)?;
-        return Err(LoadError::Refused { source, advice });
+        return Err(LoadError::Refused { error, advice });
     }
     settle(host, state, level, watch)
 }

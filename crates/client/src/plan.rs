@@ -324,7 +324,7 @@ fn obstacles(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Not readable.
-    #[error("the module is not usable: {0}")]
+    #[error("the module is not usable")]
     Module(#[from] ModuleError),
     /// No livepatch.
     #[error("the module is no livepatch (modinfo has no livepatch=Y)")]

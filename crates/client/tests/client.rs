@@ -363,7 +363,21 @@ fn without_the_archive_nothing_new_is_loaded() {
 }
 
 #[test]
-fn armed_is_durable_before_the_kernel_sees_the_module() {
+fn armed_is_on_disk_when_the_kernel_gets_the_module() {
+    let mut lab = Lab::new();
+    lab.host.journal = Some(lab.settings.state.clone());
+    lab.apply().unwrap();
+    let [journal] = &lab.host.journaled[..] else {
+        panic!("one insertion")
+    };
+    assert_eq!(journal.phase, Phase::Armed);
+    let attempt = journal.attempt.clone().unwrap();
+    assert_eq!(attempt.level.sha256, lab.digest());
+    assert_eq!(attempt.boot_id, lab.host.boot_id().unwrap());
+}
+
+#[test]
+fn without_a_journal_nothing_is_loaded() {
     let mut lab = Lab::new();
     let slot = lab.settings.state.join("journal.a");
     fs::create_dir(&slot).unwrap();

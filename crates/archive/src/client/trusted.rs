@@ -15,22 +15,22 @@ use crate::time::UtcSeconds;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no metadata.
-    #[error("{file} is not usable: {source}")]
+    #[error("{file} is not usable: {reason}")]
     Metadata {
         /// The file.
         file: String,
         /// What is wrong.
-        source: MetadataError,
+        reason: MetadataError,
     },
     /// Its signatures do not reach the threshold.
-    #[error("{file} is not signed by {by}: {source}")]
+    #[error("{file} is not signed by {by}: {reason}")]
     Unsigned {
         /// The file.
         file: String,
         /// Whose keys were asked.
         by: String,
         /// How many were wanted and found.
-        source: Unsigned,
+        reason: Unsigned,
     },
     /// It is older than what was seen before.
     #[error("{file} is older than what was seen before: version {found} of {what}, seen {seen}")]
@@ -57,14 +57,14 @@ pub enum Refusal {
         wanted: u64,
     },
     /// It is not the file that the file above it describes.
-    #[error("{file} does not fit {above}: {source}")]
+    #[error("{file} does not fit {above}: {reason}")]
     Content {
         /// The file.
         file: String,
         /// Who describes it.
         above: &'static str,
         /// What differs.
-        source: Unequal,
+        reason: Unequal,
     },
     /// A role that was there is there no more.
     #[error("{file} no longer names {role}")]
@@ -230,10 +230,10 @@ pub fn fits(
     above: &'static str,
     file: &str,
 ) -> Result<(), Refusal> {
-    compare(bytes, meta.length, &meta.hashes).map_err(|source| Refusal::Content {
+    compare(bytes, meta.length, &meta.hashes).map_err(|reason| Refusal::Content {
         file: file.to_owned(),
         above,
-        source,
+        reason,
     })?;
     if version == meta.version {
         Ok(())
@@ -279,9 +279,9 @@ pub fn not_below(
 }
 
 fn read<T: Body>(bytes: &[u8], cap: u64, file: &str) -> Result<(Envelope, T), Refusal> {
-    let refused = |source| Refusal::Metadata {
+    let refused = |reason| Refusal::Metadata {
         file: file.to_owned(),
-        source,
+        reason,
     };
     let envelope = Envelope::parse(bytes, cap).map_err(refused)?;
     let body = envelope.body().map_err(refused)?;
@@ -297,10 +297,10 @@ fn signed(
 ) -> Result<(), Refusal> {
     envelope
         .verify(keys, role)
-        .map_err(|source| Refusal::Unsigned {
+        .map_err(|reason| Refusal::Unsigned {
             file: file.to_owned(),
             by: by.to_owned(),
-            source,
+            reason,
         })
 }
 

@@ -67,12 +67,12 @@ pub enum UpdateError {
     #[error(transparent)]
     Name(#[from] NameTooLong),
     /// A target is not the file that was signed.
-    #[error("module {target} is not the one that was signed: {source}")]
+    #[error("module {target} is not the one that was signed: {reason}")]
     Target {
         /// Its path.
         target: String,
         /// What differs.
-        source: Unequal,
+        reason: Unequal,
     },
     /// A target is larger than this machine takes.
     #[error("module {target} has {length} bytes, at most {cap} are taken")]
@@ -298,9 +298,9 @@ pub fn fetch_target(
             cap,
         });
     }
-    let refused = |source| UpdateError::Target {
+    let refused = |reason| UpdateError::Target {
         target: path.to_owned(),
-        source,
+        reason,
     };
     let known = ["sha256", "sha512"]
         .iter()

@@ -171,10 +171,10 @@ impl Workspace {
         }
         let path = self.drafts().join("modules").join(&name);
         let bytes = read_file(&path, cap::MODULE)?;
-        compare(&bytes, Some(file.length), &file.hashes).map_err(|source| {
+        compare(&bytes, Some(file.length), &file.hashes).map_err(|reason| {
             PublishError::Unverified(Box::new(UpdateError::Target {
                 target: target.to_owned(),
-                source,
+                reason,
             }))
         })?;
         batch.modules.insert(name, bytes);
@@ -257,9 +257,9 @@ impl Workspace {
     }
 
     fn sign_online(&self, role: &str, body: &impl Body) -> Result<Vec<u8>, PublishError> {
-        let mut envelope = Envelope::unsigned(body).map_err(|source| PublishError::Metadata {
+        let mut envelope = Envelope::unsigned(body).map_err(|reason| PublishError::Metadata {
             file: role.to_owned(),
-            source,
+            reason,
         })?;
         envelope.sign(&self.online_key(role)?);
         Ok(envelope.to_bytes())

@@ -14,6 +14,7 @@ use crate::index::{
 };
 use crate::metadata::{Body, SPEC_VERSION, TargetFile, Targets};
 use crate::names::{self, cap};
+use crate::policy::Duty;
 use crate::time::UtcSeconds;
 
 /// Levels of one build that stay in its role.
@@ -66,7 +67,7 @@ pub struct Staged {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
     /// It is no readable module.
-    #[error("the module is not usable: {0}")]
+    #[error("the module is not usable")]
     Module(#[from] ModuleError),
     /// It is no livepatch.
     #[error("the module is no livepatch (modinfo has no livepatch=Y)")]
@@ -114,7 +115,9 @@ pub enum StageError {
         cap: u64,
     },
     /// A level of this kernel waits for signatures.
-    #[error("level {0} of this kernel waits for signatures; publish or drop it first")]
+    #[error(
+        "level {0} of this kernel waits for signatures; publish it, or delete its draft, first"
+    )]
     Open(PatchLevel),
 }
 
@@ -124,6 +127,8 @@ impl Workspace {
     /// The module's bytes are kept with the draft; nothing becomes public.
     pub fn stage(&self, request: &StageRequest, now: UtcSeconds) -> Result<Staged, PublishError> {
         let identity = check_module(request)?;
+        // Before anything is written: with too few reviewers the level could never be signed.
+        self.policy.role(Duty::Review)?;
         let kernel = KernelId {
             arch: identity.arch,
             release: request.release.clone(),
