@@ -39,18 +39,19 @@ pub fn bytes(value: &Value) -> Result<Vec<u8>, NotCanonical> {
     Ok(out)
 }
 
-/// Tells whether every string in `value` is ASCII.
+/// Tells whether every string in `value` is printable ASCII.
 ///
 /// One canonicaliser in use normalises to NFC and another does not, so our own files hold no letter
 /// they could differ on.
-pub fn is_ascii(value: &Value) -> bool {
+pub fn is_plain(value: &Value) -> bool {
+    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
-        Value::String(text) => text.is_ascii(),
-        Value::Array(items) => items.iter().all(is_ascii),
+        Value::String(text) => plain(text),
+        Value::Array(items) => items.iter().all(is_plain),
         Value::Object(members) => members
             .iter()
-            .all(|(key, value)| key.is_ascii() && is_ascii(value)),
+            .all(|(key, value)| plain(key) && is_plain(value)),
     }
 }
 

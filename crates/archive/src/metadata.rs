@@ -109,8 +109,10 @@ impl Envelope {
     pub fn unsigned(body: &impl Body) -> Result<Self, MetadataError> {
         let signed =
             serde_json::to_value(body).map_err(|e| MetadataError::Malformed(e.to_string()))?;
-        if !canonical::is_ascii(&signed) {
-            return Err(MetadataError::Malformed("a text is not ASCII".to_owned()));
+        if !canonical::is_plain(&signed) {
+            return Err(MetadataError::Malformed(
+                "a text is not printable ASCII".to_owned(),
+            ));
         }
         Ok(Self {
             canonical: canonical::bytes(&signed)?,
@@ -134,7 +136,8 @@ impl Envelope {
     /// Writes the file as it is served.
     pub fn to_bytes(&self) -> Vec<u8> {
         let value = serde_json::json!({"signed": self.signed, "signatures": self.signatures});
-        let mut bytes = canonical::bytes(&value).expect("a parsed body has a canonical form");
+        // Not the canonical form, which leaves control characters bare and so is not always JSON.
+        let mut bytes = serde_json::to_vec(&value).expect("a value can be written");
         bytes.push(b'\n');
         bytes
     }
@@ -680,6 +683,13 @@ mod tests {
         let read = Envelope::parse(&envelope.to_bytes(), 1 << 20).unwrap();
         assert_eq!(read.verify(&keys, &role), Ok(()));
         assert_eq!(read.body::<Timestamp>().unwrap(), timestamp());
+    }
+
+    #[test]
+    fn a_file_with_control_characters_is_read_as_it_was_written() {
+        let text = r#"{"signed": {"a": "line\n\u0001"}, "signatures": []}"#;
+        let envelope = Envelope::parse(text.as_bytes(), 1000).unwrap();
+        assert_eq!(Envelope::parse(&envelope.to_bytes(), 1000), Ok(envelope));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Status {
     pub state: &'static str,
     /// In Canonical's words.
     pub supported: &'static str,
+    /// Last day with new levels, `YYYY-MM-DD`, where announced.
+    pub until: Option<String>,
     /// The level in force.
     pub level: Option<JournaledLevel>,
     /// The newest level that may be loaded.
@@ -138,6 +140,7 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         } else {
             support_word(indexed.map(|(_, indexed)| indexed))
         },
+        until: indexed.and_then(|(_, indexed)| indexed.support.until.clone()),
         latest: newest.map(|newest| newest.level.0),
         fixed: fixed.into_iter().collect(),
         open,
@@ -221,9 +224,13 @@ impl Status {
         };
         let build = self.kernel.build_id.short();
         let release = &self.kernel.release;
+        let until = self
+            .until
+            .as_ref()
+            .map_or(String::new(), |until| format!(" until {until}"));
         line(
             "kernel",
-            &format!("{release}, build {build}, {}", self.supported),
+            &format!("{release}, build {build}, {}{until}", self.supported),
         );
         let mark = match self.state {
             "applied" | "nothing-to-apply" => well,
@@ -331,6 +338,7 @@ impl Status {
                 "Kernel": self.kernel.release.as_str(),
                 "Running": true,
                 "Supported": self.supported,
+                "UpgradeRequiredDate": self.until,
                 "Livepatch": {
                     "CheckState": match (&self.check, &failed) {
                         (None, _) => "needs-check",
