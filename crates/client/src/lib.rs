@@ -12,6 +12,7 @@ pub mod fake;
 pub mod host;
 pub mod journal;
 pub mod load;
+pub mod log;
 pub mod mode;
 pub mod plan;
 pub mod recover;

@@ -191,7 +191,7 @@ fn settings(cli: &Cli) -> anyhow::Result<Settings> {
         config,
         state: cli.state_dir.clone(),
         switch,
-        judge: None,
+        judge: Some(tuxtape_client::log::judge),
     })
 }
 

@@ -106,9 +106,16 @@ impl Steps {
     }
 }
 
+/// One value as itself, several lines as a list.
 fn parse(stdout: &[u8], words: &[String]) -> anyhow::Result<Value> {
-    serde_json::from_slice(stdout)
-        .with_context(|| format!("`tuxtape {} --json` printed no JSON", words.join(" ")))
+    let mut values: Vec<Value> = serde_json::Deserializer::from_slice(stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("`tuxtape {} --json` printed no JSON", words.join(" ")))?;
+    Ok(match values.len() {
+        1 => values.remove(0),
+        _ => Value::Array(values),
+    })
 }
 
 /// Why a build did not succeed, in a few words.
