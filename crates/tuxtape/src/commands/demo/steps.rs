@@ -131,12 +131,15 @@ pub(super) fn reason(built: &Value) -> String {
         .as_str()
         .or_else(|| built["status"].as_str())
         .unwrap_or("failed");
+    if words.contains("does not compile") {
+        return "the fix does not compile without other changes".to_owned();
+    }
     words
         .lines()
         .next()
         .unwrap_or_default()
         .chars()
-        .take(100)
+        .take(60)
         .collect()
 }
 
