@@ -1,0 +1,4 @@
+//! The engine on small units of our own, compiled as the kernel compiles its units.
+
+mod compiler;
+mod layouts;
