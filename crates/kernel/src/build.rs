@@ -14,6 +14,7 @@ use tuxtape_livepatch::elf::ElfFile;
 use tuxtape_livepatch::emit::{EmitError, Emitted, emit};
 use tuxtape_livepatch::ground_truth::{self, GroundTruth, Outcome, Verdict};
 use tuxtape_livepatch::kallsyms::Parent;
+use tuxtape_livepatch::layout;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
@@ -168,9 +169,17 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         .map(|pair| Ok((read(&pair.original)?, read(&pair.patched)?)))
         .collect::<Result<_, BuildError>>()?;
     let comparisons = compare_all(pairs, &objects, tables)?;
+    // A unit whose code is the same may still show that a type changed.
+    let layouts: Vec<Refusal> = pairs
+        .par_iter()
+        .zip(&objects)
+        .flat_map_iter(|(pair, (original, patched))| {
+            layout::refusals(&pair.unit, original, patched)
+        })
+        .collect();
     let (touched, untouched): (Vec<_>, Vec<_>) =
         comparisons.into_iter().partition(|(_, _, comparison)| !comparison.is_unchanged());
-    if touched.is_empty() {
+    if touched.is_empty() && layouts.is_empty() {
         return Ok(Answer::NoChange(
             untouched.into_iter().map(|(pair, ..)| pair.unit.clone()).collect(),
         ));
@@ -189,6 +198,7 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
 
     let mut refusals: Vec<Refusal> =
         touched.iter().flat_map(|(_, _, comparison)| comparison.refusals.clone()).collect();
+    refusals.extend(layouts);
     let mut truths = Vec::new();
     for (pair, original, comparison) in &touched {
         match truth(pair, original, comparison, &owners) {
@@ -380,6 +390,7 @@ fn disagrees(label: &Label, problem: &Problem) -> Refusal {
 fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
     refusals.sort();
     refusals.dedup();
+    layout::once_per_type(&mut refusals);
     refusals
 }
 
