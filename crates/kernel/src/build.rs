@@ -20,6 +20,7 @@ use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
 use tuxtape_livepatch::unit::UnitError;
 use tuxtape_livepatch::verify::Problem;
+use tuxtape_livepatch::write::WriteError;
 use tuxtape_sys::map::{Map, MapError};
 
 use crate::files::KernelFiles;
@@ -29,6 +30,7 @@ pub mod init;
 pub mod link;
 mod names;
 pub mod parents;
+pub mod single;
 
 pub use init::ModuleName;
 use link::LinkError;
@@ -137,6 +139,9 @@ pub enum BuildError {
         /// Second number.
         minor: u32,
     },
+    /// A debug file does not say which kernel it is of.
+    #[error("the debug file names no version of Linux")]
+    Nameless,
     /// Linking failed.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -230,12 +235,7 @@ pub fn build(kernel: &KernelFiles, pairs: &[UnitPair], label: &Label) -> Result<
         match emit(comparison, &names, &number.to_string()) {
             Ok(part) => emitted.push((pair, part)),
             Err(EmitError::Refused(found)) => refusals.extend(found),
-            Err(EmitError::Write(error)) => refusals.push(Refusal {
-                rule: Rule::Unknown,
-                unit: pair.unit.clone(),
-                symbol: pair.unit.clone(),
-                why: error.to_string(),
-            }),
+            Err(EmitError::Write(error)) => refusals.push(refused_by_writer(pair, &error)),
         }
     }
     refusals.extend(patched_twice(&emitted));
@@ -355,6 +355,15 @@ fn truth(
         })
         .collect();
     if overridden.is_empty() { Ok(truth) } else { Err(overridden) }
+}
+
+fn refused_by_writer(pair: &UnitPair, error: &WriteError) -> Refusal {
+    Refusal {
+        rule: Rule::Unknown,
+        unit: pair.unit.clone(),
+        symbol: pair.unit.clone(),
+        why: error.to_string(),
+    }
 }
 
 /// The kernel refuses a module that names a function twice.

@@ -53,7 +53,7 @@ pub fn link<'object>(
         write(&format!("unit_{number}.o_shipped"), object)?;
         // modpost looks for export checksums here, and fails without the file.
         write(&format!(".unit_{number}.o.cmd"), b"\n")?;
-        parts.push_str(&format!(" unit_{number}.o"));
+        parts.extend([" ", &format!("unit_{number}.o")]);
     }
     write("Kbuild", format!("obj-m := {name}.o\n{name}-y := {parts}\n").as_bytes())?;
     let mut make = Command::new("make");

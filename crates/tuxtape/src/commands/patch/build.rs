@@ -182,8 +182,9 @@ struct ObjectWire {
     compared: usize,
 }
 
+/// One reason for refusing, as printed.
 #[derive(Debug, Serialize)]
-struct RefusalWire {
+pub(super) struct RefusalWire {
     rule: &'static str,
     unit: String,
     symbol: String,
@@ -222,6 +223,14 @@ impl From<&Refusal> for RefusalWire {
             why: refusal.why.clone(),
             hint: refusal.rule.hint(),
         }
+    }
+}
+
+impl RefusalWire {
+    /// Two lines: the reason, and what can be done.
+    pub(super) fn to_text(&self) -> String {
+        let Self { rule, unit, symbol, why, hint } = self;
+        format!("  {rule}: {symbol} in {unit}: {why}\n    hint: {hint}")
     }
 }
 
@@ -265,10 +274,8 @@ impl AnswerWire {
             ));
         }
         for refusal in &self.refusals {
-            text.push_str(&format!(
-                "  {}: {} in {}: {}\n    hint: {}\n",
-                refusal.rule, refusal.symbol, refusal.unit, refusal.why, refusal.hint
-            ));
+            text.push_str(&refusal.to_text());
+            text.push('\n');
         }
         for warning in &self.warnings {
             text.push_str(&format!("  note: {warning}\n"));
