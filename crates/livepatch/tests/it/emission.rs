@@ -155,6 +155,19 @@ fn emitting_twice_gives_the_same_bytes() {
 }
 
 #[test]
+fn debug_data_leaves_no_trace() {
+    let debug = ["-g", "-gz=none", "-fno-var-tracking"];
+    let Some(without) = Pair::of(&unit(1), &unit(2)) else {
+        return;
+    };
+    let Some(with) = Pair::compiled(&unit(1), &unit(2), &debug) else {
+        return;
+    };
+    assert_ne!(without.patched(), with.patched());
+    assert_eq!(without.emitted().object, with.emitted().object);
+}
+
+#[test]
 fn a_static_variable_keeps_its_identity_when_its_number_changes() {
     let f = |add: u32| {
         format!("int f(int a) {{ static int count; private(a); return count += {add}; }}")

@@ -80,9 +80,14 @@ pub(crate) struct Pair {
 impl Pair {
     /// Compiles both; `None`, said aloud, where there is no gcc.
     pub(crate) fn of(before: &str, after: &str) -> Option<Self> {
+        Self::compiled(before, after, &[])
+    }
+
+    /// Compiles both with `more` flags.
+    pub(crate) fn compiled(before: &str, after: &str, more: &[&str]) -> Option<Self> {
         Some(Self {
-            original: compile(&format!("{PRELUDE}{before}"), &[])?,
-            patched: compile(&format!("{PRELUDE}{after}"), &[])?,
+            original: compile(&format!("{PRELUDE}{before}"), more)?,
+            patched: compile(&format!("{PRELUDE}{after}"), more)?,
         })
     }
 

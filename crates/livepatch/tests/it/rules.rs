@@ -63,6 +63,17 @@ fn a_changed_static_function_is_found_and_its_neighbours_are_not() {
 }
 
 #[test]
+fn a_counter_in_the_name_of_a_type_id_changes_nothing() {
+    let unit = |counter: u32| {
+        format!(
+            "__attribute__((section(\".BTF_ids\"), used)) static const int __BTF_ID__struct__sock__{counter};
+             const int *id(void) {{ return &__BTF_ID__struct__sock__{counter}; }}"
+        )
+    };
+    check_changed(&unit(638), &unit(634), &[]);
+}
+
+#[test]
 fn moved_lines_change_nothing() {
     let unit = two("return a * 3;", "return 7 - a;");
     check_changed(&unit, &format!("\n\n\n{unit}"), &[]);
