@@ -19,7 +19,8 @@ use crate::output::{self, NO};
 /// Compare two objects of one unit and say what travels
 ///
 /// Both are compiled with `-ffunction-sections -fdata-sections -g`, the original from the kernel's
-/// own source: it has to be byte for byte what the kernel runs.
+/// own source: it has to be byte for byte what the kernel runs. A symbol that another unit of the
+/// same fix brings is unresolved here; `patch build` sees all units at once.
 ///
 /// Exit code: 0 something changed and can be patched, 3 refused or nothing changed, 1 failed.
 #[derive(Debug, Args)]
