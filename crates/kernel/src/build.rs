@@ -14,11 +14,13 @@ use tuxtape_livepatch::elf::ElfFile;
 use tuxtape_livepatch::emit::{EmitError, Emitted, emit};
 use tuxtape_livepatch::ground_truth::{self, GroundTruth, Outcome, Verdict};
 use tuxtape_livepatch::kallsyms::Parent;
+use tuxtape_livepatch::layout;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
 use tuxtape_livepatch::unit::UnitError;
 use tuxtape_livepatch::verify::Problem;
+use tuxtape_livepatch::write::WriteError;
 use tuxtape_sys::map::{Map, MapError};
 
 use crate::files::KernelFiles;
@@ -28,6 +30,7 @@ pub mod init;
 pub mod link;
 mod names;
 pub mod parents;
+pub mod single;
 
 pub use init::ModuleName;
 use link::LinkError;
@@ -136,6 +139,9 @@ pub enum BuildError {
         /// Second number.
         minor: u32,
     },
+    /// A debug file does not say which kernel it is of.
+    #[error("the debug file names no version of Linux")]
+    Nameless,
     /// Linking failed.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -172,10 +178,18 @@ pub fn build(
         .map(|pair| Ok((read(&pair.original)?, read(&pair.patched)?)))
         .collect::<Result<_, BuildError>>()?;
     let comparisons = compare_all(pairs, &objects, tables)?;
+    // A unit whose code is the same may still show that a type changed.
+    let layouts: Vec<Refusal> = pairs
+        .par_iter()
+        .zip(&objects)
+        .flat_map_iter(|(pair, (original, patched))| {
+            layout::refusals(&pair.unit, original, patched)
+        })
+        .collect();
     let (touched, untouched): (Vec<_>, Vec<_>) = comparisons
         .into_iter()
         .partition(|(_, _, comparison)| !comparison.is_unchanged());
-    if touched.is_empty() {
+    if touched.is_empty() && layouts.is_empty() {
         return Ok(Answer::NoChange(
             untouched
                 .into_iter()
@@ -202,6 +216,7 @@ pub fn build(
         .iter()
         .flat_map(|(_, _, comparison)| comparison.refusals.clone())
         .collect();
+    refusals.extend(layouts);
     let mut truths = Vec::new();
     for (pair, original, comparison) in &touched {
         match truth(pair, original, comparison, &owners) {
@@ -238,12 +253,7 @@ pub fn build(
         match emit(comparison, &names, &number.to_string()) {
             Ok(part) => emitted.push((pair, part)),
             Err(EmitError::Refused(found)) => refusals.extend(found),
-            Err(EmitError::Write(error)) => refusals.push(Refusal {
-                rule: Rule::Unknown,
-                unit: pair.unit.clone(),
-                symbol: pair.unit.clone(),
-                why: error.to_string(),
-            }),
+            Err(EmitError::Write(error)) => refusals.push(refused_by_writer(pair, &error)),
         }
     }
     refusals.extend(patched_twice(&emitted));
@@ -430,6 +440,15 @@ fn truth(
     }
 }
 
+fn refused_by_writer(pair: &UnitPair, error: &WriteError) -> Refusal {
+    Refusal {
+        rule: Rule::Unknown,
+        unit: pair.unit.clone(),
+        symbol: pair.unit.clone(),
+        why: error.to_string(),
+    }
+}
+
 /// The kernel refuses a module that names a function twice.
 fn patched_twice(emitted: &[(&UnitPair, Emitted)]) -> Vec<Refusal> {
     let mut seen = BTreeSet::new();
@@ -467,6 +486,7 @@ fn disagrees(label: &Label, problem: &Problem) -> Refusal {
 fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
     refusals.sort();
     refusals.dedup();
+    layout::once_per_type(&mut refusals);
     refusals
 }
 

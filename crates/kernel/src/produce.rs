@@ -103,7 +103,10 @@ pub fn produce(
     let series = series(&profile.base_version)?;
     let diff = merge(fixes)?;
     let started = Instant::now();
-    let replayed = replay::compile_pair(kernel, &diff, Some(profile), budget, scratch)?;
+    let replayed = match replay::compile_pair(kernel, &diff, Some(profile), budget, scratch) {
+        Ok(replayed) => replayed,
+        Err(error) => return refused_by_replay(profile, error),
+    };
     let compile = started.elapsed();
     let mut looked_at: Vec<String> = replayed.unused.iter().map(ToString::to_string).collect();
     let blind: Vec<Refusal> = replayed
@@ -163,6 +166,28 @@ pub fn produce(
             }))
         }
     })
+}
+
+/// What the replay knows to be no work for a livepatch is an answer, not a failure.
+fn refused_by_replay(profile: &KernelProfile, error: ReplayError) -> Result<Outcome, ProduceError> {
+    let why = error.to_string();
+    let refusal = |rule, symbol: String| Refusal {
+        rule,
+        unit: profile.id.release.to_string(),
+        symbol,
+        why,
+    };
+    match &error {
+        ReplayError::HeaderReach { header, .. } => Ok(Outcome::Refused(vec![refusal(
+            Rule::HeaderReach,
+            header.to_string(),
+        )])),
+        ReplayError::Compiler { found, .. } => Ok(Outcome::Refused(vec![refusal(
+            Rule::NotTheKernel,
+            found.clone(),
+        )])),
+        _ => Err(error.into()),
+    }
 }
 
 /// Reasons why no fix can be livepatched on this kernel by this engine.

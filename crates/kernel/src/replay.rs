@@ -22,6 +22,9 @@ use std::time::Duration;
 
 use tuxtape_core::identity::ObjectName;
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_livepatch::elf::{ElfFile, MalformedObject};
+use tuxtape_livepatch::layout;
+use tuxtape_livepatch::loaded::same_but_for_debug_data;
 use tuxtape_sys::durable::{self, WriteError};
 use tuxtape_sys::process::ProcessError;
 
@@ -228,7 +231,8 @@ pub fn compile_pair(
     Ok(result)
 }
 
-/// Takes out the units that the fix does not name and that came out the same, byte for byte.
+/// Takes out the units that the fix does not name and that came out the same: whatever their debug
+/// data says of lines, no code, no data and no layout of a type differs.
 fn drop_equal(
     result: &mut Replayed,
     changed: &BTreeMap<TreePath, Changed>,
@@ -241,7 +245,8 @@ fn drop_equal(
                 source,
             })
         };
-        if !changed.contains_key(&pair.unit) && read(&pair.original)? == read(&pair.patched)? {
+        let named = changed.contains_key(&pair.unit);
+        if !named && is_equal(&read(&pair.original)?, &read(&pair.patched)?) {
             tree::remove(&pair.patched)?;
             result.unaffected.push(pair.unit);
         } else {
@@ -251,6 +256,15 @@ fn drop_equal(
     result.pairs = kept;
     result.unaffected.sort();
     Ok(())
+}
+
+/// Objects that cannot be read are not equal, so that the build refuses them with its reasons.
+fn is_equal(original: &[u8], patched: &[u8]) -> bool {
+    let same = || -> Result<bool, MalformedObject> {
+        same_but_for_debug_data(&ElfFile::parse(original)?, &ElfFile::parse(patched)?)
+    };
+    same().is_ok_and(|same| same)
+        && layout::changes(original, patched).is_ok_and(|changes| changes.is_empty())
 }
 
 /// Turns an object's path into one file name, `net__core__dev`.

@@ -147,7 +147,7 @@ impl Comparison<'_> {
                 )),
             }
         }
-        refusals.extend(self.fixed_sections_changed(&left, &right));
+        refusals.extend(fixed_sections_changed(&left, &right));
         for &lost in &self.pairing.lost {
             let name = self.original.atom(lost).name;
             refusals.push((
@@ -188,38 +188,6 @@ impl Comparison<'_> {
         for (rule, symbol, why) in refusals {
             self.refuse(rule, &symbol, why);
         }
-    }
-
-    /// Sections that may not change, and appear in one version only.
-    fn fixed_sections_changed(
-        &self,
-        left: &View<'_, '_>,
-        right: &View<'_, '_>,
-    ) -> Vec<(Rule, String, String)> {
-        let lone = |view: &View<'_, '_>, class: Class| -> Vec<(String, String)> {
-            view.unit
-                .atom_ids()
-                .filter(|id| !view.pairs.contains_key(id))
-                .map(|id| view.unit.atom(id))
-                .filter(|atom| atom.class == class && !is_special(view.unit, atom))
-                .map(|atom| {
-                    (
-                        atom.name.to_owned(),
-                        view.unit.section(atom.section).name.to_owned(),
-                    )
-                })
-                .collect()
-        };
-        let mut found = Vec::new();
-        for (view, word) in [(left, "gone from"), (right, "new in")] {
-            for (name, section) in lone(view, Class::Init) {
-                found.push((Rule::InitCode, name, format!("{word} {section}")));
-            }
-            for (name, section) in lone(view, Class::Fixed) {
-                found.push((Rule::Registration, name, format!("{word} {section}")));
-            }
-        }
-        found
     }
 
     fn find_new_globals(&mut self) {
@@ -359,6 +327,37 @@ impl Comparison<'_> {
     }
 }
 
+/// Sections that may not change, and appear in one version only.
+fn fixed_sections_changed(
+    left: &View<'_, '_>,
+    right: &View<'_, '_>,
+) -> Vec<(Rule, String, String)> {
+    let lone = |view: &View<'_, '_>, class: Class| -> Vec<(String, String)> {
+        view.unit
+            .atom_ids()
+            .filter(|id| !view.pairs.contains_key(id))
+            .map(|id| view.unit.atom(id))
+            .filter(|atom| atom.class == class && !is_special(view.unit, atom))
+            .map(|atom| {
+                (
+                    atom.name.to_owned(),
+                    view.unit.section(atom.section).name.to_owned(),
+                )
+            })
+            .collect()
+    };
+    let mut found = Vec::new();
+    for (view, word) in [(left, "gone from"), (right, "new in")] {
+        for (name, section) in lone(view, Class::Init) {
+            found.push((Rule::InitCode, name, format!("{word} {section}")));
+        }
+        for (name, section) in lone(view, Class::Fixed) {
+            found.push((Rule::Registration, name, format!("{word} {section}")));
+        }
+    }
+    found
+}
+
 fn movable_data(section: &str, special: bool) -> bool {
     if special {
         return true;
@@ -429,5 +428,24 @@ fn describe(mine: &Content, theirs: &Content) -> String {
     {
         Some(at) => format!("its byte {at} changed"),
         None => "what it refers to changed".to_owned(),
+    }
+}
+
+/// Takes `bytes` as the length of the original, the original and the patched version, and follows
+/// them as far as they lead; for fuzzing. Never panics.
+pub fn compare_anything(bytes: &[u8]) {
+    let Some((length, both)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let (original, patched) = both.split_at(length.min(both.len()));
+    let tables = crate::tables::layout_for(6, 1).unwrap_or_default();
+    let Ok(mut comparison) = compare("unit.c", original, patched, tables) else {
+        return;
+    };
+    // What is refused is never emitted; here the emitter shall see it all the same.
+    comparison.refusals.clear();
+    if let Ok(emitted) = crate::emit::emit(&comparison, &crate::emit::Anywhere, "0") {
+        crate::convert::convert(&emitted.object).ok();
     }
 }

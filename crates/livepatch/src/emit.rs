@@ -5,6 +5,7 @@
 //! name, but neither a second relocation table nor `SHN_LIVEPATCH`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use object::elf;
 use tuxtape_core::identity::ObjectName;
@@ -15,7 +16,9 @@ use crate::meaning;
 use crate::refusal::{Refusal, Rule};
 use crate::tables::{ORC_ENTRY, Role};
 use crate::unit::{AtomId, Class, Entry, Target, Unit};
-use crate::write::{OutPlace, OutRelocation, OutSection, OutSymbol, WriteError, relocatable};
+use crate::write::{
+    ALIGNMENT_LIMIT, OutPlace, OutRelocation, OutSection, OutSymbol, WriteError, relocatable,
+};
 
 /// Begins the name of a symbol that stands for one the livepatch core will resolve:
 /// `PREFIX OBJECT ! OWNER ! POSITION ! NAME`.
@@ -66,6 +69,35 @@ pub trait Surroundings {
     fn exports(&self, name: &str) -> bool;
     /// Where an undefined symbol is.
     fn outside(&self, name: &str) -> Outside;
+}
+
+/// A kernel that has every symbol once and exports those with long names; for fuzzing.
+pub(crate) struct Anywhere;
+
+impl Surroundings for Anywhere {
+    fn parent(&self) -> &ObjectName {
+        static PARENT: OnceLock<ObjectName> = OnceLock::new();
+        PARENT.get_or_init(|| ObjectName(ObjectName::VMLINUX.to_owned()))
+    }
+
+    fn own(&self, name: &str) -> Option<KernelSymbol> {
+        Some(KernelSymbol {
+            name: name.to_owned(),
+            position: 0,
+        })
+    }
+
+    fn exports(&self, name: &str) -> bool {
+        name.len() > 8
+    }
+
+    fn outside(&self, name: &str) -> Outside {
+        if name.len() > 8 {
+            Outside::Exported { namespace: None }
+        } else {
+            Outside::Parent { position: 1 }
+        }
+    }
 }
 
 /// A function to redirect.
@@ -291,6 +323,20 @@ impl<'run, 'data> Builder<'run, 'data> {
     ) -> bool {
         let mut linked = Vec::new();
         for relocation in self.unit.relocations(section, start, end) {
+            let width = relocation.width().unwrap_or(8);
+            if relocation
+                .offset
+                .checked_add(width)
+                .is_none_or(|last| last > end)
+            {
+                let name = self.unit.section(section).name;
+                self.refuse(
+                    Rule::Unknown,
+                    name,
+                    format!("a reference reaches over byte {end:#x}"),
+                );
+                continue;
+            }
             match self.link(section, relocation) {
                 Link::Relocation { symbol, addend } => linked.push(OutRelocation {
                     offset: relocation
@@ -531,12 +577,7 @@ impl<'run, 'data> Builder<'run, 'data> {
         } else {
             pool.to_owned()
         };
-        let out = self.pool(
-            &name,
-            elf::SHT_PROGBITS.0,
-            u64::from(elf::SHF_ALLOC.0),
-            alignment,
-        );
+        let out = self.pool(&name, elf::SHT_PROGBITS.0, elf::SHF_ALLOC.0, alignment);
         if let Some(&at) = self.literals.get(&(out, bytes.clone())) {
             return (out, at);
         }
@@ -695,7 +736,7 @@ impl<'run, 'data> Builder<'run, 'data> {
             );
             return;
         };
-        if addresses.size / 4 * ORC_ENTRY != entries.size {
+        if (addresses.size / 4).checked_mul(ORC_ENTRY) != Some(entries.size) {
             self.refuse(Rule::Unknown, entries.name, "does not fit .orc_unwind_ip");
             return;
         }
@@ -706,7 +747,7 @@ impl<'run, 'data> Builder<'run, 'data> {
             let Some(piece) = self.piece_at(section, offset, true) else {
                 continue;
             };
-            let at = relocation.offset / 4 * ORC_ENTRY;
+            let at = (relocation.offset / 4).saturating_mul(ORC_ENTRY);
             let entry = unit
                 .bytes(entries.index, at, at.saturating_add(ORC_ENTRY))
                 .to_vec();
@@ -740,7 +781,7 @@ impl<'run, 'data> Builder<'run, 'data> {
                 continue;
             };
             let at = call.offset.saturating_sub(1).saturating_sub(atom.start);
-            let flags = u64::from(elf::SHF_ALLOC.0);
+            let flags = elf::SHF_ALLOC.0;
             let out = self.pool("__mcount_loc", elf::SHT_PROGBITS.0, flags, 8);
             let place = self.append(out, 8, &[0; 8]);
             let symbol = self.atom_symbol.get(&id).copied().unwrap_or(0);
@@ -831,7 +872,8 @@ impl<'run, 'data> Builder<'run, 'data> {
         let Some(section) = self.sections.get_mut(out) else {
             return 0;
         };
-        let alignment = usize::try_from(alignment.max(1)).unwrap_or(1);
+        // More is refused when the section is written.
+        let alignment = usize::try_from(alignment.clamp(1, ALIGNMENT_LIMIT)).unwrap_or(1);
         section
             .data
             .resize(section.data.len().next_multiple_of(alignment), 0);

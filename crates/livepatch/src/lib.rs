@@ -10,6 +10,8 @@ pub mod elf;
 pub mod emit;
 pub mod ground_truth;
 pub mod kallsyms;
+pub mod layout;
+pub mod loaded;
 pub mod meaning;
 pub mod names;
 pub mod pairing;

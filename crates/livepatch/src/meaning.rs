@@ -65,34 +65,65 @@ pub struct View<'unit, 'data> {
 
 /// Deeper nesting of specials and chunks means a cycle, which no compiler makes.
 const DEPTH: u32 = 4;
+/// Bytes of specials and chunks that are looked into for one atom or entry. Each reference to one
+/// copies it, so that a few hundred bytes of a hostile object could ask for any amount.
+const NESTED_LIMIT: u64 = 1 << 20;
+
+/// How far a content may still grow.
+struct Room {
+    depth: u32,
+    bytes: u64,
+}
+
+impl Room {
+    fn all() -> Self {
+        Self {
+            depth: DEPTH,
+            bytes: NESTED_LIMIT,
+        }
+    }
+
+    /// Takes what `size` bytes one level deeper need; false where there is no room for them.
+    fn enter(&mut self, size: u64) -> bool {
+        let cost = size.saturating_add(64);
+        match (self.depth.checked_sub(1), self.bytes.checked_sub(cost)) {
+            (Some(depth), Some(bytes)) => {
+                *self = Self { depth, bytes };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn leave(&mut self) {
+        self.depth = self.depth.saturating_add(1);
+    }
+}
 
 impl View<'_, '_> {
     /// The content of an atom.
     pub fn content(&self, atom: AtomId) -> Content {
-        self.content_at(atom, DEPTH)
-    }
-
-    fn content_at(&self, atom: AtomId, depth: u32) -> Content {
         let atom = self.unit.atom(atom);
-        self.range(atom.section, atom.start, atom.end, depth)
+        self.range(atom.section, atom.start, atom.end, &mut Room::all())
     }
 
     /// The content of `start..end` of a section.
     pub fn section_content(&self, section: SectionIndex) -> Content {
-        self.range(section, 0, self.unit.section(section).size, DEPTH)
+        self.range(
+            section,
+            0,
+            self.unit.section(section).size,
+            &mut Room::all(),
+        )
     }
 
-    fn range(&self, section: SectionIndex, start: u64, end: u64, depth: u32) -> Content {
+    fn range(&self, section: SectionIndex, start: u64, end: u64, room: &mut Room) -> Content {
         let mut bytes = self.unit.bytes(section, start, end).to_vec();
         let mut references = Vec::new();
         for relocation in self.unit.relocations(section, start, end) {
             let at = relocation.offset.saturating_sub(start);
             blank(&mut bytes, at, relocation.width().unwrap_or(8));
-            references.push((
-                at,
-                relocation.kind,
-                self.meaning(section, relocation, depth),
-            ));
+            references.push((at, relocation.kind, self.meaning(section, relocation, room)));
         }
         Content {
             size: end.saturating_sub(start),
@@ -101,7 +132,7 @@ impl View<'_, '_> {
         }
     }
 
-    fn meaning(&self, section: SectionIndex, relocation: &Relocation, depth: u32) -> Meaning {
+    fn meaning(&self, section: SectionIndex, relocation: &Relocation, room: &mut Room) -> Meaning {
         match self.unit.target(section, relocation) {
             Target::Outside { symbol, addend } => {
                 Meaning::Outside(self.unit.symbol(symbol).name.to_owned(), addend)
@@ -110,8 +141,9 @@ impl View<'_, '_> {
             Target::Lost { section, offset } => Meaning::Lost(self.side, section.0, offset),
             Target::Atom { atom, offset } => {
                 let body = self.unit.atom(atom);
-                if is_special(self.unit, body) && depth > 0 {
-                    let content = self.content_at(atom, depth.saturating_sub(1));
+                if is_special(self.unit, body) && room.enter(body.end.saturating_sub(body.start)) {
+                    let content = self.range(body.section, body.start, body.end, room);
+                    room.leave();
                     return Meaning::Special(names::base(body.name), Box::new(content), offset);
                 }
                 match self.pairs.get(&atom) {
@@ -119,11 +151,11 @@ impl View<'_, '_> {
                     None => Meaning::Lone(self.side, atom, offset),
                 }
             }
-            Target::Content { section, offset } => self.literal(section, offset, depth),
+            Target::Content { section, offset } => self.literal(section, offset, room),
         }
     }
 
-    fn literal(&self, section: SectionIndex, offset: u64, depth: u32) -> Meaning {
+    fn literal(&self, section: SectionIndex, offset: u64, room: &mut Room) -> Meaning {
         let body = self.unit.section(section);
         let lost = || {
             Meaning::Lost(
@@ -143,17 +175,15 @@ impl View<'_, '_> {
                 .map_or_else(lost, |bytes| {
                     Meaning::Literal([bytes, &offset.to_le_bytes()[..1]].concat())
                 }),
-            Class::Chunks if depth > 0 => match self.unit.chunk_end(section, offset) {
-                Some(end) => Meaning::Chunk(Box::new(self.range(
-                    section,
-                    offset,
-                    end,
-                    depth.saturating_sub(1),
-                ))),
-                None => lost(),
+            Class::Chunks => match self.unit.chunk_end(section, offset) {
+                Some(end) if room.enter(end.saturating_sub(offset)) => {
+                    let content = self.range(section, offset, end, room);
+                    room.leave();
+                    Meaning::Chunk(Box::new(content))
+                }
+                Some(_) | None => lost(),
             },
-            Class::Chunks
-            | Class::Ignored
+            Class::Ignored
             | Class::Code
             | Class::Data
             | Class::Table(_)
@@ -176,7 +206,7 @@ impl View<'_, '_> {
             | Role::Alternative { .. }
             | Role::Paravirt => {}
         }
-        let mut content = self.range(entry.section, entry.start, entry.end, DEPTH);
+        let mut content = self.range(entry.section, entry.start, entry.end, &mut Room::all());
         // The code's own address is the key under which entries are compared.
         if !content.references.is_empty() {
             content.references.remove(0);
@@ -197,7 +227,7 @@ impl View<'_, '_> {
                     .unwrap_or(0);
                 if let Some((section, start)) = replacement(self.unit, entry) {
                     let end = start.saturating_add(u64::from(length));
-                    let chunk = self.range(section, start, end, DEPTH);
+                    let chunk = self.range(section, start, end, &mut Room::all());
                     for reference in &mut content.references {
                         if reference.0 == 4 {
                             reference.2 = Meaning::Chunk(Box::new(chunk.clone()));

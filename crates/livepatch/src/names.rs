@@ -23,7 +23,7 @@ const SPECIAL_STATICS: [&str; 13] = [
 /// Returns `name` without the numbers a compiler adds: `count.12` and `count.7` are both `count`,
 /// `f.isra.0.cold` is `f.isra.cold`.
 pub fn base(name: &str) -> String {
-    // `include/linux/compiler.h` and `btf_ids.h` end these names with counters of the whole unit.
+    // `__UNIQUE_ID` and `BTF_ID` of the kernel end in a counter that every macro of a unit shares.
     let unique = name.starts_with("__UNIQUE_ID_") || name.starts_with("__BTF_ID__");
     let mut parts = name.split('.');
     let first = parts.next().unwrap_or_default();
@@ -80,8 +80,8 @@ mod tests {
             ("f.constprop.0.isra.3.cold", "f.constprop.isra.cold"),
             ("__UNIQUE_ID_ddebug481.2", "__UNIQUE_ID_ddebug"),
             (
-                "__BTF_ID__struct__bpf_dtab__6341025",
-                "__BTF_ID__struct__bpf_dtab__",
+                "__BTF_ID__struct__sock__6381025",
+                "__BTF_ID__struct__sock__",
             ),
             ("x86_64", "x86_64"),
         ] {

@@ -218,7 +218,7 @@ fn similar(a: &Unit<'_>, one: AtomId, b: &Unit<'_>, other: AtomId) -> bool {
 
 /// Whether an atom lies in memory that the kernel may write.
 pub fn is_writable(unit: &Unit<'_>, id: AtomId) -> bool {
-    unit.section(unit.atom(id).section).flags & u64::from(object::elf::SHF_WRITE.0) != 0
+    unit.section(unit.atom(id).section).flags & object::elf::SHF_WRITE.0 != 0
 }
 
 /// The source functions and variables that refer to each atom.

@@ -11,6 +11,8 @@ pub enum Rule {
     DataChanged,
     /// New data in a section that only the boot code or the per-cpu allocator can set up.
     DataMoved,
+    /// A changed header may reach more units than may be compiled.
+    HeaderReach,
     /// Code or data that is gone after boot or module load changed.
     InitCode,
     /// This kernel cannot be livepatched, or not by this engine.
@@ -50,6 +52,7 @@ impl Rule {
             Self::AmbiguousStatic => "ambiguous-static",
             Self::DataChanged => "data-changed",
             Self::DataMoved => "data-moved",
+            Self::HeaderReach => "header-reach",
             Self::InitCode => "init-code",
             Self::KernelCannot => "kernel-cannot",
             Self::ModuleKey => "module-key",
@@ -74,17 +77,17 @@ impl Rule {
             Self::AmbiguousStatic => "give the static variables of the fix distinct names",
             Self::DataChanged => "change the code that reads the data instead, or write a callback",
             Self::DataMoved => "put the new data into plain static storage",
+            Self::HeaderReach => "cut the fix down to the functions that matter",
             Self::InitCode => "leave code that already ran out of the fix",
             Self::KernelCannot => "ask `tuxtape kernel check` which engine could",
             Self::ModuleKey => "use static_key_enabled() or a plain call in the fix",
             Self::Names => "rename the symbol in the fix",
             Self::NewDependency => "avoid the new call: the exporting module may not be loaded",
             Self::NotTheKernel => "check compiler, configuration and source version of this kernel",
-            Self::NotTraceable => "change the callers instead",
+            Self::NotTraceable | Self::SharedSection => "change the callers instead",
             Self::Registration => {
                 "the table was read at boot: this needs a callback written by a person"
             }
-            Self::SharedSection => "change the callers instead",
             Self::StaticLocal => "keep the variable in the fix",
             Self::TypeLayout => "use a shadow variable instead of a new field",
             Self::Unknown => "report this object: the engine refuses what it does not know",

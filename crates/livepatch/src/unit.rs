@@ -164,6 +164,31 @@ pub enum UnitError {
     },
 }
 
+const NO_SECTION: Section<'static> = Section {
+    index: SectionIndex(0),
+    name: "",
+    kind: 0,
+    flags: 0,
+    address: 0,
+    offset: 0,
+    size: 0,
+    link: 0,
+    info: 0,
+    alignment: 0,
+    entry_size: 0,
+    data: &[],
+};
+
+const NO_SYMBOL: Symbol<'static> = Symbol {
+    index: SymbolIndex(0),
+    name: "",
+    place: Place::Undefined,
+    value: 0,
+    size: 0,
+    kind: SymbolKind::None,
+    binding: Binding::Local,
+};
+
 /// A unit's object with its atoms, relocations by section, and instruction borders.
 #[derive(Debug)]
 pub struct Unit<'data> {
@@ -228,12 +253,14 @@ impl<'data> Unit<'data> {
 
     /// The section with this index, which came from this unit.
     pub fn section(&self, index: SectionIndex) -> &Section<'data> {
-        &self.file.sections()[index.0 as usize]
+        self.file.section(index).unwrap_or(&NO_SECTION)
     }
 
     /// The symbol with this index, which came from this unit.
+    ///
+    /// Index 0 is "no symbol" also where the object has no symbols at all.
     pub fn symbol(&self, index: SymbolIndex) -> &Symbol<'data> {
-        &self.file.symbols()[index.0 as usize]
+        self.file.symbol(index).unwrap_or(&NO_SYMBOL)
     }
 
     /// The entries of all tables, in section and offset order.
@@ -405,6 +432,12 @@ impl<'data> Unit<'data> {
                 continue;
             }
             let relocations = self.file.relocations(section)?;
+            if home.is_nobits() && !relocations.is_empty() {
+                return Err(unexpected(
+                    home.name,
+                    "relocates bytes that are not in the file",
+                ));
+            }
             for relocation in &relocations {
                 let width = relocation.width().ok_or_else(|| {
                     unexpected(home.name, format!("relocation type {}", relocation.kind))

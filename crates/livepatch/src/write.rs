@@ -10,6 +10,10 @@ use crate::elf::{SHF_RELA_LIVEPATCH, SHN_LIVEPATCH};
 /// More sections than this need an extended table, which the kernel's loader does not read.
 const SECTION_LIMIT: usize = 0xff00;
 
+/// Larger alignments than a page are refused: the kernel's loader allots whole pages, and a file
+/// would grow by as much.
+pub const ALIGNMENT_LIMIT: u64 = 4096;
+
 /// A relocation to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutRelocation {
@@ -82,17 +86,35 @@ pub enum WriteError {
     /// The kernel reads no extended section table.
     #[error("{0} sections are more than a module may have")]
     TooManySections(usize),
+    /// No loader would place a section like that.
+    #[error("section {section} wants to be aligned to {alignment:#x}")]
+    Alignment {
+        /// The section.
+        section: String,
+        /// Its `sh_addralign`.
+        alignment: u64,
+    },
 }
 
 /// Writes sections (without the null section) and symbols (without the null symbol; index 1 is the
 /// first) as one relocatable file. Local symbols are moved to the front, as ELF demands.
 pub fn relocatable(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec<u8>, WriteError> {
+    let odd = sections.iter().find(|section| {
+        section.alignment > ALIGNMENT_LIMIT
+            || section.alignment != 0 && !section.alignment.is_power_of_two()
+    });
+    if let Some(section) = odd {
+        let (section, alignment) = (section.name.clone(), section.alignment);
+        return Err(WriteError::Alignment { section, alignment });
+    }
     let mut order: Vec<usize> = (0..symbols.len()).collect();
     order.sort_by_key(|&index| symbols.get(index).is_some_and(|symbol| symbol.binding != 0));
     let locals = symbols.iter().filter(|symbol| symbol.binding == 0).count();
     let mut new_index = vec![0_u32; symbols.len() + 1];
     for (place, &old) in order.iter().enumerate() {
-        new_index[old + 1] = narrow(place + 1);
+        if let Some(index) = new_index.get_mut(old + 1) {
+            *index = narrow(place + 1);
+        }
     }
 
     let mut body = Body::default();
@@ -129,7 +151,7 @@ pub fn relocatable(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec
                 24,
             );
         };
-        let info_link = u64::from(elf::SHF_INFO_LINK.0);
+        let info_link = elf::SHF_INFO_LINK.0;
         if !section.relocations.is_empty() {
             table(
                 format!(".rela{}", section.name),
@@ -137,7 +159,7 @@ pub fn relocatable(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec
                 &section.relocations,
             );
         }
-        let alloc = u64::from(elf::SHF_ALLOC.0);
+        let alloc = elf::SHF_ALLOC.0;
         for (object, list) in &section.livepatch {
             let name = format!(".klp.rela.{object}.{}", section.name);
             table(name, info_link | alloc | SHF_RELA_LIVEPATCH, list);

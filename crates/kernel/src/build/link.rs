@@ -56,7 +56,7 @@ pub fn link<'object>(
         write(&format!("unit_{number}.o_shipped"), object)?;
         // modpost looks for export checksums here, and fails without the file.
         write(&format!(".unit_{number}.o.cmd"), b"\n")?;
-        parts.push_str(&format!(" unit_{number}.o"));
+        parts.extend([" ", &format!("unit_{number}.o")]);
     }
     write(
         "Kbuild",

@@ -6,7 +6,7 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_livepatch::emit::{KernelSymbol, Outside, Surroundings};
 use tuxtape_livepatch::ground_truth::UnitMap;
 use tuxtape_livepatch::kallsyms::Parent;
-use tuxtape_livepatch::symvers::Symvers;
+use tuxtape_livepatch::symvers::{Export, Symvers};
 
 /// One unit's surroundings, read from debug files and the list of exports.
 pub(super) struct Names<'run> {
@@ -21,14 +21,15 @@ pub(super) struct Names<'run> {
 }
 
 impl Names<'_> {
-    fn exported_by_vmlinux(&self, name: &str) -> Option<Option<String>> {
-        let export = self.symvers.get(name)?;
-        export.object.is_vmlinux().then(|| export.namespace.clone())
+    fn exported_by_vmlinux(&self, name: &str) -> Option<&Export> {
+        self.symvers
+            .get(name)
+            .filter(|export| export.object.is_vmlinux())
     }
+}
 
-    fn global_position(&self, parent: &Parent<'_>, name: &str) -> Option<u32> {
-        parent.sympos(parent.global(name)?.index)
-    }
+fn global_position(parent: &Parent<'_>, name: &str) -> Option<u32> {
+    parent.sympos(parent.global(name)?.index)
 }
 
 impl Surroundings for Names<'_> {
@@ -48,21 +49,23 @@ impl Surroundings for Names<'_> {
         self.parent.object().is_vmlinux()
             && self
                 .exported_by_vmlinux(name)
-                .is_some_and(|namespace| namespace.is_none())
+                .is_some_and(|export| export.namespace.is_none())
     }
 
     fn outside(&self, name: &str) -> Outside {
         let parent = self.parent.object();
         if !parent.is_vmlinux()
-            && let Some(position) = self.global_position(self.parent, name)
+            && let Some(position) = global_position(self.parent, name)
         {
             return Outside::Parent { position };
         }
-        if let Some(namespace) = self.exported_by_vmlinux(name) {
-            return Outside::Exported { namespace };
+        if let Some(export) = self.exported_by_vmlinux(name) {
+            return Outside::Exported {
+                namespace: export.namespace.clone(),
+            };
         }
         if parent.is_vmlinux()
-            && let Some(position) = self.global_position(self.vmlinux, name)
+            && let Some(position) = global_position(self.vmlinux, name)
         {
             return Outside::Parent { position };
         }

@@ -139,6 +139,13 @@ fn read_sections<'data>(
             data: content(bytes, name, header)?,
         });
     }
+    // Sections that share bytes could make readers hold a small file thousands of times.
+    let held = sections.iter().fold(0_usize, |sum, section| {
+        sum.saturating_add(section.data.len())
+    });
+    if held > bytes.len() {
+        return Err(fact(PLACE, "sections overlap"));
+    }
     Ok(sections)
 }
 

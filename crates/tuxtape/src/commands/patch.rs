@@ -35,7 +35,7 @@ pub enum Command {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Build(arguments) => build::run(arguments, context),
+        Command::Build(arguments) => build::run(&arguments, context),
         Command::Diff(arguments) => diff::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Test(arguments) => test::run(arguments, context),

@@ -47,13 +47,12 @@ pub(super) fn kernel(
 ) -> anyhow::Result<Choice> {
     let horizons = horizons(&store.lines()?);
     let asked = wanted.is_some();
-    let releases = match wanted {
-        Some(release) => vec![release],
-        None => {
-            let mut all = index::releases()?;
-            all.retain(|release| release.as_str().ends_with("-cloud-amd64"));
-            all
-        }
+    let releases = if let Some(release) = wanted {
+        vec![release]
+    } else {
+        let mut all = index::releases()?;
+        all.retain(|release| release.as_str().ends_with("-cloud-amd64"));
+        all
     };
     let mut choices = Vec::new();
     for release in releases {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tuxtape_archive::serve::serve;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator;
@@ -64,7 +64,7 @@ impl Seen {
             .iter()
             .find(|(name, _)| name == "status-json.output")
             .and_then(|(_, text)| serde_json::from_str(text).ok())
-            .unwrap_or_else(|| json!(null))
+            .unwrap_or(Value::Null)
     }
 
     fn exit(&self, step: &str) -> Option<&str> {

@@ -47,13 +47,13 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let kernel = KernelFiles::below(&context.cache, &arguments.kernel);
     let profile = profile::load(&context.home, &arguments.kernel).context(Hint::new(format!(
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
-    let fixes = read_fixes(&arguments, context)?;
+    let fixes = read_fixes(arguments, context)?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => default_name(&fixes)?,
@@ -215,8 +215,9 @@ struct ObjectWire {
     compared: usize,
 }
 
+/// One reason for refusing, as printed.
 #[derive(Debug, Serialize)]
-struct RefusalWire {
+pub(super) struct RefusalWire {
     rule: &'static str,
     unit: String,
     symbol: String,
@@ -255,6 +256,20 @@ impl From<&Refusal> for RefusalWire {
             why: refusal.why.clone(),
             hint: refusal.rule.hint(),
         }
+    }
+}
+
+impl RefusalWire {
+    /// Two lines: the reason, and what can be done.
+    pub(super) fn to_text(&self) -> String {
+        let Self {
+            rule,
+            unit,
+            symbol,
+            why,
+            hint,
+        } = self;
+        format!("  {rule}: {symbol} in {unit}: {why}\n    hint: {hint}")
     }
 }
 
@@ -312,10 +327,8 @@ impl AnswerWire {
             ));
         }
         for refusal in &self.refusals {
-            text.push_str(&format!(
-                "  {}: {} in {}: {}\n    hint: {}\n",
-                refusal.rule, refusal.symbol, refusal.unit, refusal.why, refusal.hint
-            ));
+            text.push_str(&refusal.to_text());
+            text.push('\n');
         }
         for warning in &self.warnings {
             text.push_str(&format!("  note: {warning}\n"));

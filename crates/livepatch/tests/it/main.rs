@@ -1,0 +1,8 @@
+//! The engine on small units of our own, compiled as the kernel compiles its units.
+
+mod compiler;
+mod emission;
+mod garbled;
+mod kernel;
+mod layouts;
+mod rules;
