@@ -3,16 +3,17 @@
 //! Units are compiled with `-ffunction-sections -fdata-sections`, so nearly every atom is a whole
 //! section. The rest (`.init.text`, `.data.once`, …) is cut at its symbols.
 
-use std::collections::BTreeMap;
+mod class;
+mod read;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use std::collections::BTreeMap;
 
 use crate::elf::{
     Binding, ElfFile, MalformedObject, Place, Relocation, Section, SectionIndex, Symbol,
     SymbolIndex, SymbolKind,
 };
 use crate::names;
-use crate::tables::{Role, Table};
+use crate::tables::Table;
 
 /// Index of an atom in its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -214,7 +215,7 @@ impl<'data> Unit<'data> {
         let classes: Vec<Class> = file
             .sections()
             .iter()
-            .map(|section| classify(section, tables))
+            .map(|section| class::classify(section, tables))
             .collect();
         let mut unit = Self {
             relocations: vec![Vec::new(); classes.len()],
@@ -417,201 +418,6 @@ impl<'data> Unit<'data> {
             .map(|instruction| instruction.end)
     }
 
-    fn read_relocations(&mut self) -> Result<(), UnitError> {
-        let mut tables = Vec::new();
-        for section in self.file.sections() {
-            if !section.is_rela() {
-                continue;
-            }
-            let target = SectionIndex(section.info);
-            let home = self
-                .file
-                .section(target)
-                .ok_or_else(|| unexpected(section.name, "relocates a section that is not there"))?;
-            if !home.is_allocated() {
-                continue;
-            }
-            let relocations = self.file.relocations(section)?;
-            if home.is_nobits() && !relocations.is_empty() {
-                return Err(unexpected(
-                    home.name,
-                    "relocates bytes that are not in the file",
-                ));
-            }
-            for relocation in &relocations {
-                let width = relocation.width().ok_or_else(|| {
-                    unexpected(home.name, format!("relocation type {}", relocation.kind))
-                })?;
-                if relocation
-                    .offset
-                    .checked_add(width)
-                    .is_none_or(|end| end > home.size)
-                {
-                    return Err(unexpected(
-                        home.name,
-                        format!("relocation at {:#x} is outside", relocation.offset),
-                    ));
-                }
-            }
-            tables.push((target, relocations));
-        }
-        for (target, relocations) in tables {
-            if let Some(slot) = self.relocations.get_mut(target.0 as usize) {
-                slot.extend(
-                    relocations
-                        .into_iter()
-                        .filter(|relocation| relocation.kind != 0),
-                );
-                slot.sort_by_key(|relocation| relocation.offset);
-            }
-        }
-        Ok(())
-    }
-
-    fn decode(&mut self) -> Result<(), UnitError> {
-        for section in self.file.sections() {
-            if !section.is_allocated() || !section.is_executable() {
-                continue;
-            }
-            let mut decoder = Decoder::new(64, section.data, DecoderOptions::NONE);
-            let mut run = Vec::new();
-            while decoder.can_decode() {
-                let instruction = decoder.decode();
-                if instruction.is_invalid() {
-                    return Err(UnitError::Undecodable {
-                        section: section.name.to_owned(),
-                        offset: instruction.ip(),
-                    });
-                }
-                let flow = instruction.flow_control();
-                run.push(Instruction {
-                    start: instruction.ip(),
-                    end: instruction.next_ip(),
-                    is_branch: matches!(
-                        flow,
-                        FlowControl::Call
-                            | FlowControl::UnconditionalBranch
-                            | FlowControl::ConditionalBranch
-                    ),
-                    is_jump: flow == FlowControl::UnconditionalBranch,
-                });
-            }
-            if let Some(slot) = self.instructions.get_mut(section.index.0 as usize) {
-                *slot = run;
-            }
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self) -> Result<(), UnitError> {
-        let mut named: BTreeMap<SectionIndex, Vec<&Symbol<'data>>> = BTreeMap::new();
-        for symbol in self.file.symbols() {
-            let Some(section) = symbol.section() else {
-                continue;
-            };
-            if matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) {
-                named.entry(section).or_default().push(symbol);
-            }
-        }
-        let mut atoms = Vec::new();
-        for section in self.file.sections() {
-            let class = self.class(section.index);
-            match class {
-                Class::Code | Class::Data | Class::Init | Class::Fixed => {}
-                Class::Ignored
-                | Class::Strings
-                | Class::Constants
-                | Class::Table(_)
-                | Class::OrcAddresses
-                | Class::OrcEntries
-                | Class::Chunks => continue,
-            }
-            let symbols = named.remove(&section.index).unwrap_or_default();
-            if symbols.is_empty() && section.size == 0 {
-                continue;
-            }
-            let first = atoms.len();
-            atoms.extend(cut_section(section, class, symbols)?);
-            let ids: Vec<AtomId> = (first..atoms.len()).map(AtomId).collect();
-            self.atoms_by_section.insert(section.index, ids);
-        }
-        for (index, atom) in atoms.iter().enumerate() {
-            for &symbol in &atom.symbols {
-                self.atom_by_symbol.insert(symbol, AtomId(index));
-            }
-        }
-        self.atoms = atoms;
-        self.check_gaps()
-    }
-
-    /// Bytes that belong to no atom must carry nothing.
-    fn check_gaps(&self) -> Result<(), UnitError> {
-        for (&index, ids) in &self.atoms_by_section {
-            let section = self.section(index);
-            let mut covered = 0;
-            let edges = ids
-                .iter()
-                .map(|&id| (self.atom(id).start, self.atom(id).end));
-            for (start, end) in edges.chain([(section.size, section.size)]) {
-                if covered < start {
-                    let silent = section.is_executable()
-                        || self
-                            .bytes(index, covered, start)
-                            .iter()
-                            .all(|&byte| byte == 0);
-                    if !silent || !self.relocations(index, covered, start).is_empty() {
-                        return Err(unexpected(
-                            section.name,
-                            format!("unnamed content at {covered:#x}..{start:#x}"),
-                        ));
-                    }
-                }
-                covered = covered.max(end);
-            }
-        }
-        Ok(())
-    }
-
-    fn read_entries(&mut self) -> Result<(), UnitError> {
-        let mut entries = Vec::new();
-        for section in self.file.sections() {
-            let Class::Table(table) = self.class(section.index) else {
-                continue;
-            };
-            let padded = matches!(table.role, Role::Paravirt);
-            let mut start = 0;
-            while start < section.size {
-                let end = start.saturating_add(table.entry);
-                if end > section.size && !padded {
-                    return Err(unexpected(
-                        section.name,
-                        "its size is no multiple of its entry",
-                    ));
-                }
-                let end = end.min(section.size);
-                let code = self
-                    .relocations(section.index, start, end)
-                    .first()
-                    .filter(|relocation| relocation.offset == start)
-                    .ok_or_else(|| {
-                        unexpected(section.name, format!("entry at {start:#x} names no code"))
-                    })?;
-                let (code_section, code_offset) = self.place(section.index, code)?;
-                entries.push(Entry {
-                    table,
-                    section: section.index,
-                    start,
-                    end,
-                    code_section,
-                    code_offset,
-                });
-                start = end;
-            }
-        }
-        self.entries = entries;
-        Ok(())
-    }
-
     /// The section and offset inside this unit that a table's field leads to.
     pub fn place(
         &self,
@@ -642,112 +448,6 @@ fn unexpected(section: &str, what: impl Into<String>) -> UnitError {
     UnitError::Unexpected {
         section: section.to_owned(),
         what: what.into(),
-    }
-}
-
-/// Cuts one section at its symbols; symbols whose ranges touch inside share an atom.
-fn cut_section<'data>(
-    section: &Section<'data>,
-    class: Class,
-    mut symbols: Vec<&Symbol<'data>>,
-) -> Result<Vec<Atom<'data>>, UnitError> {
-    let mut atoms: Vec<(u64, u64, Vec<&Symbol<'data>>)> = Vec::new();
-    symbols.sort_by_key(|symbol| (symbol.value, std::cmp::Reverse(symbol.size), symbol.index));
-    for symbol in symbols {
-        let end = symbol
-            .value
-            .checked_add(symbol.size)
-            .filter(|&end| end <= section.size)
-            .ok_or_else(|| unexpected(section.name, format!("{} is longer", symbol.name)))?;
-        match atoms.last_mut() {
-            Some((start, last, names)) if symbol.value < *last || symbol.value == *start => {
-                *last = end.max(*last);
-                names.push(symbol);
-            }
-            _ => atoms.push((symbol.value, end, vec![symbol])),
-        }
-    }
-    if atoms.is_empty() {
-        atoms.push((0, section.size, Vec::new()));
-    }
-    // A function's or variable's own section belongs to it to the last byte of padding.
-    let whole = matches!(atoms.as_slice(), [(0, ..)]);
-    if whole && let Some((_, end, _)) = atoms.first_mut() {
-        *end = section.size;
-    }
-    Ok(atoms
-        .into_iter()
-        .map(|(start, end, names)| {
-            let is_global = |symbol: &&&Symbol<'data>| symbol.binding != Binding::Local;
-            let first = names.iter().find(is_global).or_else(|| names.first());
-            Atom {
-                section: section.index,
-                class,
-                start,
-                end,
-                name: first.map_or(section.name, |symbol| symbol.name),
-                global: names.iter().any(|symbol| symbol.binding != Binding::Local),
-                weak: names.iter().any(|symbol| symbol.binding == Binding::Weak),
-                symbols: names.iter().map(|symbol| symbol.index).collect(),
-                whole,
-            }
-        })
-        .collect())
-}
-
-const IGNORED: [&str; 6] = [
-    ".discard",
-    ".note",
-    ".llvm",
-    ".modinfo",
-    "__mcount_loc",
-    "__patchable_function_entries",
-];
-const INIT: [&str; 6] = [
-    ".init.",
-    ".exit.",
-    ".meminit",
-    ".memexit",
-    ".ref.",
-    ".exitcall",
-];
-
-fn classify(section: &Section<'_>, tables: &[Table]) -> Class {
-    let name = section.name;
-    if !section.is_allocated() || IGNORED.iter().any(|prefix| name.starts_with(prefix)) {
-        return Class::Ignored;
-    }
-    if let Some(table) = tables.iter().find(|table| table.section == name) {
-        return Class::Table(*table);
-    }
-    match name {
-        ".orc_unwind" => return Class::OrcEntries,
-        ".orc_unwind_ip" => return Class::OrcAddresses,
-        ".altinstr_replacement" | ".altinstr_aux" => return Class::Chunks,
-        "__dyndbg" => return Class::Data,
-        _ => {}
-    }
-    if name.starts_with("__ksymtab") || name.starts_with("___k") || name.starts_with("__kcrctab") {
-        return Class::Fixed;
-    }
-    if INIT.iter().any(|prefix| name.starts_with(prefix)) {
-        return Class::Init;
-    }
-    if section.is_mergeable() {
-        return if section.is_strings() {
-            Class::Strings
-        } else {
-            Class::Constants
-        };
-    }
-    if section.is_executable() {
-        return Class::Code;
-    }
-    let plain = [".data", ".rodata", ".bss"];
-    if plain.iter().any(|prefix| name.starts_with(prefix)) {
-        Class::Data
-    } else {
-        Class::Fixed
     }
 }
 
