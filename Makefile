@@ -32,7 +32,9 @@ build:
 	@scripts/setup build
 	@$(MAKE) --no-print-directory programs
 
-programs: client
+programs:
+	@echo 'building the release programs: minutes on two cores the first time, the last crates without a word' >&2
+	@$(MAKE) --no-print-directory client
 	$(CARGO) build --release --locked --workspace --exclude tuxtape-client --bins
 
 client:
