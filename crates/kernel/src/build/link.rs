@@ -10,6 +10,7 @@ use tuxtape_sys::process::{ProcessError, run_ok};
 
 use super::Label;
 use crate::files::KernelFiles;
+use crate::replay::compile::plain_environment;
 
 /// The build system compiles one small file and links; minutes mean it hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -73,15 +74,4 @@ pub fn link<'object>(
     run_ok(&mut make, DEADLINE)?;
     let path = folder.path().join(format!("{name}.ko"));
     fs::read(&path).map_err(|source| LinkError::Folder { path, source })
-}
-
-/// Nothing of the caller's environment may reach the kernel's build.
-fn plain_environment(command: &mut Command) {
-    command.env_clear();
-    command.env("LC_ALL", "C");
-    for name in ["PATH", "HOME", "TMPDIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
 }
