@@ -42,7 +42,7 @@ client:
 test:
 	@scripts/setup lab
 	@scripts/lab-kernel '$(TUXTAPE_LAB)'
-	$(CARGO) test --locked --workspace --no-fail-fast
+	scripts/test
 
 lint:
 	@scripts/setup ci

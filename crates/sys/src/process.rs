@@ -7,6 +7,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Most bytes a child may print on one stream: more than any vmlinux that is unpacked through a pipe.
+const OUTPUT_LIMIT: u64 = 1 << 30;
+
 /// What a finished child left.
 #[derive(Debug)]
 pub struct Finished {
@@ -37,6 +40,14 @@ pub enum ProcessError {
         /// The limit.
         seconds: u64,
     },
+    /// It printed more than any program we run has reason to.
+    #[error("{program} printed more than {limit} bytes")]
+    Output {
+        /// Program name.
+        program: String,
+        /// The limit.
+        limit: u64,
+    },
     /// It ended with failure.
     #[error("{program} failed ({status}): {tail}")]
     Failed {
@@ -60,7 +71,7 @@ pub fn effective_user() -> u32 {
 /// `Ok`; see [`run_ok`].
 pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -70,28 +81,13 @@ pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, Proces
             program: program.clone(),
             source,
         })?;
-    let stdout = drain(child.stdout.take());
-    let stderr = drain(child.stderr.take());
-    let status = wait(&mut child, deadline);
-    let stdout = stdout.join().unwrap_or_default();
-    let stderr = stderr.join().unwrap_or_default();
-    match status {
-        Some(status) => Ok(Finished {
-            status,
-            stdout,
-            stderr,
-        }),
-        None => Err(ProcessError::Deadline {
-            program,
-            seconds: deadline.as_secs(),
-        }),
-    }
+    collect(child, program, deadline, OUTPUT_LIMIT)
 }
 
 /// Like [`run`], with the child's standard error left to the terminal, so that its progress shows.
 pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -100,20 +96,7 @@ pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, 
             program: program.clone(),
             source,
         })?;
-    let stdout = drain(child.stdout.take());
-    let status = wait(&mut child, deadline);
-    let stdout = stdout.join().unwrap_or_default();
-    match status {
-        Some(status) => Ok(Finished {
-            status,
-            stdout,
-            stderr: Vec::new(),
-        }),
-        None => Err(ProcessError::Deadline {
-            program,
-            seconds: deadline.as_secs(),
-        }),
-    }
+    collect(child, program, deadline, OUTPUT_LIMIT)
 }
 
 /// Like [`run`], with a failing exit status as an error that carries the child's last words.
@@ -144,12 +127,39 @@ fn name_of(command: &Command) -> String {
     OsStr::to_string_lossy(command.get_program()).into_owned()
 }
 
-fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> thread::JoinHandle<Vec<u8>> {
+/// Waits for `child` and takes what it prints on the streams that are pipes.
+fn collect(
+    mut child: Child,
+    program: String,
+    deadline: Duration,
+    limit: u64,
+) -> Result<Finished, ProcessError> {
+    let stdout = drain(child.stdout.take(), limit);
+    let stderr = drain(child.stderr.take(), limit);
+    let status = wait(&mut child, deadline);
+    let stdout = stdout.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
+    let Some(status) = status else {
+        let seconds = deadline.as_secs();
+        return Err(ProcessError::Deadline { program, seconds });
+    };
+    if stdout.len().max(stderr.len()) as u64 > limit {
+        return Err(ProcessError::Output { program, limit });
+    }
+    Ok(Finished {
+        status,
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads one byte more than `limit` at most; the pipe is then closed, which ends who writes on.
+fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: u64) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
+        if let Some(pipe) = pipe {
             // A broken pipe ends the output; what came before it is kept.
-            drop(pipe.read_to_end(&mut bytes));
+            drop(pipe.take(limit.saturating_add(1)).read_to_end(&mut bytes));
         }
         bytes
     })
@@ -196,6 +206,20 @@ mod tests {
         );
         assert!(matches!(outcome, Err(ProcessError::Deadline { .. })));
         assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_child_that_prints_without_end_is_cut_off() {
+        let child = Command::new("yes")
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let outcome = collect(child, "yes".to_owned(), Duration::from_secs(60), 1000);
+        assert!(matches!(
+            outcome,
+            Err(ProcessError::Output { limit: 1000, .. })
+        ));
     }
 
     #[test]

@@ -183,7 +183,9 @@ fn without_sandbox_warning(error: ProcessError) -> ProcessError {
                 .collect::<Vec<_>>()
                 .join("\n"),
         },
-        other @ (ProcessError::Start { .. } | ProcessError::Deadline { .. }) => other,
+        other @ (ProcessError::Start { .. }
+        | ProcessError::Deadline { .. }
+        | ProcessError::Output { .. }) => other,
     }
 }
 
@@ -193,7 +195,9 @@ fn not_served(error: &ProcessError) -> bool {
         ProcessError::Failed { tail, .. } => {
             tail.contains("404") || tail.contains("410  Gone") || tail.contains("File not found")
         }
-        ProcessError::Start { .. } | ProcessError::Deadline { .. } => false,
+        ProcessError::Start { .. }
+        | ProcessError::Deadline { .. }
+        | ProcessError::Output { .. } => false,
     }
 }
 

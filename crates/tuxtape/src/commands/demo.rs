@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     if let Some(feed) = &arguments.feed {
         scan.extend(["--feed".to_owned(), feed.clone()]);
     }
-    let scanned = steps.json(&scan)?;
+    let scanned = steps.json_aloud(&scan)?;
     steps.note(&format!(
         "{} published CVEs, as of {}",
         scanned["published"], scanned["feed_time"]
@@ -123,7 +123,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 
     steps.begin("boot-test it");
     let log = dir.join("boot-test.log");
-    let tested = steps.json(&[
+    let tested = steps.json_aloud(&[
         "patch".to_owned(),
         "test".to_owned(),
         choice.release.to_string(),
@@ -148,10 +148,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 
     steps.begin("a fresh machine fetches, verifies and loads it");
     let files = KernelFiles::below(&context.cache, &choice.release);
-    let seen = fleet::visit(&files, &context, &archive, client, &dir)?;
-    for line in seen.lines() {
+    let seen = fleet::visit(&files, &context, &archive, client, &dir, &|line| {
         steps.note(line);
-    }
+    })?;
 
     steps.begin("what was done");
     let timing = Timing {

@@ -74,7 +74,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             cve,
             files,
             from,
-        } => show(context, &kernel, cve, files, from.as_deref()),
+        } => show(context, &kernel, cve, &files, from.as_deref()),
         Verb::Import {
             kernel,
             cve,
@@ -130,26 +130,18 @@ fn show(
     context: &Context,
     release: &KernelRelease,
     cve: CveId,
-    files: Vec<String>,
+    files: &[String],
     from: Option<&str>,
 ) -> anyhow::Result<ExitCode> {
     let profile = kernel::load(context, release)?;
-    let kernel = KernelFiles::below(&context.cache, release);
-    if files.is_empty()
-        && from.is_none()
-        && let Some(fix) = kept::load(&context.home, &kernel, cve)?
-    {
-        print(context, cve, &fix, &[], &[])?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let (files, wanted) = if files.is_empty() {
-        let record = record(context, cve)?;
-        let wanted = fixed_in(&record, &profile);
-        (record.files, wanted)
+    let found = if files.is_empty() && from.is_none() {
+        find(context, &profile, cve)
+    } else if files.is_empty() {
+        cut(context, &profile, &record(context, cve)?.files, None, from)
     } else {
-        (files, None)
+        cut(context, &profile, files, None, from)
     };
-    match cut(context, &profile, &files, wanted, from) {
+    match found {
         Ok(Cut {
             fix,
             unchanged,
@@ -164,6 +156,22 @@ fn show(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Finds the fix of `cve` on the kernel of `profile`: the imported one, else one cut from the newest
+/// source package that has the fix the record names.
+pub fn find(context: &Context, profile: &KernelProfile, cve: CveId) -> anyhow::Result<Cut> {
+    let kernel = KernelFiles::below(&context.cache, &profile.id.release);
+    if let Some(fix) = kept::load(&context.home, &kernel, cve)? {
+        return Ok(Cut {
+            fix,
+            unchanged: Vec::new(),
+            absent: Vec::new(),
+        });
+    }
+    let record = record(context, cve)?;
+    let wanted = fixed_in(&record, profile);
+    cut(context, profile, &record.files, wanted, None)
 }
 
 /// Cuts the change of `files` for the kernel of `profile` from a newer source package: from version

@@ -15,7 +15,6 @@ use tuxtape_sys::durable;
 
 use crate::commands::patch::test::find_tools;
 use crate::context::Context;
-use crate::output;
 
 /// What the machine is asked to do, in order, and whether it must succeed.
 const VISIT: [(&str, &str); 9] = [
@@ -43,21 +42,6 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Lines for the person who watches.
-    pub(super) fn lines(&self) -> Vec<&str> {
-        let shown = |name: &str| {
-            VISIT
-                .iter()
-                .any(|(step, _)| name == format!("{step}.output"))
-                && name != "status-json.output"
-        };
-        self.facts
-            .iter()
-            .filter(|(name, _)| shown(name))
-            .flat_map(|(_, text)| text.lines())
-            .collect()
-    }
-
     /// The client's own status while the level was in force.
     pub(super) fn closed(&self) -> Value {
         self.facts
@@ -76,6 +60,12 @@ impl Seen {
     }
 }
 
+/// Tells whether a fact is what a step printed, for the person who watches.
+fn is_for_people(fact: &str) -> bool {
+    fact.strip_suffix(".output")
+        .is_some_and(|step| step != "status-json" && VISIT.iter().any(|(name, _)| *name == step))
+}
+
 /// Serves the archive, boots the machine and lets the client do its work.
 pub(super) fn visit(
     kernel: &KernelFiles,
@@ -83,6 +73,7 @@ pub(super) fn visit(
     archive: &Path,
     client: Vec<u8>,
     dir: &Path,
+    note: &dyn Fn(&str),
 ) -> anyhow::Result<Seen> {
     let public = archive.join("public");
     let serving = serve(&public, "127.0.0.1:0", |_, _, _| {})
@@ -94,7 +85,7 @@ pub(super) fn visit(
         &tools,
         kernel,
         &context.cache.join("lab/accelerator"),
-        &mut |line: &str| output::talk(&format!("      {line}")),
+        &mut |line: &str| note(line),
     );
     let url = format!("http://{HOST_ADDRESS}:{}", serving.address.port());
     let mut script = format!(
@@ -120,8 +111,13 @@ pub(super) fn visit(
         accelerator,
         ..GuestPlan::default()
     };
-    let outcome = guest::boot(&tools, kernel, &plan, &mut |_: &Fact| {})
-        .context("could not boot the fresh machine")?;
+    note("booting; without KVM this takes a while");
+    let outcome = guest::boot(&tools, kernel, &plan, &mut |fact: &Fact| {
+        if is_for_people(&fact.name) {
+            fact.text().lines().for_each(note);
+        }
+    })
+    .context("could not boot the fresh machine")?;
     let seen = Seen {
         facts: outcome
             .facts

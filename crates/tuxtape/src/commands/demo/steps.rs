@@ -75,16 +75,17 @@ impl Steps {
 
     /// Runs a command whose output people should see.
     pub(super) fn aloud(&self, words: &[&str]) -> anyhow::Result<()> {
-        let finished = process::run_aloud(&mut self.command(words), DEADLINE)?;
-        for line in String::from_utf8_lossy(&finished.stdout).lines() {
+        let stdout = run_aloud(&mut self.command(words), words)?;
+        for line in String::from_utf8_lossy(&stdout).lines() {
             self.note(line);
         }
-        anyhow::ensure!(
-            finished.status.success(),
-            "`tuxtape {}` failed; its words are above",
-            words.join(" ")
-        );
         Ok(())
+    }
+
+    /// Runs a command that takes a while: reads its JSON, and people see what it says meanwhile.
+    pub(super) fn json_aloud(&self, words: &[String]) -> anyhow::Result<Value> {
+        let stdout = run_aloud(self.command(words).arg("--json"), words)?;
+        parse(&stdout, words)
     }
 
     /// Runs a command and reads its JSON; a failure is an error.
@@ -104,6 +105,17 @@ impl Steps {
         }
         parse(&finished.stdout, words)
     }
+}
+
+fn run_aloud(command: &mut Command, words: &[impl AsRef<str>]) -> anyhow::Result<Vec<u8>> {
+    let finished = process::run_aloud(command, DEADLINE)?;
+    if !finished.status.success() {
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        // A command that says no does so on its standard output.
+        output::talk(String::from_utf8_lossy(&finished.stdout).trim_end());
+        anyhow::bail!("`tuxtape {}` failed; its words are above", words.join(" "));
+    }
+    Ok(finished.stdout)
 }
 
 /// One value as itself, several lines as a list.

@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::produce::{self, NamedFix, Outcome, Produced};
@@ -18,6 +20,7 @@ use tuxtape_kernel::{profile, unified};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
 
+use crate::commands::fix;
 use crate::context::Context;
 use crate::output::{self, Hint, NO};
 
@@ -35,9 +38,9 @@ pub struct Arguments {
     /// A unified diff against the kernel's source, `-p1`; may be given several times
     #[arg(long, value_name = "FILE")]
     pub fix: Vec<PathBuf>,
-    /// A CVE whose fix was imported or shown with `tuxtape fix`; may be given several times
+    /// A CVE whose fix to take as `tuxtape fix show` finds it; may be given several times
     #[arg(long, value_name = "CVE")]
-    pub cve: Vec<String>,
+    pub cve: Vec<CveId>,
     /// Folder the module is written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
-    let fixes = read_fixes(arguments, context)?;
+    let fixes = read_fixes(arguments, context, &profile)?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => default_name(&fixes)?,
@@ -110,44 +113,40 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     })
 }
 
-fn read_fixes(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<NamedFix>> {
-    let mut sources: Vec<(String, Vec<String>, PathBuf)> = Vec::new();
+fn read_fixes(
+    arguments: &Arguments,
+    context: &Context,
+    profile: &KernelProfile,
+) -> anyhow::Result<Vec<NamedFix>> {
+    let mut fixes = Vec::new();
     for path in &arguments.fix {
-        let stem = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let cves = if stem.starts_with("CVE-") {
-            vec![stem.clone()]
+            vec![stem.into_owned()]
         } else {
             Vec::new()
         };
-        sources.push((path.display().to_string(), cves, path.clone()));
+        let bytes =
+            fs::read(path).with_context(|| format!("could not read the fix {}", path.display()))?;
+        fixes.push(named(path.display().to_string(), cves, &bytes)?);
     }
-    for cve in &arguments.cve {
-        let path = context
-            .home
-            .join("fixes")
-            .join(arguments.kernel.as_str())
-            .join(format!("{cve}.patch"));
-        sources.push((cve.clone(), vec![cve.clone()], path));
+    for &cve in &arguments.cve {
+        let found = fix::find(context, profile, cve)
+            .with_context(|| format!("could not find a fix for {cve}"))?;
+        let cve = cve.to_string();
+        fixes.push(named(cve.clone(), vec![cve], found.fix.diff.as_bytes())?);
     }
-    if sources.is_empty() {
-        return Err(anyhow::anyhow!("no fix was given").context(Hint::new(
-            "give --fix FILE, or --cve CVE after `tuxtape fix import`",
-        )));
+    if fixes.is_empty() {
+        return Err(
+            anyhow::anyhow!("no fix was given").context(Hint::new("give --fix FILE or --cve CVE"))
+        );
     }
-    sources
-        .into_iter()
-        .map(|(name, cves, path)| {
-            let bytes = fs::read(&path)
-                .with_context(|| format!("could not read the fix {}", path.display()))?;
-            let diff =
-                unified::parse(&bytes).with_context(|| format!("{name} is not a usable fix"))?;
-            Ok(NamedFix { name, cves, diff })
-        })
-        .collect()
+    Ok(fixes)
+}
+
+fn named(name: String, cves: Vec<String>, bytes: &[u8]) -> anyhow::Result<NamedFix> {
+    let diff = unified::parse(bytes).with_context(|| format!("{name} is not a usable fix"))?;
+    Ok(NamedFix { name, cves, diff })
 }
 
 fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
