@@ -9,11 +9,14 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
 use tuxtape_kernel::files::KernelFiles;
-use tuxtape_kernel::produce::{self, NamedFix, Outcome, Produced};
-use tuxtape_kernel::replay::Budget;
+use tuxtape_kernel::fix_source::kept;
+use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError, Produced};
+use tuxtape_kernel::replay::tree::TreeError;
+use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
@@ -35,9 +38,9 @@ pub struct Arguments {
     /// A unified diff against the kernel's source, `-p1`; may be given several times
     #[arg(long, value_name = "FILE")]
     pub fix: Vec<PathBuf>,
-    /// A CVE whose fix was imported or shown with `tuxtape fix`; may be given several times
+    /// A CVE whose fix was kept by `tuxtape fix import`; may be given several times
     #[arg(long, value_name = "CVE")]
-    pub cve: Vec<String>,
+    pub cve: Vec<CveId>,
     /// Folder the module is written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
-    let fixes = read_fixes(arguments, context)?;
+    let fixes = read_fixes(arguments, context, &kernel)?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => default_name(&fixes)?,
@@ -82,10 +85,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             refusals: refusals.iter().map(RefusalWire::from).collect(),
             ..AnswerWire::new("refused", cves, total)
         },
-        Ok(Outcome::NoChange(looked_at)) => AnswerWire {
-            warnings: looked_at
+        Ok(Outcome::NoChange { unused, same }) => AnswerWire {
+            warnings: unused
                 .iter()
-                .map(|file| format!("nothing that runs changes in {file}"))
+                .map(produce::not_compiled)
+                .chain(
+                    same.iter()
+                        .map(|unit| format!("nothing that runs changes in {unit}")),
+                )
                 .collect(),
             ..AnswerWire::new("no-change", cves, total)
         },
@@ -96,7 +103,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
                 ..AnswerWire::new("failed", cves, total)
             }
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let hint = hint(&error, &arguments.kernel);
+            let error = anyhow::Error::from(error);
+            return Err(match hint {
+                Some(hint) => error.context(hint),
+                None => error,
+            });
+        }
     };
     if context.json {
         output::json(&answer)?;
@@ -110,44 +124,72 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     })
 }
 
-fn read_fixes(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<NamedFix>> {
-    let mut sources: Vec<(String, Vec<String>, PathBuf)> = Vec::new();
+/// Tells what would help.
+fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
+    Some(Hint::new(match error {
+        ProduceError::Replay(ReplayError::Apply(_)) => format!(
+            "fit the fix to the source of {release}; `tuxtape fix show {release} CVE` may have one that fits"
+        ),
+        ProduceError::Replay(ReplayError::Compile(_)) => {
+            "the fix may need other changes that came before it; give them in one file with it"
+                .to_owned()
+        }
+        ProduceError::Conflict { .. } => {
+            "make one fix of the two, or build from one of them".to_owned()
+        }
+        ProduceError::Replay(ReplayError::Tree(TreeError::Busy { .. })) => {
+            "wait until the other build has ended, then run this again".to_owned()
+        }
+        ProduceError::Replay(ReplayError::Tree(TreeError::NotPrepared { .. })) => {
+            format!("run `tuxtape kernel add debian:{release}` to prepare it again")
+        }
+        _ => return None,
+    }))
+}
+
+fn read_fixes(
+    arguments: &Arguments,
+    context: &Context,
+    kernel: &KernelFiles,
+) -> anyhow::Result<Vec<NamedFix>> {
+    let mut fixes = Vec::new();
     for path in &arguments.fix {
-        let stem = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let cves = if stem.starts_with("CVE-") {
-            vec![stem.clone()]
-        } else {
-            Vec::new()
-        };
-        sources.push((path.display().to_string(), cves, path.clone()));
+        let bytes =
+            fs::read(path).with_context(|| format!("could not read the fix {}", path.display()))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let named = stem.starts_with("CVE-").then(|| stem.into_owned());
+        fixes.push(named_fix(path.display().to_string(), named, &bytes)?);
     }
-    for cve in &arguments.cve {
-        let path = context
-            .home
-            .join("fixes")
-            .join(arguments.kernel.as_str())
-            .join(format!("{cve}.patch"));
-        sources.push((cve.clone(), vec![cve.clone()], path));
+    for &cve in &arguments.cve {
+        let release = &arguments.kernel;
+        let fix = kept::load(&context.home, kernel, cve)?
+            .with_context(|| format!("no fix of {cve} is kept for {release}"))
+            .with_context(|| {
+                Hint::new(format!(
+                    "run `tuxtape fix import {release} {cve} FILE` first; `tuxtape fix show {release} {cve}` may find one"
+                ))
+            })?;
+        fixes.push(named_fix(
+            cve.to_string(),
+            Some(cve.to_string()),
+            fix.diff.as_bytes(),
+        )?);
     }
-    if sources.is_empty() {
+    if fixes.is_empty() {
         return Err(anyhow::anyhow!("no fix was given").context(Hint::new(
             "give --fix FILE, or --cve CVE after `tuxtape fix import`",
         )));
     }
-    sources
-        .into_iter()
-        .map(|(name, cves, path)| {
-            let bytes = fs::read(&path)
-                .with_context(|| format!("could not read the fix {}", path.display()))?;
-            let diff =
-                unified::parse(&bytes).with_context(|| format!("{name} is not a usable fix"))?;
-            Ok(NamedFix { name, cves, diff })
-        })
-        .collect()
+    Ok(fixes)
+}
+
+fn named_fix(name: String, cve: Option<String>, diff: &[u8]) -> anyhow::Result<NamedFix> {
+    let diff = unified::parse(diff).with_context(|| format!("{name} is not a usable fix"))?;
+    Ok(NamedFix {
+        name,
+        cves: cve.into_iter().collect(),
+        diff,
+    })
 }
 
 fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
