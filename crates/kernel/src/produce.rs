@@ -57,8 +57,13 @@ pub enum Outcome {
     Built(Box<Produced>),
     /// Not these fixes on this kernel; all reasons.
     Refused(Vec<Refusal>),
-    /// Nothing that runs changes; the files and units looked at.
-    NoChange(Vec<String>),
+    /// Nothing that runs changes.
+    NoChange {
+        /// Files of the fix that reach no unit of this kernel, sorted.
+        unused: Vec<TreePath>,
+        /// Units that compile to the same code and data, sorted.
+        same: Vec<String>,
+    },
 }
 
 /// Why there is no answer.
@@ -108,7 +113,6 @@ pub fn produce(
         Err(error) => return refused_by_replay(profile, error),
     };
     let compile = started.elapsed();
-    let mut looked_at: Vec<String> = replayed.unused.iter().map(ToString::to_string).collect();
     let blind: Vec<Refusal> = replayed
         .pairs
         .iter()
@@ -134,7 +138,14 @@ pub fn produce(
         })
         .collect();
     if pairs.is_empty() {
-        return Ok(Outcome::NoChange(looked_at));
+        return Ok(Outcome::NoChange {
+            unused: replayed.unused,
+            same: replayed
+                .unaffected
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        });
     }
     let label = Label {
         name: name.clone(),
@@ -144,13 +155,17 @@ pub fn produce(
     };
     Ok(match build::build(kernel, &pairs, &label)? {
         Answer::Refused(refusals) => Outcome::Refused(refusals),
-        Answer::NoChange(units) => {
-            looked_at.extend(units);
-            looked_at.sort();
-            Outcome::NoChange(looked_at)
+        Answer::NoChange(mut same) => {
+            same.extend(replayed.unaffected.iter().map(ToString::to_string));
+            same.sort();
+            Outcome::NoChange {
+                unused: replayed.unused,
+                same,
+            }
         }
         Answer::Built(module) => {
-            let mut warnings = replayed.warnings;
+            let mut warnings: Vec<String> = replayed.unused.iter().map(not_compiled).collect();
+            warnings.extend(replayed.warnings);
             warnings.extend(module.warnings);
             let durations = Durations {
                 compile,
@@ -166,6 +181,11 @@ pub fn produce(
             }))
         }
     })
+}
+
+/// Says that a file of a fix does nothing on this kernel.
+pub fn not_compiled(path: &TreePath) -> String {
+    format!("{path} is not compiled into this kernel")
 }
 
 /// What the replay knows to be no work for a livepatch is an answer, not a failure.

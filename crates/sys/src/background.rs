@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::process::{self, ProcessError};
 
 /// A running child that leads its own process group.
@@ -27,15 +29,12 @@ impl Background {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .process_group(0);
-        #[expect(unsafe_code, reason = "code between fork and exec is unsafe by nature")]
-        // SAFETY: the closure makes one system call (prctl) and allocates nothing.
-        unsafe {
-            command.pre_exec(die_with_parent);
-        }
-        let child = command.spawn().map_err(|source| ProcessError::Start {
-            program: program.clone(),
-            source,
-        })?;
+        let child = process::dies_with_us(command, Signal::KILL)
+            .spawn()
+            .map_err(|source| ProcessError::Start {
+                program: program.clone(),
+                source,
+            })?;
         Ok(Self { child, program })
     }
 
@@ -66,11 +65,6 @@ impl Drop for Background {
     fn drop(&mut self) {
         process::kill_group(&mut self.child);
     }
-}
-
-fn die_with_parent() -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 /// Most bytes a child may print on one stream: more than any vmlinux that is unpacked through a pipe.
 const OUTPUT_LIMIT: u64 = 1 << 30;
 
@@ -67,11 +69,12 @@ pub fn effective_user() -> u32 {
 
 /// Runs `command` to its end or to `deadline`, with no standard input, and collects what it prints.
 ///
-/// The child leads its own process group, which is killed whole at the deadline. Any exit status is
-/// `Ok`; see [`run_ok`].
+/// The child leads its own process group, which is killed whole at the deadline. A signal from the
+/// terminal therefore reaches only us; the kernel sends the child SIGTERM when we end, however that
+/// comes about, and a `make` passes it on. Any exit status is `Ok`; see [`run_ok`].
 pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
-    let child = command
+    let child = dies_with_us(command, Signal::TERM)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -87,7 +90,7 @@ pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, Proces
 /// Like [`run`], with the child's standard error left to the terminal, so that its progress shows.
 pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
-    let child = command
+    let child = dies_with_us(command, Signal::TERM)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -121,6 +124,26 @@ pub fn run_ok(command: &mut Command, deadline: Duration) -> Result<Finished, Pro
         status: finished.status,
         tail,
     })
+}
+
+/// Lets the kernel send `signal` to the child when the thread that starts it ends: start it from the
+/// thread that waits for it.
+pub(crate) fn dies_with_us(command: &mut Command, signal: Signal) -> &mut Command {
+    let us = rustix::process::getpid();
+    let prepare = move || {
+        rustix::process::set_parent_process_death_signal(Some(signal))?;
+        // We may have ended before the request was made.
+        if rustix::process::getppid() == Some(us) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    };
+    #[expect(unsafe_code, reason = "code between fork and exec is unsafe by nature")]
+    // SAFETY: the closure makes two system calls (prctl, getppid) and allocates nothing.
+    unsafe {
+        command.pre_exec(prepare)
+    }
 }
 
 fn name_of(command: &Command) -> String {
@@ -183,11 +206,8 @@ fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
 
 /// Kills `child` and its process group, and reaps it.
 pub fn kill_group(child: &mut Child) {
-    if let Some(pid) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
-        rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        rustix::process::kill_process_group(pid, Signal::KILL).ok();
     }
     drop(child.kill());
     drop(child.wait());
@@ -220,6 +240,33 @@ mod tests {
             outcome,
             Err(ProcessError::Output { limit: 1000, .. })
         ));
+    }
+
+    #[test]
+    fn a_child_ends_with_who_started_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("held");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let (sent, seen) = std::sync::mpsc::channel::<()>();
+        let held = fifo.clone();
+        let starter = thread::spawn(move || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "exec sleep 60 3>\"$0\""]).arg(held);
+            let child = dies_with_us(&mut command, Signal::TERM).spawn().unwrap();
+            seen.recv().ok();
+            child
+        });
+        // Opens once the child holds it; ends once the child is gone.
+        let mut reader = std::fs::File::open(&fifo).unwrap();
+        drop(sent);
+        let mut child = starter.join().unwrap();
+        reader.read_to_end(&mut Vec::new()).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(15)
+        );
     }
 
     #[test]

@@ -32,6 +32,15 @@ impl std::error::Error for Hint {}
 
 /// Prints `error` with its causes and hints to stderr.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
+    // Whoever read our output has seen enough: `tuxtape … | head` is no failure to talk about.
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::FAILURE;
+    }
     let mut message = Vec::new();
     let mut hints = Vec::new();
     for cause in error.chain() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tuxtape_sys::process::{ProcessError, run_ok};
 
 use super::Label;
 use crate::files::KernelFiles;
+use crate::replay::compile::plain_environment;
 
 /// The build system compiles one small file and links; minutes mean it hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -38,11 +40,12 @@ pub fn link<'object>(
     objects: impl Iterator<Item = &'object [u8]>,
 ) -> Result<Vec<u8>, LinkError> {
     let name = &label.name;
+    let below = place(std::env::temp_dir(), kernel);
     let folder = tempfile::Builder::new()
         .prefix("tuxtape-link-")
-        .tempdir()
+        .tempdir_in(&below)
         .map_err(|source| LinkError::Folder {
-            path: std::env::temp_dir(),
+            path: below,
             source,
         })?;
     let write = |file: &str, bytes: &[u8]| {
@@ -75,13 +78,29 @@ pub fn link<'object>(
     fs::read(&path).map_err(|source| LinkError::Folder { path, source })
 }
 
-/// Nothing of the caller's environment may reach the kernel's build.
-fn plain_environment(command: &mut Command) {
-    command.env_clear();
-    command.env("LC_ALL", "C");
-    for name in ["PATH", "HOME", "TMPDIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
+/// Returns where to link: the temporary folder, unless make would misread its path. The kernel's own
+/// folder holds a tree that was made, so make reads that path.
+fn place(temporary: PathBuf, kernel: &KernelFiles) -> PathBuf {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if temporary.as_os_str().as_bytes().iter().copied().all(plain) {
+        temporary
+    } else {
+        kernel.top.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_make_would_misread_is_not_linked_in() {
+        let kernel = KernelFiles::below("/cache".as_ref(), &"6.1.0-1-test".parse().unwrap());
+        for plain in ["/tmp", "/var/tmp/a_b-c.d+e"] {
+            assert_eq!(place(plain.into(), &kernel), PathBuf::from(plain));
+        }
+        for odd in ["/tmp/a b", "/tmp/$x", "/tmp/a:b", "/tmp/a#b", "/tmp/%"] {
+            assert_eq!(place(odd.into(), &kernel), kernel.top);
         }
     }
 }

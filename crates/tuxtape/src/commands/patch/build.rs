@@ -14,8 +14,9 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
 use tuxtape_kernel::files::KernelFiles;
-use tuxtape_kernel::produce::{self, NamedFix, Outcome, Produced};
-use tuxtape_kernel::replay::Budget;
+use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError, Produced};
+use tuxtape_kernel::replay::tree::TreeError;
+use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
@@ -85,10 +86,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             refusals: refusals.iter().map(RefusalWire::from).collect(),
             ..AnswerWire::new("refused", cves, total)
         },
-        Ok(Outcome::NoChange(looked_at)) => AnswerWire {
-            warnings: looked_at
+        Ok(Outcome::NoChange { unused, same }) => AnswerWire {
+            warnings: unused
                 .iter()
-                .map(|file| format!("nothing that runs changes in {file}"))
+                .map(produce::not_compiled)
+                .chain(
+                    same.iter()
+                        .map(|unit| format!("nothing that runs changes in {unit}")),
+                )
                 .collect(),
             ..AnswerWire::new("no-change", cves, total)
         },
@@ -99,7 +104,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
                 ..AnswerWire::new("failed", cves, total)
             }
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let hint = hint(&error, &arguments.kernel);
+            let error = anyhow::Error::from(error);
+            return Err(match hint {
+                Some(hint) => error.context(hint),
+                None => error,
+            });
+        }
     };
     if context.json {
         output::json(&answer)?;
@@ -111,6 +123,29 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         "failed" => ExitCode::FAILURE,
         _ => ExitCode::from(NO),
     })
+}
+
+/// Tells what would help.
+fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
+    Some(Hint::new(match error {
+        ProduceError::Replay(ReplayError::Apply(_)) => format!(
+            "fit the fix to the source of {release}; `tuxtape fix show {release} CVE` may have one that fits"
+        ),
+        ProduceError::Replay(ReplayError::Compile(_)) => {
+            "the fix may need other changes that came before it; give them in one file with it"
+                .to_owned()
+        }
+        ProduceError::Conflict { .. } => {
+            "make one fix of the two, or build from one of them".to_owned()
+        }
+        ProduceError::Replay(ReplayError::Tree(TreeError::Busy { .. })) => {
+            "wait until the other build has ended, then run this again".to_owned()
+        }
+        ProduceError::Replay(ReplayError::Tree(TreeError::NotPrepared { .. })) => {
+            format!("run `tuxtape kernel add debian:{release}` to prepare it again")
+        }
+        _ => return None,
+    }))
 }
 
 fn read_fixes(
