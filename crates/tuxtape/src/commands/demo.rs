@@ -83,7 +83,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let scanned = steps.json_aloud(&scan)?;
     steps.note(&format!(
         "{} published CVEs, as of {}",
-        scanned["published"], scanned["feed_time"]
+        scanned["published"],
+        scanned["feed_time"].as_str().unwrap_or("?")
     ));
 
     steps.begin("choose and fetch a kernel");

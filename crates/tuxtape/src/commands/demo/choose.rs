@@ -138,7 +138,7 @@ pub(super) fn candidates(
         .collect();
     priority::sort(&mut ranked);
     let words = format!(
-        "{} of {} judged CVEs affect this kernel; {} of them are fixed by {}; the first {} are taken",
+        "{} of {} records, rejected ones included, affect this kernel; {} of them are fixed by {}; the first {} are taken",
         counts.get("affected").unwrap_or(&0),
         judgements.len(),
         open.len(),

@@ -202,7 +202,7 @@ impl Told {
 impl Progress for Told {
     fn tell(&self, event: Event) {
         match event {
-            Event::Started { .. } => {}
+            Event::Started { step } => self.line(&format!("{step} …")),
             Event::Ended { step, took } => {
                 let took = tenths(took);
                 if let Ok(mut seconds) = self.seconds.lock() {
