@@ -42,7 +42,8 @@ client:
 test:
 	@scripts/setup lab
 	@scripts/lab-kernel '$(TUXTAPE_LAB)'
-	$(CARGO) test --locked --workspace --no-fail-fast
+	@[ '$(TUXTAPE_LAB)' = 0 ] || $(MAKE) --no-print-directory client
+	TUXTAPE_CLIENT=$(CLIENT) $(CARGO) test --locked --workspace --no-fail-fast
 
 lint:
 	@scripts/setup ci
