@@ -109,6 +109,8 @@ pub fn produce(
     };
     let compile = started.elapsed();
     let mut looked_at: Vec<String> = replayed.unused.iter().map(ToString::to_string).collect();
+    looked_at.extend(replayed.unaffected.iter().map(ToString::to_string));
+    let left_out = left_out(&replayed);
     let blind: Vec<Refusal> = replayed
         .pairs
         .iter()
@@ -151,6 +153,7 @@ pub fn produce(
         }
         Answer::Built(module) => {
             let mut warnings = replayed.warnings;
+            warnings.extend(left_out);
             warnings.extend(module.warnings);
             let durations = Durations {
                 compile,
@@ -166,6 +169,28 @@ pub fn produce(
             }))
         }
     })
+}
+
+/// What was looked at and is not in the module, in words for the person who reviews it.
+fn left_out(replayed: &replay::Replayed) -> Vec<String> {
+    let list = |paths: &[TreePath]| {
+        let names: Vec<&str> = paths.iter().map(TreePath::as_str).collect();
+        names.join(", ")
+    };
+    [
+        (
+            "files of the fix that reach no unit of this kernel",
+            &replayed.unused,
+        ),
+        (
+            "units reached by a header and compiled the same",
+            &replayed.unaffected,
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, paths)| !paths.is_empty())
+    .map(|(what, paths)| format!("{what}: {}", list(paths)))
+    .collect()
 }
 
 /// What the replay knows to be no work for a livepatch is an answer, not a failure.
@@ -314,6 +339,24 @@ mod tests {
     fn different_changes_of_a_file_name_both_fixes() {
         let error = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "other")]).unwrap_err();
         assert_eq!(error.to_string(), "A and B change x.c differently");
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_module_is_told() {
+        let path = |text: &str| vec![text.parse().unwrap()];
+        let replayed = replay::Replayed {
+            unused: path("arch/arm/x.c"),
+            unaffected: path("net/core/dev.c"),
+            ..replay::Replayed::default()
+        };
+        assert_eq!(
+            left_out(&replayed),
+            [
+                "files of the fix that reach no unit of this kernel: arch/arm/x.c",
+                "units reached by a header and compiled the same: net/core/dev.c"
+            ]
+        );
+        assert!(left_out(&replay::Replayed::default()).is_empty());
     }
 
     #[test]
