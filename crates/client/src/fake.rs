@@ -18,6 +18,9 @@ use tuxtape_sys::kernel::{Counters, KernelError};
 use crate::host::Host;
 use crate::journal::{Journal, JournalFile};
 
+/// Something that happens to a folder.
+pub type FolderChange = fn(&Path);
+
 /// The fake kernel. Fields are there to be set by tests.
 #[derive(Debug)]
 pub struct FakeHost {
@@ -42,7 +45,7 @@ pub struct FakeHost {
     /// State folder whose journal is read at each insertion, as a crash there would leave it.
     pub journal: Option<PathBuf>,
     /// What happens to a folder at the next insertion.
-    pub at_insertion: Option<(fn(&Path), PathBuf)>,
+    pub at_insertion: Option<(FolderChange, PathBuf)>,
     /// What the journal on disk said at each insertion.
     pub journaled: Vec<Journal>,
     /// Everything that was inserted, by name.
