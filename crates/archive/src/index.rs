@@ -224,6 +224,12 @@ impl KernelIndex {
                     kernel.vermagic
                 ));
             }
+            if let Some(entry) = kernel.withdrawn.iter().find(|e| !is_digest(&e.sha256)) {
+                return bad(format!(
+                    "the withdrawal of level {} has no sha256",
+                    entry.level
+                ));
+            }
             let mut before = PatchLevel(0);
             for level in &kernel.levels {
                 if level.level <= before {
@@ -237,7 +243,8 @@ impl KernelIndex {
                 let Some(target) = targets.get(&level.target) else {
                     return bad(format!("level {} names no target", level.level));
                 };
-                if !target.hashes.contains_key("sha256") {
+                // A client knows a module again by this text: withdrawals and its own quarantine.
+                if !target.hashes.get("sha256").is_some_and(|d| is_digest(d)) {
                     return bad(format!("level {} has no sha256", level.level));
                 }
                 if !modules.insert(&level.module) {
@@ -267,6 +274,11 @@ impl KernelIndex {
             build_id: kernel.build_id.clone(),
         }
     }
+}
+
+/// Whether a text is a SHA-256 in the one form that is written: lowercase hexadecimal.
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl IndexedKernel {

@@ -498,3 +498,41 @@ fn a_reviewer_added_later_signs_in_place_of_another() {
     assert_eq!(lab.update(start().plus(7)).unwrap(), 2);
     drop(sample::policy());
 }
+
+#[test]
+fn a_stolen_timestamp_key_cannot_end_the_time_of_every_later_root() {
+    let lab = Lab::new();
+    lab.update(start()).unwrap();
+    let root = Envelope::parse(&fs::read(lab.metadata("1.root.json")).unwrap(), 1 << 20).unwrap();
+    let root: Root = root.body().unwrap();
+    forge::<Timestamp>(
+        &lab.metadata("timestamp.json"),
+        &[&lab.online("timestamp")],
+        |body| {
+            body.version += 1;
+            body.expires = UtcSeconds::from_unix(u64::MAX);
+            body.tuxtape_issued = Some(UtcSeconds::from_unix(u64::MAX));
+        },
+    );
+    lab.update(start()).ok();
+    assert!(lab.store().floor().time <= root.expires);
+}
+
+#[test]
+fn a_digest_has_one_form_so_that_a_withdrawal_finds_its_module() {
+    let lab = Lab::new();
+    let mut store = lab.store();
+    let source = lab.source();
+    let mut session = refresh(&mut store, &source, start()).unwrap();
+    let (role, index) = session
+        .kernel(Arch::X86_64, &RELEASE.parse().unwrap())
+        .unwrap()
+        .unwrap();
+    let mut targets = role.targets.clone();
+    for target in targets.values_mut() {
+        let digest = target.hashes.get_mut("sha256").unwrap();
+        *digest = digest.to_uppercase();
+    }
+    assert!(index.check(&role.targets).is_ok());
+    assert!(index.check(&targets).is_err());
+}

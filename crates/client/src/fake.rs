@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tuxtape_archive::time::UtcSeconds;
@@ -18,6 +17,9 @@ use tuxtape_sys::kernel::{Counters, KernelError};
 
 use crate::host::Host;
 use crate::journal::{Journal, JournalFile};
+
+/// Something that happens to a folder.
+pub type FolderChange = fn(&Path);
 
 /// The fake kernel. Fields are there to be set by tests.
 #[derive(Debug)]
@@ -42,8 +44,8 @@ pub struct FakeHost {
     pub oops_when_loaded: bool,
     /// State folder whose journal is read at each insertion, as a crash there would leave it.
     pub journal: Option<PathBuf>,
-    /// State folder whose journal cannot be written any more after the next insertion.
-    pub lose_journal: Option<PathBuf>,
+    /// What happens to a folder at the next insertion.
+    pub at_insertion: Option<(FolderChange, PathBuf)>,
     /// What the journal on disk said at each insertion.
     pub journaled: Vec<Journal>,
     /// Everything that was inserted, by name.
@@ -72,7 +74,7 @@ impl FakeHost {
             oopses: 0,
             oops_when_loaded: false,
             journal: None,
-            lose_journal: None,
+            at_insertion: None,
             journaled: Vec::new(),
             inserted: Vec::new(),
             policy: LoadPolicy::default(),
@@ -190,12 +192,8 @@ impl Host for FakeHost {
         });
         self.modules.insert(identity.name.clone(), identity);
         self.looks.set(0);
-        if let Some(state) = self.lose_journal.take() {
-            for slot in ["journal.a", "journal.b"] {
-                let slot = state.join(slot);
-                fs::rename(&slot, slot.with_extension("kept")).ok();
-                fs::create_dir(&slot)?;
-            }
+        if let Some((change, state)) = self.at_insertion.take() {
+            change(&state);
         }
         Ok(())
     }

@@ -274,6 +274,10 @@ fn condemn(
 ) -> LoadError {
     let now = host.clock();
     let barred = state.quarantine(&level.sha256, &level.kernel, level.level, &why, now);
+    if barred.is_err() {
+        // Nothing would keep the next run from loading it again.
+        state.journal.record(|journal| journal.pinned = true).ok();
+    }
     if let Err(error) = take_out(host, state, level, Some(&why)) {
         return error;
     }

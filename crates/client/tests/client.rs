@@ -663,11 +663,34 @@ fn only_our_own_replaced_module_is_removed() {
     assert!(lab.host.modules.contains_key("tt_2f2f2f2f_1"));
 }
 
+/// Makes the journal one that cannot be written, as on a full or failing disk.
+fn lose_journal(state: &Path) {
+    for slot in ["journal.a", "journal.b"] {
+        let slot = state.join(slot);
+        fs::remove_file(&slot).ok();
+        fs::create_dir(&slot).unwrap();
+    }
+}
+
+#[test]
+fn a_level_that_cannot_be_quarantined_holds_the_machine() {
+    let mut lab = Lab::new();
+    lab.host.oops_when_loaded = true;
+    lab.host.at_insertion = Some((
+        |state| fs::remove_dir(state.join("quarantine")).unwrap(),
+        lab.settings.state.clone(),
+    ));
+    assert!(lab.apply().is_err());
+    assert!(lab.in_force().is_empty());
+    let again = lab.apply().unwrap();
+    assert!(matches!(again, Applied::Blocked(..)), "{again:?}");
+}
+
 #[test]
 fn a_level_is_watched_and_taken_out_though_the_disk_is_full() {
     let mut lab = Lab::new();
     lab.host.oops_when_loaded = true;
-    lab.host.lose_journal = Some(lab.settings.state.clone());
+    lab.host.at_insertion = Some((lose_journal, lab.settings.state.clone()));
     assert!(lab.apply().is_err());
     assert_eq!(lab.host.inserted.len(), 1);
     assert!(lab.in_force().is_empty(), "it oopsed and is still there");
@@ -677,7 +700,7 @@ fn a_level_is_watched_and_taken_out_though_the_disk_is_full() {
 fn a_stalled_transition_is_reversed_though_the_disk_is_full() {
     let mut lab = Lab::new();
     lab.host.transition_takes = None;
-    lab.host.lose_journal = Some(lab.settings.state.clone());
+    lab.host.at_insertion = Some((lose_journal, lab.settings.state.clone()));
     assert!(lab.apply().is_err());
     assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
 }

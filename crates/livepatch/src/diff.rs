@@ -403,7 +403,11 @@ impl Comparison<'_> {
             _ => {}
         }
         let redirected = self.changed.contains(&id);
-        if redirected && !is_traceable(unit, id) {
+        // The kernel redirects the original: what the fix makes of it does not help.
+        let original = self.pairing.original_of(id);
+        let hooked = is_traceable(unit, id)
+            && original.is_none_or(|original| is_traceable(&self.original, original));
+        if redirected && !hooked {
             return refuse(Rule::NotTraceable, "has no ftrace entry".to_owned());
         }
         None

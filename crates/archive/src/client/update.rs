@@ -211,7 +211,8 @@ impl Session<'_> {
         let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
         let latest = created.map(|level| level.created).max();
         let mut floor = self.store.floor().clone();
-        floor.raise_time(latest.unwrap_or(index.created).max(index.created));
+        let latest = latest.unwrap_or(index.created).max(index.created);
+        floor.raise_time(latest.min(self.root.expires));
         self.store.set_floor(floor)?;
         Ok(Some((role, index)))
     }
@@ -396,7 +397,9 @@ fn update_timestamp(
     let mut floor = store.floor().clone();
     floor.raise("timestamp", &root.roles.timestamp, new.version);
     if let Some(issued) = new.tuxtape_issued {
-        floor.raise_time(issued);
+        // The floor never falls: a stolen online key must not put it where no new root is valid any
+        // more.
+        floor.raise_time(issued.min(root.expires));
     }
     store.set_floor(floor)?;
     Ok(new)

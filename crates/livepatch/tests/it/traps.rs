@@ -231,3 +231,13 @@ fn a_call_by_a_weak_alias_stays_one_to_the_alias() {
         "{undefined:?}"
     );
 }
+
+#[test]
+fn a_function_that_only_the_fix_makes_traceable_is_refused() {
+    let unit =
+        |word: &str, n: u32| format!("{word} int f(int a) {{ private(a); return a * {n}; }}");
+    let Some(pair) = Pair::of(&unit("notrace", 3), &unit("", 3)) else {
+        return;
+    };
+    check_refused(&pair, Rule::NotTraceable, "f");
+}
