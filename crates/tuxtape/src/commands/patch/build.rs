@@ -63,7 +63,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         None => default_name(&fixes)?,
     };
     let started = Instant::now();
-    let scratch = tempfile::tempdir().context("could not make a temporary folder")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("tuxtape-build-")
+        .tempdir()
+        .context("could not make a temporary folder")?;
     let outcome = produce::produce(
         &kernel,
         &profile,
