@@ -44,7 +44,8 @@ client:
 test:
 	@scripts/setup lab
 	@scripts/lab-kernel '$(TUXTAPE_LAB)'
-	scripts/test
+	@[ '$(TUXTAPE_LAB)' = 0 ] || $(MAKE) --no-print-directory client
+	TUXTAPE_CLIENT=$(CLIENT) scripts/test
 
 lint:
 	@scripts/setup ci

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct FakeHost {
     pub oops_when_loaded: bool,
     /// State folder whose journal is read at each insertion, as a crash there would leave it.
     pub journal: Option<PathBuf>,
+    /// State folder whose journal cannot be written any more after the next insertion.
+    pub lose_journal: Option<PathBuf>,
     /// What the journal on disk said at each insertion.
     pub journaled: Vec<Journal>,
     /// Everything that was inserted, by name.
@@ -69,6 +72,7 @@ impl FakeHost {
             oopses: 0,
             oops_when_loaded: false,
             journal: None,
+            lose_journal: None,
             journaled: Vec::new(),
             inserted: Vec::new(),
             policy: LoadPolicy::default(),
@@ -186,6 +190,13 @@ impl Host for FakeHost {
         });
         self.modules.insert(identity.name.clone(), identity);
         self.looks.set(0);
+        if let Some(state) = self.lose_journal.take() {
+            for slot in ["journal.a", "journal.b"] {
+                let slot = state.join(slot);
+                fs::rename(&slot, slot.with_extension("kept")).ok();
+                fs::create_dir(&slot)?;
+            }
+        }
         Ok(())
     }
 

@@ -128,16 +128,21 @@ pub struct JournalFile {
 }
 
 impl JournalFile {
-    /// Reads the journal in `state`. With both slots damaged the first-run rules hold: nothing is
-    /// known to be committed, and what is quarantined stays so.
+    /// Reads the journal in `state`. With both slots damaged nothing is known to be committed, and
+    /// what is quarantined stays so. A rollback or strikes may be what was lost: the machine counts
+    /// as pinned.
     pub fn open(state: &Path) -> Result<Self, SlotError> {
         let slots = Slots::new(state, "journal");
+        let lost = || Journal {
+            pinned: true,
+            ..Journal::default()
+        };
         let (journal, damaged) = match slots.read()? {
             Found::Nothing => (Journal::default(), false),
-            Found::Damaged => (Journal::default(), true),
+            Found::Damaged => (lost(), true),
             Found::Record { payload, .. } => match Journal::from_bytes(&payload) {
                 Some(journal) => (journal, false),
-                None => (Journal::default(), true),
+                None => (lost(), true),
             },
         };
         Ok(Self {

@@ -8,6 +8,7 @@ use tuxtape_sys::kernel::livepatch::Livepatch;
 
 use crate::host::Host;
 use crate::journal::{Attempt, JournaledLevel, Phase};
+use crate::recover::is_ours;
 use crate::state::{State, StateError};
 
 /// How long a transition may take in each direction.
@@ -39,7 +40,8 @@ pub struct Watch {
     pub judge: Option<LogJudge>,
 }
 
-/// Why a level is not in force. Unless it says otherwise, the kernel runs what it ran before.
+/// Why a level is not in force. Where it was refused or its transition reversed, the kernel runs what it
+/// ran before; a level that was in force and taken out leaves the original code.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel refused the module.
@@ -131,8 +133,8 @@ pub fn settle(
     level: &JournaledLevel,
     watch: Watch,
 ) -> Result<Remarks, LoadError> {
-    set_phase(state, Phase::Transition)?;
     let mut remarks = Remarks::new();
+    note_phase(state, Phase::Transition, &mut remarks);
     let found = wait(host, &level.module, TRANSITION, |patch| {
         patch.is_none_or(|patch| !patch.transition)
     })?;
@@ -148,13 +150,11 @@ pub fn settle(
         }
         Waited::Late => {
             let tasks = host.lagging(1).join(", ");
-            state
-                .journal
-                .record(|journal| {
-                    journal.strike(&level.sha256);
-                })
-                .map_err(StateError::from)?;
+            let struck = state.journal.record(|journal| {
+                journal.strike(&level.sha256);
+            });
             take_out(host, state, level, Some("the transition stalled"))?;
+            struck.map_err(StateError::from)?;
             return Err(LoadError::Stalled {
                 seconds: TRANSITION.as_secs(),
                 tasks,
@@ -165,6 +165,7 @@ pub fn settle(
     let replaced = state.journal.journal.committed.clone();
     if let Some(old) = replaced.filter(|old| old.module != level.module)
         && host.module(&old.module).is_some()
+        && is_ours(host, &old)
         && let Err(error) = remove(host, &old.module)
     {
         remarks.push(format!(
@@ -172,7 +173,7 @@ pub fn settle(
             old.module, old.level
         ));
     }
-    set_phase(state, Phase::Probation)?;
+    note_phase(state, Phase::Probation, &mut remarks);
     if let Some(why) = complaint(host, state, level, watch, &mut remarks)? {
         return Err(condemn(host, state, level, why));
     }
@@ -198,7 +199,8 @@ pub fn settle(
     Ok(remarks)
 }
 
-/// Takes a level out of the kernel and removes its module, journal first.
+/// Takes a level out of the kernel and removes its module, journal first. What cannot be journaled is
+/// taken out all the same, and the journal's error returned: the old code is where it is safe to be.
 ///
 /// `because` is none when a person asked.
 pub fn take_out(
@@ -215,7 +217,8 @@ pub fn take_out(
         watched: 0,
         because: because.map(|why| why.chars().take(200).collect()),
     };
-    record(state, Phase::Revert, Some(attempt))?;
+    // Tried once more at the end, where a failure is told.
+    record(state, Phase::Revert, Some(attempt)).ok();
     let listed = host
         .livepatches()?
         .into_iter()
@@ -227,14 +230,15 @@ pub fn take_out(
     let left = wait(host, &level.module, TRANSITION, |patch| patch.is_none())?;
     if matches!(left, Waited::Late) {
         let tasks = host.lagging(0).join(", ");
-        set_phase(state, Phase::Stuck)?;
+        // The kernel's state matters more to the reader than a journal that cannot be written.
+        set_phase(state, Phase::Stuck).ok();
         return Err(LoadError::Stuck { tasks });
     }
     if host.module(&level.module).is_some()
         && let Err(source) = remove(host, &level.module)
     {
         // Out of force is what matters; the name stays taken until a reboot.
-        set_phase(state, Phase::Stuck)?;
+        set_phase(state, Phase::Stuck).ok();
         return Err(LoadError::Removal {
             name: level.module.clone(),
             source,
@@ -398,6 +402,14 @@ fn record(state: &mut State, phase: Phase, attempt: Option<Attempt>) -> Result<(
         journal.attempt = attempt;
     };
     Ok(state.journal.record(change).map_err(StateError::from)?)
+}
+
+/// Notes a phase where that only tells how far it came: recovery treats all phases from ARMED on alike,
+/// and a level in the kernel must be watched even when the disk is full.
+fn note_phase(state: &mut State, phase: Phase, remarks: &mut Remarks) {
+    if let Err(error) = set_phase(state, phase) {
+        note(remarks, format!("the journal was not written: {error}"));
+    }
 }
 
 fn set_phase(state: &mut State, phase: Phase) -> Result<(), LoadError> {

@@ -95,7 +95,7 @@ pub enum Obstacle {
     #[error("mode is {0}")]
     Mode(Mode),
     /// A person rolled back.
-    #[error("pinned since a rollback; `tuxtape-client apply --clear` lifts it")]
+    #[error("pinned by a rollback or a lost journal; `tuxtape-client apply --clear` lifts it")]
     Pinned,
     /// Barred here.
     #[error("level {level} is quarantined on this kernel: {reason}")]

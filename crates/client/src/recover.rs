@@ -25,7 +25,9 @@ pub fn recover(
     remarks: &mut Remarks,
 ) -> Result<Recovery, LoadError> {
     if state.journal.damaged {
-        remarks.push("both journal slots are damaged; starting as on the first run".to_owned());
+        remarks.push(
+            "both journal slots are damaged; what is known of earlier attempts is lost".to_owned(),
+        );
     }
     let journal = &state.journal.journal;
     let Some(attempt) = journal
@@ -53,7 +55,15 @@ fn same_boot(
         .livepatches()?
         .into_iter()
         .find(|patch| patch.name == level.module);
-    let present = listed.is_some() || host.module(&level.module).is_some();
+    // The name alone does not make it ours: the kernel may have refused our module for that name.
+    let foreign = !is_ours(host, &level);
+    if foreign {
+        remarks.push(format!(
+            "module {} in memory is somebody else's and stays",
+            level.module
+        ));
+    }
+    let present = !foreign && (listed.is_some() || host.module(&level.module).is_some());
     match state.journal.journal.phase {
         Phase::Idle => Ok(Recovery::Clean),
         // The client died between the journal and the kernel: nothing happened, nobody is to blame.
@@ -118,6 +128,14 @@ fn other_boot(
         }
     }
     Ok(Recovery::Clean)
+}
+
+/// Whether a module in memory under a level's name can be that level's.
+pub(crate) fn is_ours(host: &dyn Host, level: &JournaledLevel) -> bool {
+    let loaded = host
+        .module(&level.module)
+        .and_then(|module| module.build_id);
+    loaded.is_none_or(|build_id| build_id == level.module_build_id)
 }
 
 fn idle(state: &mut State) -> Result<(), LoadError> {

@@ -604,3 +604,98 @@ fn a_second_root_is_refused() {
     );
     drop(lab.folder);
 }
+
+/// A module of somebody else under the name of the published one, in memory and in force.
+fn take_the_name(lab: &mut Lab) {
+    let fields = [
+        ("name", "tt_2f2f2f2f_1"),
+        ("vermagic", "x "),
+        ("livepatch", "Y"),
+    ];
+    let other = tuxtape_core::module::sample::module(&fields, &[9; 20]);
+    lab.host.insert(&other).unwrap();
+    lab.host.inserted.clear();
+    lab.host.patches[0].transition = false;
+}
+
+#[test]
+fn somebody_elses_module_of_that_name_is_not_taken_for_an_interrupted_attempt() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    let level = lab.journal().committed.unwrap();
+    lab.host.reboot();
+    for phase in [Phase::Armed, Phase::Probation, Phase::Revert] {
+        lab.host.modules.clear();
+        lab.host.patches.clear();
+        take_the_name(&mut lab);
+        let mut file = JournalFile::open(&lab.settings.state).unwrap();
+        let boot_id = lab.host.boot_id().unwrap();
+        file.record(|journal| {
+            journal.phase = phase;
+            journal.attempt = Some(Attempt {
+                level: level.clone(),
+                boot_id,
+                log_from: 0,
+                oopses: None,
+                watched: 0,
+                because: Some("test".to_owned()),
+            });
+        })
+        .unwrap();
+        lab.apply().ok();
+        assert_eq!(lab.in_force(), ["tt_2f2f2f2f_1"], "{phase:?}");
+        assert!(lab.host.modules.contains_key("tt_2f2f2f2f_1"), "{phase:?}");
+        let barred = fs::read_dir(lab.settings.state.join("quarantine")).unwrap();
+        assert_eq!(barred.count(), 0, "{phase:?}");
+    }
+}
+
+#[test]
+fn only_our_own_replaced_module_is_removed() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.host.reboot();
+    // After a boot the old name may be another module's, and no livepatch at all.
+    take_the_name(&mut lab);
+    lab.host.patches.clear();
+    lab.next_level(2);
+    lab.apply().unwrap();
+    assert!(lab.host.modules.contains_key("tt_2f2f2f2f_1"));
+}
+
+#[test]
+fn a_level_is_watched_and_taken_out_though_the_disk_is_full() {
+    let mut lab = Lab::new();
+    lab.host.oops_when_loaded = true;
+    lab.host.lose_journal = Some(lab.settings.state.clone());
+    assert!(lab.apply().is_err());
+    assert_eq!(lab.host.inserted.len(), 1);
+    assert!(lab.in_force().is_empty(), "it oopsed and is still there");
+}
+
+#[test]
+fn a_stalled_transition_is_reversed_though_the_disk_is_full() {
+    let mut lab = Lab::new();
+    lab.host.transition_takes = None;
+    lab.host.lose_journal = Some(lab.settings.state.clone());
+    assert!(lab.apply().is_err());
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+}
+
+#[test]
+fn a_lost_journal_holds_the_machine_as_a_rollback_does() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    for slot in ["journal.a", "journal.b"] {
+        fs::write(lab.settings.state.join(slot), b"garbage").unwrap();
+    }
+    let blocked = lab.apply().unwrap();
+    assert!(
+        matches!(&blocked, Applied::Blocked(_, o) if o.contains(&Obstacle::Pinned)),
+        "{blocked:?}"
+    );
+    let source = lab.source();
+    let (done, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, true).unwrap();
+    assert!(matches!(done, Applied::Loaded(_)));
+}

@@ -246,6 +246,7 @@ pub fn build(
             parent: owners.of(&pair.parent),
             vmlinux: &vmlinux,
             symvers: &symvers,
+            modules: &modules,
             brought: &brought,
             opened: &opened,
             map: &truth.map,

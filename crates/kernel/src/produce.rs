@@ -164,7 +164,7 @@ pub fn produce(
             }
         }
         Answer::Built(module) => {
-            let mut warnings: Vec<String> = replayed.unused.iter().map(not_compiled).collect();
+            let mut warnings = left_out(&replayed);
             warnings.extend(replayed.warnings);
             warnings.extend(module.warnings);
             let durations = Durations {
@@ -181,6 +181,14 @@ pub fn produce(
             }))
         }
     })
+}
+
+/// What was looked at and is not in the module, for the person who reviews it.
+fn left_out(replayed: &replay::Replayed) -> Vec<String> {
+    let same =
+        |unit: &TreePath| format!("{unit} is reached by a header of the fix and compiles the same");
+    let unused = replayed.unused.iter().map(not_compiled);
+    unused.chain(replayed.unaffected.iter().map(same)).collect()
 }
 
 /// Says that a file of a fix does nothing on this kernel.
@@ -334,6 +342,24 @@ mod tests {
     fn different_changes_of_a_file_name_both_fixes() {
         let error = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "other")]).unwrap_err();
         assert_eq!(error.to_string(), "A and B change x.c differently");
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_module_is_told() {
+        let path = |text: &str| vec![text.parse().unwrap()];
+        let replayed = replay::Replayed {
+            unused: path("arch/arm/x.c"),
+            unaffected: path("net/core/dev.c"),
+            ..replay::Replayed::default()
+        };
+        assert_eq!(
+            left_out(&replayed),
+            [
+                "arch/arm/x.c is not compiled into this kernel",
+                "net/core/dev.c is reached by a header of the fix and compiles the same"
+            ]
+        );
+        assert!(left_out(&replay::Replayed::default()).is_empty());
     }
 
     #[test]

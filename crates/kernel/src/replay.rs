@@ -48,6 +48,8 @@ pub struct Budget {
     pub header_units: usize,
     /// Longest wait for another run in the same tree.
     pub patience: Duration,
+    /// Hears that there is such a wait.
+    pub told: fn(&str),
 }
 
 impl Default for Budget {
@@ -57,6 +59,7 @@ impl Default for Budget {
             per_unit: Duration::from_secs(300),
             header_units: 40,
             patience: Duration::from_secs(600),
+            told: |_| {},
         }
     }
 }
@@ -201,7 +204,8 @@ pub fn compile_pair(
     out: &Path,
 ) -> Result<Replayed, ReplayError> {
     let toolchain = session::toolchain(files)?;
-    let tree = WorkTree::take(&files.source, &files.top.join("work"), budget.patience)?;
+    let work = files.top.join("work");
+    let tree = WorkTree::take(&files.source, &work, budget.patience, budget.told)?;
     let units = built_units(files, &tree)?;
     let changed = select::apply(fix, &tree)?;
     let mut result = Replayed {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::elf::SectionIndex;
+use crate::elf::{Relocation, SectionIndex, SymbolKind};
 use crate::meaning::{Content, Meaning, Side, View};
 use crate::names;
 use crate::pairing::{Pairing, is_writable, pair};
 use crate::refusal::{Refusal, Rule};
 use crate::tables::Table;
-use crate::unit::{AtomId, Class, Target, Unit, UnitError, is_special};
+use crate::unit::{AtomId, Class, Target, Unit, UnitError, is_once, is_special};
 
 /// Two versions of one unit, compared.
 #[derive(Debug)]
@@ -123,6 +123,19 @@ impl Comparison<'_> {
                 && mine == theirs
                 && left_entries.get(&one).unwrap_or(&none)
                     == right_entries.get(&other).unwrap_or(&none);
+            if atom.class == Class::Data
+                && memory(&self.original, one) != memory(&self.patched, other)
+            {
+                refusals.push((
+                    Rule::DataMoved,
+                    atom.name.to_owned(),
+                    format!(
+                        "went from {} to {}",
+                        self.original.section(self.original.atom(one).section).name,
+                        self.patched.section(atom.section).name
+                    ),
+                ));
+            }
             if same {
                 continue;
             }
@@ -231,16 +244,86 @@ impl Comparison<'_> {
                             ),
                         ));
                     }
+                    if self.is_shifted(relocation, to) {
+                        let at = self.patched.atom(to).section;
+                        refusals.push((
+                            Rule::AmbiguousStatic,
+                            self.patched.section(at).name.to_owned(),
+                            format!(
+                                "holds other variables than before; {} names a place in it",
+                                self.patched.atom(id).name
+                            ),
+                        ));
+                    }
                     if self.comes_along(to, &changed) {
                         queue.push(to);
                     }
                 }
             }
         }
+        refusals.extend(self.points_inside(&travels));
         self.travels = travels;
         for (rule, symbol, why) in refusals {
             self.refuse(rule, &symbol, why);
         }
+    }
+
+    /// Whether a reference that only names a place in a section may mean another variable than
+    /// `to`: an array's end is where the next variable starts, and which one that is has changed.
+    fn is_shifted(&self, relocation: &Relocation, to: AtomId) -> bool {
+        let section = self.patched.atom(to).section;
+        if self.patched.symbol(relocation.symbol).kind != SymbolKind::Section
+            || self.patched.atom(to).class != Class::Data
+            || is_once(self.patched.section(section).name)
+        {
+            return false;
+        }
+        let here = self.patched.atoms_of(section);
+        let there = here
+            .iter()
+            .find_map(|&id| self.pairing.original_of(id))
+            .map_or(&[][..], |id| {
+                self.original.atoms_of(self.original.atom(id).section)
+            });
+        if here.len().max(there.len()) < 2 {
+            return false;
+        }
+        let same = |&id: &AtomId, &other: &AtomId| {
+            let (now, then) = (self.patched.atom(id), self.original.atom(other));
+            let known = self.pairing.original_of(id) == Some(other)
+                || is_special(&self.patched, now)
+                    && is_special(&self.original, then)
+                    && names::base(now.name) == names::base(then.name);
+            known && (now.start, now.end) == (then.start, then.end)
+        };
+        here.len() != there.len() || !here.iter().zip(there).all(|(id, other)| same(id, other))
+    }
+
+    /// Data that stays in the kernel and holds places inside of functions that are replaced, such as
+    /// a table of labels: the new function would go on in the old one.
+    fn points_inside(&self, travels: &BTreeSet<AtomId>) -> Vec<(Rule, String, String)> {
+        let mut found = Vec::new();
+        for &(_, other) in &self.pairing.pairs {
+            let atom = self.patched.atom(other);
+            if atom.class != Class::Data || travels.contains(&other) {
+                continue;
+            }
+            for relocation in self.patched.relocations_of(other) {
+                if let Target::Atom { atom: to, offset } =
+                    self.patched.target(atom.section, relocation)
+                    && offset != 0
+                    && travels.contains(&to)
+                    && self.patched.atom(to).is_code()
+                {
+                    found.push((
+                        Rule::DataChanged,
+                        atom.name.to_owned(),
+                        format!("holds places inside of {}", self.patched.atom(to).name),
+                    ));
+                }
+            }
+        }
+        found
     }
 
     /// Whether a reference to `to` needs our own copy of it.
@@ -356,6 +439,23 @@ fn fixed_sections_changed(
         }
     }
     found
+}
+
+/// The kind of memory an atom lies in, as far as code that uses it must know, and whether it may be
+/// written.
+fn memory<'data>(unit: &Unit<'data>, id: AtomId) -> (&'data str, bool) {
+    const PLAIN: [&str; 4] = [
+        "read_mostly",
+        "cacheline_aligned",
+        "page_aligned",
+        "init_task",
+    ];
+    let name = unit.section(unit.atom(id).section).name;
+    let special = [".data..", ".bss..", ".rodata.."]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .filter(|kind| !PLAIN.contains(kind));
+    (special.unwrap_or_default(), is_writable(unit, id))
 }
 
 fn movable_data(section: &str, special: bool) -> bool {

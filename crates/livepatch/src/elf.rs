@@ -160,6 +160,25 @@ impl<'data> Section<'data> {
         let end = tail.iter().position(|&byte| byte == 0)?;
         tail.get(..end)
     }
+
+    /// Returns the whole string that holds `offset`, with its terminator, and where in it that is;
+    /// its characters are as wide as the section's entries.
+    ///
+    /// Code that names the middle of a string may read it from its start, too.
+    pub fn text(&self, offset: u64) -> Option<(&'data [u8], u64)> {
+        let width = usize::try_from(self.entry_size.max(1)).ok()?;
+        let at = usize::try_from(offset).ok()?;
+        let is_end = |character: &[u8]| character.iter().all(|&byte| byte == 0);
+        let whole = at.checked_sub(at.checked_rem(width)?)?;
+        let before = self.data.get(..whole)?.rchunks_exact(width);
+        let length = before.take_while(|character| !is_end(character)).count();
+        let start = whole.checked_sub(length.checked_mul(width)?)?;
+        let tail = self.data.get(start..)?;
+        let end = tail.chunks_exact(width).position(is_end)?;
+        let text = tail.get(..end.checked_add(1)?.checked_mul(width)?)?;
+        let inside = at.checked_sub(start)?;
+        (inside < text.len()).then_some((text, inside as u64))
+    }
 }
 
 /// Where a symbol is defined.

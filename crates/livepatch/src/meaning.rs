@@ -165,16 +165,16 @@ impl View<'_, '_> {
             )
         };
         match self.unit.class(section) {
-            Class::Strings => body.string(offset).map_or_else(lost, |text| {
-                let mut bytes = text.to_vec();
-                bytes.push(0);
-                Meaning::Literal(bytes)
+            Class::Strings => body.text(offset).map_or_else(lost, |(text, inside)| {
+                Meaning::Literal([text, &inside.to_le_bytes()].concat())
             }),
             Class::Constants => constant(body.entry_size, offset)
-                .and_then(|(start, end)| body.bytes(start, end.saturating_sub(start)))
-                .map_or_else(lost, |bytes| {
-                    Meaning::Literal([bytes, &offset.to_le_bytes()[..1]].concat())
-                }),
+                .and_then(|(start, end)| {
+                    let bytes = body.bytes(start, end.saturating_sub(start))?;
+                    let inside = offset.saturating_sub(start).to_le_bytes();
+                    Some(Meaning::Literal([bytes, &inside].concat()))
+                })
+                .unwrap_or_else(lost),
             Class::Chunks => match self.unit.chunk_end(section, offset) {
                 Some(end) if room.enter(end.saturating_sub(offset)) => {
                     let content = self.range(section, offset, end, room);

@@ -395,6 +395,13 @@ impl<'data> Unit<'data> {
         }
     }
 
+    /// The atoms of `section`, by offset.
+    pub fn atoms_of(&self, section: SectionIndex) -> &[AtomId] {
+        self.atoms_by_section
+            .get(&section)
+            .map_or(&[][..], Vec::as_slice)
+    }
+
     /// The atom that covers `offset` of `section`, if any.
     pub fn atom_at(&self, section: SectionIndex, offset: u64) -> Option<AtomId> {
         self.atoms_by_section
@@ -454,7 +461,14 @@ fn unexpected(section: &str, what: impl Into<String>) -> UnitError {
 /// Tells whether an atom is a per-use-site static, which always travels anew.
 pub fn is_special(unit: &Unit<'_>, atom: &Atom<'_>) -> bool {
     let section = unit.section(atom.section).name;
-    atom.class == Class::Data
-        && (names::is_special_static(&names::base(atom.name))
-            || matches!(section, "__dyndbg" | ".data.once" | ".data..once"))
+    // Macros make them inside of functions, where the compiler numbers them. A variable of the file
+    // that has such a name by chance is state like any other.
+    let by_name =
+        || names::is_numbered(atom.name) && names::is_special_static(&names::base(atom.name));
+    atom.class == Class::Data && (is_once(section) || by_name())
+}
+
+/// Tells whether a section holds nothing but per-use-site statics.
+pub fn is_once(section: &str) -> bool {
+    matches!(section, "__dyndbg" | ".data.once" | ".data..once")
 }

@@ -69,37 +69,39 @@ pub fn effective_user() -> u32 {
 
 /// Runs `command` to its end or to `deadline`, with no standard input, and collects what it prints.
 ///
-/// The child leads its own process group, which is killed whole at the deadline. A signal from the
-/// terminal therefore reaches only us; the kernel sends the child SIGTERM when we end, however that
-/// comes about, and a `make` passes it on. Any exit status is `Ok`; see [`run_ok`].
+/// The child is in a process group of its own, which is killed whole at the deadline. A signal from the
+/// terminal therefore reaches only us; when we end, however that comes about, the child is ended with
+/// its group. Any exit status is `Ok`; see [`run_ok`].
 pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
+    let group = Group::watched();
     let child = dies_with_us(command, Signal::TERM)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
+        .process_group(group.id())
         .spawn()
         .map_err(|source| ProcessError::Start {
             program: program.clone(),
             source,
         })?;
-    collect(child, program, deadline, OUTPUT_LIMIT)
+    collect(child, &group, program, deadline, OUTPUT_LIMIT)
 }
 
 /// Like [`run`], with the child's standard error left to the terminal, so that its progress shows.
 pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
+    let group = Group::watched();
     let child = dies_with_us(command, Signal::TERM)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .process_group(0)
+        .process_group(group.id())
         .spawn()
         .map_err(|source| ProcessError::Start {
             program: program.clone(),
             source,
         })?;
-    collect(child, program, deadline, OUTPUT_LIMIT)
+    collect(child, &group, program, deadline, OUTPUT_LIMIT)
 }
 
 /// Like [`run`], with a failing exit status as an error that carries the child's last words.
@@ -124,6 +126,49 @@ pub fn run_ok(command: &mut Command, deadline: Duration) -> Result<Finished, Pro
         status: finished.status,
         tail,
     })
+}
+
+/// A process group led by a shell that waits for our end and then kills the group. The kernel's own
+/// signal at our end reaches a child alone, and not the compiler that it started.
+#[derive(Debug)]
+struct Group(Option<Child>);
+
+impl Group {
+    fn watched() -> Self {
+        // Its standard input ends when we do. Without a shell the kernel's signal is what is left.
+        let watch = Command::new("/bin/sh")
+            .args(["-c", "read -r _; kill -KILL 0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        Self(watch.ok())
+    }
+
+    /// What a child is started with to be in it; 0, a group of the child's own, without a shell.
+    fn id(&self) -> i32 {
+        let leader = self.0.as_ref();
+        leader.map_or(0, |leader| i32::try_from(leader.id()).unwrap_or(0))
+    }
+
+    /// Kills everything in it, `child` too, and reaps `child`.
+    fn kill(&self, child: &mut Child) {
+        if let Some(group) = Pid::from_raw(self.id()) {
+            rustix::process::kill_process_group(group, Signal::KILL).ok();
+        }
+        kill_group(child);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = &mut self.0 {
+            // In this order: waiting closes its standard input.
+            leader.kill().ok();
+            leader.wait().ok();
+        }
+    }
 }
 
 /// Lets the kernel send `signal` to the child when the thread that starts it ends: start it from the
@@ -153,13 +198,14 @@ fn name_of(command: &Command) -> String {
 /// Waits for `child` and takes what it prints on the streams that are pipes.
 fn collect(
     mut child: Child,
+    group: &Group,
     program: String,
     deadline: Duration,
     limit: u64,
 ) -> Result<Finished, ProcessError> {
     let stdout = drain(child.stdout.take(), limit);
     let stderr = drain(child.stderr.take(), limit);
-    let status = wait(&mut child, deadline);
+    let status = wait(&mut child, group, deadline);
     let stdout = stdout.join().unwrap_or_default();
     let stderr = stderr.join().unwrap_or_default();
     let Some(status) = status else {
@@ -188,7 +234,7 @@ fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: u64) -> thread::JoinH
     })
 }
 
-fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+fn wait(child: &mut Child, group: &Group, deadline: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -196,7 +242,7 @@ fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
             Ok(Some(status)) => return Some(status),
             Ok(None) if start.elapsed() < deadline => thread::sleep(pause),
             Ok(None) | Err(_) => {
-                kill_group(child);
+                group.kill(child);
                 return None;
             }
         }
@@ -230,12 +276,19 @@ mod tests {
 
     #[test]
     fn a_child_that_prints_without_end_is_cut_off() {
+        let group = Group::watched();
         let child = Command::new("yes")
             .stdout(Stdio::piped())
-            .process_group(0)
+            .process_group(group.id())
             .spawn()
             .unwrap();
-        let outcome = collect(child, "yes".to_owned(), Duration::from_secs(60), 1000);
+        let outcome = collect(
+            child,
+            &group,
+            "yes".to_owned(),
+            Duration::from_secs(60),
+            1000,
+        );
         assert!(matches!(
             outcome,
             Err(ProcessError::Output { limit: 1000, .. })
@@ -267,6 +320,39 @@ mod tests {
             std::os::unix::process::ExitStatusExt::signal(&status),
             Some(15)
         );
+    }
+
+    #[test]
+    fn all_of_a_childs_group_ends_with_a_killed_program() {
+        const HELD: &str = "TUXTAPE_TEST_HELD";
+        let script = "sh -c 'sleep 30; echo late >&3' 3>\"$0\" & wait";
+        if let Some(held) = std::env::var_os(HELD) {
+            let mut command = Command::new("sh");
+            run(
+                command.args(["-c", script]).arg(held),
+                Duration::from_secs(60),
+            )
+            .unwrap();
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("held");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let name = "process::tests::all_of_a_childs_group_ends_with_a_killed_program";
+        let mut program = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(HELD, &fifo)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Opens once the grandchild holds it; ends once it is gone.
+        let mut reader = std::fs::File::open(&fifo).unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
     }
 
     #[test]

@@ -175,9 +175,17 @@ fn is_unseen(file: &str) -> bool {
     // Of `tools/` these are programs of their own, which no kernel build runs.
     const PROGRAMS: [&str; 3] = ["tools/perf/", "tools/power/", "tools/testing/"];
     let name = file.rsplit('/').next().unwrap_or(file);
-    let generates = ["gen_", "gen-", "mk", "asm-offsets", "bounds."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
+    let generates = [
+        "gen_",
+        "gen-",
+        "mk",
+        "asm-offsets",
+        "bounds.",
+        "conmakehash",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+        || name.ends_with(".bpf.c");
     // The boot stub includes whole decompressors.
     let decompresses = file.starts_with("lib/")
         && [

@@ -7,12 +7,17 @@ use tuxtape_livepatch::emit::{KernelSymbol, Outside, Surroundings};
 use tuxtape_livepatch::ground_truth::UnitMap;
 use tuxtape_livepatch::kallsyms::Parent;
 use tuxtape_livepatch::symvers::{Export, Symvers};
+use tuxtape_sys::map::Map;
+
+use super::parents::{self, DebugModules};
 
 /// One unit's surroundings, read from debug files and the list of exports.
 pub(super) struct Names<'run> {
     pub(super) parent: &'run Parent<'run>,
     pub(super) vmlinux: &'run Parent<'run>,
     pub(super) symvers: &'run Symvers,
+    /// Debug files of all modules.
+    pub(super) modules: &'run DebugModules,
     /// New global symbols of all units of the fix.
     pub(super) brought: &'run BTreeSet<&'run str>,
     /// Symbols that the fix makes global, with the object and position they have in the kernel.
@@ -30,6 +35,13 @@ impl Names<'_> {
 
 fn global_position(parent: &Parent<'_>, name: &str) -> Option<u32> {
     parent.sympos(parent.global(name)?.index)
+}
+
+/// Position of an export in its module: units of the module may have local symbols of that name.
+fn position_in(modules: &DebugModules, module: &ObjectName, name: &str) -> Option<u32> {
+    let map = Map::open(modules.path(module).ok()?).ok()?;
+    let exporter = parents::parent(module.clone(), &map).ok()?;
+    global_position(&exporter, name)
 }
 
 impl Surroundings for Names<'_> {
@@ -80,11 +92,18 @@ impl Surroundings for Names<'_> {
             return Outside::Candidate;
         }
         match self.symvers.get(name) {
-            // The exporter defines the name once: two global symbols of one name do not link.
-            Some(export) if !parent.is_vmlinux() => Outside::Module {
-                module: export.object.clone(),
-                position: 0,
-            },
+            Some(export) if !parent.is_vmlinux() => {
+                match position_in(self.modules, &export.object, name) {
+                    Some(position) => Outside::Module {
+                        module: export.object.clone(),
+                        position,
+                    },
+                    None => Outside::Unreachable(format!(
+                        "is exported by module {}, whose debug file does not show where",
+                        export.object
+                    )),
+                }
+            }
             Some(export) => Outside::Unreachable(format!(
                 "belongs to module {}, which {parent} cannot use",
                 export.object

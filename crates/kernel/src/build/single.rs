@@ -13,6 +13,7 @@ use tuxtape_livepatch::symvers::Symvers;
 use tuxtape_livepatch::tables::layout_for;
 
 use super::names::Names;
+use super::parents::DebugModules;
 use super::{BuildError, Owners, UnitPair, parents, refused_by_writer, sorted, truth};
 
 /// What one pair of objects gives.
@@ -89,6 +90,7 @@ pub fn compare_objects(
                 parent: &symbols,
                 vmlinux: &symbols,
                 symvers: &symvers,
+                modules: &DebugModules::default(),
                 brought: &BTreeSet::new(),
                 opened: &BTreeMap::new(),
                 map: &truth.map,

@@ -193,6 +193,13 @@ impl Search<'_> {
     fn takes_unit(&mut self, file: &TreePath) -> Result<bool, ReplayError> {
         match file.extension() {
             Some("c") => {
+                // It runs in every process, and nothing of it is a unit.
+                if file.as_str().starts_with("arch/x86/entry/vdso/") {
+                    return Err(ReplayError::Unreplayable {
+                        path: self.header.clone(),
+                        why: "it reaches the vDSO, which no livepatch can change",
+                    });
+                }
                 let unit = self.units.units.contains_key(file);
                 if unit {
                     self.found.insert(file.clone());

@@ -68,6 +68,77 @@ const OWN_RULES: [&str; 9] = [
     "certs/",
 ];
 
+/// What a file of a fix is to this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// One of its units.
+    Unit,
+    /// Perhaps part of units, by being included.
+    Included,
+    /// Nothing.
+    Unused,
+    /// Something a livepatch cannot carry, for this reason.
+    Refused(&'static str),
+}
+
+/// Tells what `path` is. A file that is not known to be harmless is refused: without it the module would
+/// hold half a fix.
+fn fate(path: &TreePath, unit: bool, new: bool, deleted: bool) -> Fate {
+    /// Texts that are included; what else acts on the kernel does so through programs of its build.
+    const INCLUDED: [&str; 7] = ["c", "h", "inc", "def", "in", "reg", "pro"];
+    const INERT: [&str; 7] = ["dts", "dtsi", "dtso", "md", "rst", "yaml", "gitignore"];
+    const INERT_NAMES: [&str; 6] = [
+        ".gitignore",
+        ".mailmap",
+        "COPYING",
+        "CREDITS",
+        "MAINTAINERS",
+        "README",
+    ];
+    let (text, name) = (path.as_str(), path.name());
+    let under = |folders: &[&str]| folders.iter().any(|folder| text.starts_with(folder));
+    let extension = path.extension();
+    let generates = [
+        "asm-offsets",
+        "bounds.",
+        "gen-",
+        "gen_",
+        "mk",
+        "conmakehash",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+        || name.ends_with(".bpf.c");
+    if unit {
+        return if deleted {
+            Fate::Refused("a unit of this kernel is deleted")
+        } else {
+            Fate::Unit
+        };
+    }
+    if under(&APART) || INERT_NAMES.contains(&name) {
+        Fate::Unused
+    } else if under(&OWN_RULES) {
+        Fate::Refused("it is compiled by rules of its own, outside the kernel's units")
+    } else if text.starts_with("arch/") && !text.starts_with("arch/x86/") {
+        Fate::Unused
+    } else if matches!(name, "Makefile" | "Kbuild") || name.starts_with("Kconfig") {
+        Fate::Refused("it decides what is built")
+    } else if matches!(extension, Some("S" | "lds")) {
+        Fate::Refused("it is not C")
+    } else if extension == Some("c") && generates {
+        Fate::Refused("a program of the kernel's build makes code of it")
+    } else if extension == Some("c") && new {
+        Fate::Refused("a new unit")
+    } else if extension.is_some_and(|extension| INERT.contains(&extension)) {
+        Fate::Unused
+    } else if extension.is_some_and(|extension| INCLUDED.contains(&extension)) {
+        Fate::Included
+    } else {
+        Fate::Refused("what it brings into the kernel is not known")
+    }
+}
+
 pub(super) fn targets(
     changed: &BTreeMap<TreePath, Changed>,
     units: &BuiltUnits,
@@ -78,35 +149,22 @@ pub(super) fn targets(
     let mut touched: BTreeSet<TreePath> = BTreeSet::new();
     let mut included: Vec<&TreePath> = Vec::new();
     for (path, file) in changed {
+        let unit = units.units.contains_key(path);
         let refuse = |why| {
             Err(ReplayError::Unreplayable {
                 path: path.clone(),
                 why,
             })
         };
-        let text = path.as_str();
-        if units.units.contains_key(path) {
-            if file.after.is_none() {
-                return refuse("a unit of this kernel is deleted");
+        match fate(path, unit, file.before.is_none(), file.after.is_none()) {
+            Fate::Refused(why) => return refuse(why),
+            Fate::Unused => result.unused.push(path.clone()),
+            Fate::Unit => {
+                touched.insert(path.clone());
+                // A unit may be part of another one, too.
+                included.push(path);
             }
-            touched.insert(path.clone());
-            // A unit may be part of another one, too.
-            included.push(path);
-        } else if APART.iter().any(|folder| text.starts_with(folder)) {
-            result.unused.push(path.clone());
-        } else if OWN_RULES.iter().any(|folder| text.starts_with(folder)) {
-            return refuse("it is compiled by rules of its own, outside the kernel's units");
-        } else if text.starts_with("arch/") && !text.starts_with("arch/x86/") {
-            result.unused.push(path.clone());
-        } else if matches!(path.name(), "Makefile" | "Kbuild") || path.name().starts_with("Kconfig")
-        {
-            return refuse("it decides what is built");
-        } else if matches!(path.extension(), Some("S" | "lds")) {
-            return refuse("it is not C");
-        } else if path.extension() == Some("c") && file.before.is_none() {
-            return refuse("a new unit");
-        } else {
-            included.push(path);
+            Fate::Included => included.push(path),
         }
     }
     let reached = reach::reached(&included, changed, units, tree, header_units, result)?;
@@ -142,4 +200,54 @@ pub(super) fn contents(
             (path.clone(), bytes)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str) -> Fate {
+        fate(&path.parse().unwrap(), false, false, false)
+    }
+
+    #[test]
+    fn what_acts_through_programs_of_the_build_is_refused_not_unused() {
+        for path in [
+            "arch/x86/entry/syscalls/syscall_64.tbl",
+            "arch/x86/lib/x86-opcode-map.txt",
+            "arch/x86/kernel/asm-offsets.c",
+            "arch/x86/crypto/sha256-mb.pl",
+            "crypto/rsapubkey.asn1",
+            "drivers/tty/vt/defkeymap.map",
+            "kernel/bounds.c",
+            "kernel/bpf/preload/iterators/iterators.bpf.c",
+            "lib/gen_crc32table.c",
+            "lib/raid6/mktables.c",
+            "net/Kconfig",
+            "net/core/Makefile",
+            "arch/x86/lib/copy_user_64.S",
+        ] {
+            assert!(matches!(found(path), Fate::Refused(_)), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_no_kernel_of_this_machine_holds_is_unused() {
+        for path in [
+            "Documentation/process/cve.rst",
+            "MAINTAINERS",
+            "arch/arm64/kernel/signal.c",
+            "include/dt-bindings/x.dtsi",
+            "tools/testing/selftests/Makefile",
+        ] {
+            assert_eq!(found(path), Fate::Unused, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_be_included_is_followed() {
+        for path in ["net/rds/rds.h", "drivers/net/not-configured.c", "lib/x.inc"] {
+            assert_eq!(found(path), Fate::Included, "{path}");
+        }
+    }
 }

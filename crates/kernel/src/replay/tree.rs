@@ -5,7 +5,7 @@
 //! changed is noted in a journal first, so that a run that was cut off is put right by the next.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tuxtape_sys::durable::{self, WriteError};
+use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 
 use crate::unified::TreePath;
 
@@ -38,10 +39,12 @@ pub enum TreeError {
         source: io::Error,
     },
     /// Another run holds the tree.
-    #[error("another build has used {path} for more than {seconds} s", path = path.display())]
+    #[error("another build ({note}) has used {path} for more than {seconds} s", path = path.display())]
     Busy {
         /// The lock file.
         path: PathBuf,
+        /// What the holder says of itself.
+        note: String,
         /// How long was waited.
         seconds: u64,
     },
@@ -62,6 +65,9 @@ pub enum TreeError {
     /// A file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The tree could not be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 /// The second tree, held by one run at a time.
@@ -73,19 +79,24 @@ pub struct WorkTree {
     top: PathBuf,
     journal: PathBuf,
     stamp: String,
-    // Released by the system when the file is closed, also when the program dies.
-    _lock: File,
+    // Released by the system when we and our children are gone, however that comes about.
+    _lock: Lock,
 }
 
 impl WorkTree {
     /// Takes the second tree below `folder`, and makes it if it is not there or was made from
-    /// another `source`. Waits for another run at most for `patience`.
+    /// another `source`. Waits for another run at most for `patience`, and says so to `told` once.
     ///
     /// Blocks on the disk for some seconds the first time. Both must be on one file system.
-    pub fn take(source: &Path, folder: &Path, patience: Duration) -> Result<Self, TreeError> {
+    pub fn take(
+        source: &Path,
+        folder: &Path,
+        patience: Duration,
+        told: fn(&str),
+    ) -> Result<Self, TreeError> {
         let stamp = stamp(source)?;
         fs::create_dir_all(folder).map_err(at(folder))?;
-        let lock = lock(&folder.join("lock"), patience)?;
+        let lock = lock(&folder.join("lock"), patience, told)?;
         let tree = Self {
             source: source.to_owned(),
             top: folder.join("tree"),
@@ -222,31 +233,33 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
     move |source| TreeError::Io { path, source }
 }
 
-fn lock(path: &Path, patience: Duration) -> Result<File, TreeError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(at(path))?;
+/// Waits for the lock. Children get it, too: a compiler that outlives a killed run still writes into
+/// the tree, and the next run must not take its object for one of its own.
+fn lock(path: &Path, patience: Duration, told: fn(&str)) -> Result<Lock, TreeError> {
+    let note = format!("process {}", std::process::id());
     let start = Instant::now();
+    let mut said = false;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) if start.elapsed() < patience => {
-                thread::sleep(Duration::from_millis(50));
+        match lock::take(path, &note)? {
+            Taken::Ours(lock) => {
+                lock.share_with_children().map_err(at(path))?;
+                return Ok(lock);
             }
-            Err(fs::TryLockError::WouldBlock) => {
+            Taken::Held { note } if start.elapsed() >= patience => {
                 return Err(TreeError::Busy {
                     path: path.to_owned(),
+                    note,
                     seconds: patience.as_secs(),
                 });
             }
-            Err(fs::TryLockError::Error(source)) => {
-                return Err(TreeError::Io {
-                    path: path.to_owned(),
-                    source,
-                });
+            Taken::Held { note } => {
+                if !said {
+                    told(&format!(
+                        "waiting: another build of this kernel is under way ({note})"
+                    ));
+                    said = true;
+                }
+                thread::sleep(Duration::from_millis(50));
             }
         }
     }
@@ -306,7 +319,7 @@ fn copy(old: &Path, new: &Path) -> Result<(), TreeError> {
     let modified = fs::metadata(old)
         .and_then(|found| found.modified())
         .map_err(at(old))?;
-    File::options()
+    fs::File::options()
         .write(true)
         .open(new)
         .and_then(|file| file.set_modified(modified))
@@ -332,8 +345,18 @@ mod tests {
         folder
     }
 
+    // Children of other tests may hold a lock for a moment longer than we do.
     fn take(folder: &Path) -> Result<WorkTree, TreeError> {
-        WorkTree::take(&folder.join("source"), &folder.join("work"), Duration::ZERO)
+        take_within(folder, Duration::from_secs(20))
+    }
+
+    fn take_within(folder: &Path, patience: Duration) -> Result<WorkTree, TreeError> {
+        WorkTree::take(
+            &folder.join("source"),
+            &folder.join("work"),
+            patience,
+            |_| {},
+        )
     }
 
     fn path(text: &str) -> TreePath {
@@ -398,7 +421,29 @@ mod tests {
     fn only_one_run_holds_the_tree() {
         let folder = prepared();
         let _tree = take(folder.path()).unwrap();
-        assert!(matches!(take(folder.path()), Err(TreeError::Busy { .. })));
+        assert!(matches!(
+            take_within(folder.path(), Duration::ZERO),
+            Err(TreeError::Busy { .. })
+        ));
+    }
+
+    #[test]
+    fn what_a_killed_run_left_running_keeps_the_tree() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(tree);
+        let next = take_within(folder.path(), Duration::ZERO);
+        let words = next.unwrap_err().to_string();
+        let note = format!("another build (process {})", std::process::id());
+        assert!(words.starts_with(&note), "{words}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        take(folder.path()).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use object::elf;
 use tuxtape_core::identity::ObjectName;
 
 use super::{Builder, Link, Outside, PLACEHOLDER, Piece};
-use crate::elf::{Relocation, SectionIndex};
+use crate::elf::{Binding, Relocation, SectionIndex};
 use crate::meaning;
 use crate::refusal::Rule;
 use crate::tables::Role;
@@ -61,7 +61,10 @@ impl Builder<'_, '_> {
             && atom.is_code()
             && offset == 0
             && !self.unit.is_branch(section, relocation);
-        if travels && !(pointer && original.is_some()) {
+        // What runs under a weak name may be another unit's function: the kernel knows which.
+        let spoken = self.unit.symbol(relocation.symbol);
+        let by_kernel = pointer || spoken.binding == Binding::Weak;
+        if travels && !(by_kernel && original.is_some()) {
             if pointer {
                 self.warnings.push(format!(
                     "the address of the new function {} is taken",
@@ -81,11 +84,13 @@ impl Builder<'_, '_> {
             return self.refuse(Rule::Unknown, atom.name, "is entered in the middle");
         }
         let body = self.comparison.original.atom(original);
-        let names: Vec<&str> = body
+        let mut names: Vec<&str> = body
             .symbols
             .iter()
             .map(|&symbol| self.comparison.original.symbol(symbol).name)
             .collect();
+        // Of several names of one place the link may have given one to another unit's definition.
+        names.sort_by_key(|name| *name != spoken.name);
         let addend = offset.saturating_sub(bias);
         if let Some(name) = names
             .iter()
@@ -193,10 +198,9 @@ impl Builder<'_, '_> {
     pub(super) fn link_content(&mut self, home: SectionIndex, offset: u64, bias: i64) -> Link {
         let body = *self.unit.section(home);
         let found = match self.unit.class(home) {
-            Class::Strings => body.string(offset).map(|text| {
-                let mut bytes = text.to_vec();
-                bytes.push(0);
-                (self.literal(".rodata.strings", body.alignment, bytes), 0)
+            Class::Strings => body.text(offset).map(|(text, inside)| {
+                let place = self.literal(".rodata.strings", body.alignment, text.to_vec());
+                (place, inside)
             }),
             Class::Constants => {
                 meaning::constant(body.entry_size, offset).and_then(|(start, end)| {

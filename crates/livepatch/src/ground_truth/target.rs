@@ -240,7 +240,15 @@ impl<'a, 'data> Targets<'a, 'data> {
         };
         let offset = at.wrapping_sub(holder.address);
         let (ours, theirs) = if section.is_strings() {
-            (section.string(start), holder.string(offset))
+            match section.text(start) {
+                // The linked section may not say how wide its characters are.
+                Some((wide, inside)) if section.entry_size > 1 => {
+                    let length = wide.len() as u64;
+                    let found = offset.checked_sub(inside);
+                    (Some(wide), found.and_then(|at| holder.bytes(at, length)))
+                }
+                _ => (section.string(start), holder.string(offset)),
+            }
         } else {
             let size = section.entry_size;
             let whole = start.checked_rem(size) == Some(0);

@@ -165,11 +165,12 @@ fn an_object_without_symbols_is_no_panic() {
 #[test]
 fn what_grows_with_every_look_is_cut_off_and_counts_as_changed() {
     // Per-use-site variables are compared by content: 27 million copies of the innermost one.
-    let unit = "static int __already_done;
-        static void *_rs[300] = { [0 ... 299] = &__already_done };
-        static void *__key[300] = { [0 ... 299] = _rs };
-        static void *_entry_ptr[300] = { [0 ... 299] = __key };
-        void *f(int i) { return _entry_ptr[i]; }";
+    let unit = "void *f(int i) {
+            static int __already_done;
+            static void *_rs[300] = { [0 ... 299] = &__already_done };
+            static void *__key[300] = { [0 ... 299] = _rs };
+            static void *_entry_ptr[300] = { [0 ... 299] = __key };
+            return _entry_ptr[i]; }";
     let Some(pair) = Pair::of(unit, unit) else {
         return;
     };

@@ -6,3 +6,4 @@ mod garbled;
 mod kernel;
 mod layouts;
 mod rules;
+mod traps;

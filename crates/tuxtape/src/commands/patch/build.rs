@@ -69,7 +69,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         &profile,
         &fixes,
         &name,
-        &Budget::default(),
+        &Budget {
+            told: output::talk,
+            ..Budget::default()
+        },
         scratch.path(),
     );
     let total = started.elapsed();
