@@ -117,7 +117,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let source = apply::source(&settings.config)?;
             match apply::refresh(&host, &settings, &*source)? {
                 Some(index) => print(format_args!(
-                    "archive is up to date; kernel {} has {} builds there",
+                    "archive is up to date; builds of kernel {} there: {}",
                     index.release,
                     index.kernels.len()
                 ))?,

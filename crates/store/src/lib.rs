@@ -1,6 +1,6 @@
 //! What TuxTape remembers, in SQLite; domain types in and out.
 //!
-//! SQL text lives in `sql/` and in [`rows`]; no SQL compares versions, because the rules for that are
+//! SQL text lives in `sql/` and in `rows`; no SQL compares versions, because the rules for that are
 //! `tuxtape_core`'s alone.
 #![warn(missing_docs)]
 

@@ -1,7 +1,7 @@
 //! Reading git repositories written by others, through the `git` program.
 //!
 //! A repository is hostile input: its configuration can name programs, its hooks are programs, its
-//! objects can be large or garbled. Every call goes through [`Git::command`], which states what is
+//! objects can be large or garbled. Every call goes through `command`, which states what is
 //! shut and why.
 
 pub mod blobs;

@@ -153,6 +153,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         steps.note(line);
     })?;
 
+    for cve in &cves {
+        anyhow::ensure!(
+            seen.calls_closed(cve),
+            "the client in the fresh machine does not call {cve} closed; see {}",
+            dir.join("client.log").display()
+        );
+    }
+
     steps.begin("what was done");
     let timing = Timing {
         total: started.elapsed(),

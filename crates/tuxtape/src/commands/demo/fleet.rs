@@ -51,6 +51,23 @@ impl Seen {
             .unwrap_or(Value::Null)
     }
 
+    /// Tells whether the client called `cve` closed while the level was in force.
+    pub(super) fn calls_closed(&self, cve: &str) -> bool {
+        let status = self.closed();
+        let kernels = status["Status"].as_array().into_iter().flatten();
+        kernels
+            .filter(|kernel| kernel["Livepatch"]["State"] == "applied")
+            .flat_map(|kernel| {
+                kernel["Livepatch"]["Fixes"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+            })
+            .filter(|fix| fix["Patched"] == true)
+            .filter_map(|fix| fix["Name"].as_str())
+            .any(|name| name.eq_ignore_ascii_case(cve))
+    }
+
     fn exit(&self, step: &str) -> Option<&str> {
         let name = format!("{step}.exit");
         self.facts
