@@ -104,7 +104,10 @@ fn lab_a_kernel_that_was_not_added_is_named_with_the_way_to_add_it() {
     said(
         &lab.run(&["patch", "build", KERNEL, "--cve", "CVE-2026-0001"]),
         1,
-        &["no fix of CVE-2026-0001", "hint: run `tuxtape fix import"],
+        &[
+            "could not find a fix for CVE-2026-0001",
+            "hint: run `tuxtape scan`, or give a diff with `tuxtape fix import`",
+        ],
     );
 }
 
