@@ -45,7 +45,7 @@ enum Verb {
         /// Cut these files and not those of the record
         #[arg(long = "file", value_name = "PATH")]
         files: Vec<String>,
-        /// Cut from this version of the source package and not from the newest
+        /// Cut from this version of the source package and not from the oldest that has the fix
         #[arg(long, value_name = "VERSION")]
         from: Option<String>,
     },
@@ -158,7 +158,7 @@ fn show(
     }
 }
 
-/// Finds the fix of `cve` on the kernel of `profile`: the imported one, else one cut from the newest
+/// Finds the fix of `cve` on the kernel of `profile`: the imported one, else one cut from the oldest
 /// source package that has the fix the record names.
 pub fn find(context: &Context, profile: &KernelProfile, cve: CveId) -> anyhow::Result<Cut> {
     let kernel = KernelFiles::below(&context.cache, &profile.id.release);
@@ -175,7 +175,7 @@ pub fn find(context: &Context, profile: &KernelProfile, cve: CveId) -> anyhow::R
 }
 
 /// Cuts the change of `files` for the kernel of `profile` from a newer source package: from version
-/// `from`, else from the newest served whose upstream version is at least `wanted`.
+/// `from`, else from the oldest served whose upstream version is at least `wanted`, else from the newest.
 ///
 /// Fetches and unpacks the package at need.
 pub fn cut(
@@ -204,7 +204,12 @@ pub fn source(
         .context("the kernel's profile names no source package")?;
     let listed = fix_source::newer_sources(&DebianVersion::new(own))?;
     let mut candidates = match wanted {
-        Some(wanted) => fix_source::with_upstream(listed, &wanted.to_string()),
+        Some(wanted) => {
+            let mut reaching = fix_source::with_upstream(listed, &wanted.to_string());
+            // The oldest that has the fix brings the fewest other changes along.
+            reaching.reverse();
+            reaching
+        }
         None => listed,
     };
     if let Some(from) = from {
