@@ -86,8 +86,32 @@ pub fn take(path: &Path, note: &str) -> Result<Taken, LockError> {
 mod tests {
     use super::*;
 
+    /// Runs `body` in a process where no other test starts children: a child holds copies of this
+    /// process's files, and so its locks, from its fork to its exec at least.
+    fn alone(test: &str, body: impl FnOnce()) {
+        const ALONE: &str = "TUXTAPE_TEST_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            return body();
+        }
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("lock::tests::{test}")])
+            .env(ALONE, "1")
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
     #[test]
     fn the_second_taker_reads_the_holders_note() {
+        alone("the_second_taker_reads_the_holders_note", second_taker);
+    }
+
+    #[test]
+    fn a_child_left_running_keeps_a_shared_lock() {
+        alone("a_child_left_running_keeps_a_shared_lock", child_keeps);
+    }
+
+    fn second_taker() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let first = take(&path, "pid 7, since noon").unwrap();
@@ -100,8 +124,7 @@ mod tests {
         assert!(matches!(take(&path, "me").unwrap(), Taken::Ours(_)));
     }
 
-    #[test]
-    fn a_child_left_running_keeps_a_shared_lock() {
+    fn child_keeps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let Taken::Ours(lock) = take(&path, "first").unwrap() else {
