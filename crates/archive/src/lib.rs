@@ -17,5 +17,5 @@ pub mod sample;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod source;
-pub mod time;
+pub use tuxtape_core::instant as time;
 pub mod words;

@@ -7,6 +7,7 @@ pub mod rows;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::git_id::GitId;
 use crate::span::Span;
 use crate::version::KernelVersion;
 
@@ -129,6 +130,8 @@ pub struct Cvss {
     pub vector: String,
     /// Base score.
     pub score: Score,
+    /// The authority's reasons, one line per metric; only newer records give them.
+    pub reasons: Vec<String>,
 }
 
 /// One CVE record.
@@ -146,6 +149,10 @@ pub struct Cve {
     pub files: Vec<String>,
     /// Severity, present only where the authority published one (7.0 and above).
     pub cvss: Option<Cvss>,
+    /// Web pages that the authority names besides the commits, https or http, in its order.
+    pub references: Vec<String>,
+    /// The fix in mainline, which may be several commits; empty in a rejected record.
+    pub mainline_fixes: Vec<GitId>,
     /// Vulnerable stretches, in the feed's order; empty in a rejected record.
     pub spans: Vec<Span>,
     /// Contradictions within the record: while there is one, it decides nothing.

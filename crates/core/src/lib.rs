@@ -6,11 +6,15 @@
 
 pub mod applicability;
 pub mod cve;
+pub mod decision;
 pub mod dyad;
 pub mod git_id;
 pub mod identity;
+pub mod instant;
 pub mod module;
+pub mod notice;
 pub mod priority;
 pub mod profile;
+pub mod signals;
 pub mod span;
 pub mod version;

@@ -86,6 +86,8 @@ fn cve(files: &[&str], spans: &[&str]) -> Cve {
         description: String::new(),
         files: files.iter().map(|file| (*file).to_owned()).collect(),
         cvss: None,
+        references: Vec::new(),
+        mainline_fixes: Vec::new(),
         spans: dyad::parse(lines.join("\n").as_bytes()).unwrap(),
         doubts: Vec::new(),
         disputes: Vec::new(),

@@ -72,6 +72,8 @@ fn assemble(id: CveId, state: State, record: Record) -> Cve {
         description: record.description,
         files: record.files,
         cvss: record.cvss,
+        references: Vec::new(),
+        mainline_fixes: Vec::new(),
         spans: Vec::new(),
         doubts: Vec::new(),
         disputes: Vec::new(),

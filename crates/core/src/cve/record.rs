@@ -227,6 +227,7 @@ fn cvss(text: &CvssText<'_>) -> Option<Cvss> {
     Some(Cvss {
         vector: one_line(&text.vector_string),
         score: Score::from_tenths(tenths)?,
+        reasons: Vec::new(),
     })
 }
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 use tuxtape_core::applicability::Applicability;
 use tuxtape_core::cve::{Cve, CveId, State};
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::priority::{self, Priority};
+use tuxtape_core::priority::{self, Policy, Priority};
+use tuxtape_core::signals::Signals;
 
 use crate::commands::gauge;
 use crate::context::Context;
@@ -76,10 +77,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             cve.state == State::Published
         }
     };
+    let policy = Policy::builtin();
     let mut priorities: Vec<Priority> = cves
         .values()
         .filter(|cve| wanted(cve))
-        .map(|cve| priority::prioritize(cve))
+        .map(|cve| priority::prioritize(cve, &Signals::default(), &policy))
         .collect();
     priority::sort(&mut priorities);
     priorities.truncate(arguments.limit);

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use tuxtape_core::applicability::Applicability;
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::priority;
+use tuxtape_core::priority::{self, Policy};
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::signals::Signals;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_kernel::debian::index;
 use tuxtape_kernel::debian::version::DebianVersion;
@@ -131,10 +132,11 @@ pub(super) fn candidates(
                 .is_some_and(|fixed| Some(fixed) <= newer)
         })
         .collect();
+    let policy = Policy::builtin();
     let mut ranked: Vec<priority::Priority> = open
         .iter()
         .filter_map(|id| records.get(id))
-        .map(priority::prioritize)
+        .map(|cve| priority::prioritize(cve, &Signals::default(), &policy))
         .collect();
     priority::sort(&mut ranked);
     let words = format!(

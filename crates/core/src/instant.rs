@@ -1,4 +1,4 @@
-//! Instants as TUF writes them: whole seconds, UTC, `2026-11-24T18:00:00Z`.
+//! Instants as RFC 3339 and TUF write them: whole seconds, UTC, `2026-11-24T18:00:00Z`.
 
 use std::fmt;
 use std::str::FromStr;
