@@ -63,6 +63,7 @@ bench:
 	@scripts/setup lab
 	@$(MAKE) --no-print-directory programs
 	TUXTAPE_CLIENT=$(CLIENT) bench/run
+	bench/cve
 
 clean:
 	rm -rf target fuzz/target
