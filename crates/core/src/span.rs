@@ -4,6 +4,8 @@
 //! version's history) and the event-line rule (the newest of them decides). Per-line readings of the
 //! feed miss bugs that were fixed and came back.
 
+pub mod stretches;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -39,6 +39,16 @@ pub struct NotAVersion {
 }
 
 impl KernelVersion {
+    /// A version below every other.
+    pub const OLDEST: Self = Self {
+        branch: Branch {
+            major: 0,
+            minor: 0,
+            third: 0,
+        },
+        point: Point::Candidate(1),
+    };
+
     /// Returns the line of development this version lies on.
     pub fn branch(self) -> Branch {
         self.branch
@@ -59,6 +69,35 @@ impl Branch {
         KernelVersion {
             branch: self,
             point: Point::Release(0),
+        }
+    }
+
+    /// Returns the first version there can be on this branch: its first release candidate.
+    pub fn earliest(self) -> KernelVersion {
+        KernelVersion {
+            branch: self,
+            point: Point::Candidate(1),
+        }
+    }
+
+    /// Returns the branch that follows: 6.2 after 6.1, 7.0 after 6.19.
+    ///
+    /// Where it is not known that a major line has ended, the next minor number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let branch = |major, minor, third| Self {
+            major,
+            minor,
+            third,
+        };
+        match (self.major, self.minor, self.third) {
+            (2, 6, 39) => branch(3, 0, 0),
+            (2, 6, third) => branch(2, 6, third.saturating_add(1)),
+            (3 | 5 | 6, 19, _) | (4, 20, _) => branch(self.major + 1, 0, 0),
+            (major, minor, _) => match minor.checked_add(1) {
+                Some(minor) => branch(major, minor, 0),
+                None => branch(major.saturating_add(1), 0, 0),
+            },
         }
     }
 }
@@ -211,6 +250,27 @@ mod tests {
             assert_eq!(version.branch().to_string(), branch);
             assert_eq!(version.is_mainline(), mainline, "{text}");
         }
+    }
+
+    #[test]
+    fn branches_follow_each_other() {
+        for (branch, next) in [
+            ("2.6.38", "2.6.39"),
+            ("2.6.39", "3.0"),
+            ("3.19", "4.0"),
+            ("4.20", "5.0"),
+            ("5.19", "6.0"),
+            ("6.1", "6.2"),
+            ("6.19", "7.0"),
+            ("7.0", "7.1"),
+            ("7.65535", "8.0"),
+        ] {
+            let branch: Branch = branch.parse().unwrap();
+            assert_eq!(branch.next().to_string(), next);
+            assert!(branch.first() < branch.next().earliest());
+        }
+        let branch: Branch = "6.1".parse().unwrap();
+        assert_eq!(branch.earliest().to_string(), "6.1-rc1");
     }
 
     #[test]
