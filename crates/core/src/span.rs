@@ -66,7 +66,8 @@ impl Landing {
             || (own.is_mainline() && own < version)
     }
 
-    fn is_before_history(&self) -> bool {
+    /// Tells whether it is the first commit of git history, which stands for "since before".
+    pub fn is_before_history(&self) -> bool {
         self.commit == INITIAL_COMMIT
     }
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod completions;
 pub mod cve;
 pub mod demo;
+pub mod export;
 pub mod fix;
 pub mod gauge;
 pub mod kernel;

@@ -51,6 +51,8 @@ pub enum Command {
     Patch(commands::patch::Arguments),
     /// Keep the signed archive that clients fetch from
     Archive(commands::archive::Arguments),
+    /// Write what is known of the CVEs in formats of other programs
+    Export(commands::export::Arguments),
     /// Run the whole line on a stock kernel, from the feed to a patched virtual machine
     Demo(commands::demo::Arguments),
     /// Print a completion script for a shell
@@ -114,6 +116,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Fix(arguments) => commands::fix::run(arguments, context),
         Command::Patch(arguments) => commands::patch::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
+        Command::Export(arguments) => commands::export::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),
         Command::Completions(arguments) => commands::completions::run(&arguments, context),
         Command::Man(arguments) => commands::man::run(&arguments, context),

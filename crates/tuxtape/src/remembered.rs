@@ -1,8 +1,11 @@
 //! What earlier commands left: the feed's store and the kernels' profiles.
 
+pub mod shelf;
+
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::profile::{self, LoadError};
 use tuxtape_store::{Feed, Store, StoreError};
@@ -43,4 +46,14 @@ pub fn utc(seconds: i64) -> String {
         |_| seconds.to_string(),
         |time| time.to_string(),
     )
+}
+
+/// Takes a commit's time as an instant; one before 1970 is as good as none.
+pub fn instant(seconds: i64) -> UtcSeconds {
+    UtcSeconds::from_unix(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// Asks the clock.
+pub fn now() -> UtcSeconds {
+    instant(Timestamp::now().as_second())
 }

@@ -11,7 +11,7 @@ use tuxtape_store::Stored;
 
 use crate::context::Context;
 use crate::output;
-use crate::remembered;
+use crate::remembered::{self, shelf::inconsistencies};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -102,18 +102,11 @@ fn json(stored: &Stored) -> Json<'_> {
                 fixed: landing(span.fixed),
             })
             .collect(),
-        inconsistent: inconsistent(stored),
+        inconsistent: inconsistencies(stored),
         rejection: cve.rejection.as_deref(),
         stale: stale.as_deref(),
         feed_commit: commit.to_string(),
     }
-}
-
-fn inconsistent(stored: &Stored) -> Vec<String> {
-    let disputes = stored.cve.disputes.iter();
-    let disputes =
-        disputes.map(|version| format!("from {version} on the .dyad and the .json file disagree"));
-    stored.cve.doubts.iter().cloned().chain(disputes).collect()
 }
 
 fn text(stored: &Stored) -> String {
@@ -135,7 +128,7 @@ fn text(stored: &Stored) -> String {
         let (bug, fix) = (short(span.introduced), short(span.fixed));
         line("vulnerable", &format!("{span}  ({bug}..{fix})"));
     }
-    for why in inconsistent(stored) {
+    for why in inconsistencies(stored) {
         line("inconsistent", &why);
     }
     if let Some(why) = stale {
