@@ -247,10 +247,10 @@ fn compile(wire: Wire, text: &str) -> Result<Policy, PolicyError> {
         why: missing.key(wire.lower.why, "lower.why")?.0,
         points: missing.key(wire.lower.points, "lower.points")?.0,
         words: Lexicon::new(
-            phrases(missing.key(wire.lower.words, "lower.words")?)
+            &phrases(missing.key(wire.lower.words, "lower.words")?)
                 .into_iter()
                 .map(|phrase| (0, phrase))
-                .collect(),
+                .collect::<Vec<_>>(),
             Vec::new(),
             Vec::new(),
         ),
@@ -273,7 +273,7 @@ fn compile(wire: Wire, text: &str) -> Result<Policy, PolicyError> {
         reach: Arc::new(table(wire.reach, defaults, &missing)?),
         impact: Arc::new(impact::Table {
             classes,
-            words: Lexicon::new(words, negation, articles),
+            words: Lexicon::new(&words, negation, articles),
             neutral: missing.key(neutral.impact, "neutral.impact")?.0,
             lower,
         }),

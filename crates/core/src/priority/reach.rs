@@ -133,17 +133,20 @@ impl Table {
             }
         }
         let absent = all_absent.filter(|_| !present);
-        let start: Vec<u8> = cve
-            .title
-            .bytes()
-            .map(|byte| byte.to_ascii_lowercase())
-            .collect();
-        if let Some(prefix) = self.titles.longest(&start) {
-            hits.push(Hit {
-                rule: prefix.rule,
-                place: Place::Title(&prefix.text),
-                absent,
-            });
+        // A source file says where the code is; a title is asked where only headers, or nothing known, are named.
+        let located = |hit: &Hit<'_>| match hit.place {
+            Place::File(path) => !path.ends_with(".h"),
+            Place::Title(_) => false,
+        };
+        if !hits.iter().any(located) {
+            let title = cve.title.to_ascii_lowercase();
+            if let Some(prefix) = self.titles.longest(title.as_bytes()) {
+                hits.push(Hit {
+                    rule: prefix.rule,
+                    place: Place::Title(&prefix.text),
+                    absent,
+                });
+            }
         }
         Hits { hits, absent }
     }

@@ -153,15 +153,18 @@ fn the_longest_path_prefix_decides_for_a_file_and_the_most_exposed_file_for_a_re
 }
 
 #[test]
-fn a_title_counts_where_the_files_say_less() {
-    let cve = cve("CVE-2024-1000", "Netfilter: fix it", &["drivers/clk/clk.c"]);
-    assert_eq!(
-        causes(&rank(&cve))[0],
-        (
-            "reach",
-            8000,
-            "userns 100: \"netfilter:\" in the title (netfilter)"
-        )
+fn a_title_counts_only_where_no_source_file_is_known() {
+    let check = |files: &[&str], cause: &str| {
+        let cve = cve("CVE-2024-1000", "Netfilter: fix it", files);
+        assert_eq!(causes(&rank(&cve))[0].2, cause);
+    };
+    let by_title = "userns 100: \"netfilter:\" in the title (netfilter)";
+    check(&["include/linux/in.h"], by_title);
+    check(&["strange/file.c"], by_title);
+    check(&[], by_title);
+    check(
+        &["drivers/clk/clk.c"],
+        "container 14: drivers/clk/clk.c (drivers)",
     );
 }
 
@@ -353,12 +356,15 @@ fn a_shut_door_lowers_points_but_never_the_records_band() {
 
 #[test]
 fn one_present_file_keeps_the_title_open() {
-    let mut doors = Doors::default();
-    doors.mark_absent("net/tls/tls_sw.c", "module tls is absent");
-    let files = ["net/tls/tls_sw.c", "net/ipv4/tcp.c"];
+    let files = ["strange/file.c", "strange/file.h"];
     let two = cve("CVE-2024-1000", "tls: fix UAF", &files);
-    let here = prioritize_on(&two, &Signals::default(), &Policy::builtin(), &doors);
-    assert_eq!(here.points, 90 * 100);
+    let points =
+        |doors: &Doors| prioritize_on(&two, &Signals::default(), &Policy::builtin(), doors).points;
+    let mut doors = Doors::default();
+    doors.mark_absent("strange/file.c", "module strange is absent");
+    assert_eq!(points(&doors), 90 * 100);
+    doors.mark_absent("strange/file.h", "module strange is absent");
+    assert_eq!(points(&doors), 5 * 100);
 }
 
 #[test]

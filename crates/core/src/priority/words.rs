@@ -29,13 +29,21 @@ pub(super) enum NotAPhrase {
 /// Phrases, each with a rank; rank 0 is the strongest.
 #[derive(Clone, Debug)]
 pub(super) struct Lexicon {
-    phrases: Vec<(usize, Phrase)>,
+    phrases: Vec<Entry>,
     /// Phrases by the first byte of their first word, in small letters, and its length.
     by_byte: Vec<Vec<(usize, usize)>>,
     /// Lengths of the first words that start with a byte, as bits: most words of a text end here.
     lengths: [u64; 256],
     negations: Vec<Phrase>,
     articles: Vec<Phrase>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    rank: usize,
+    phrase: Phrase,
+    /// A stronger phrase may start within it and is not meant there: "data race" names no "race".
+    masks: bool,
 }
 
 /// Where a text's bytes stop being part of a word.
@@ -87,14 +95,28 @@ impl fmt::Display for Phrase {
 
 impl Lexicon {
     pub(super) fn new(
-        phrases: Vec<(usize, Phrase)>,
+        phrases: &[(usize, Phrase)],
         negations: Vec<Phrase>,
         articles: Vec<Phrase>,
     ) -> Self {
         let mut by_byte = vec![Vec::new(); 256];
         let mut lengths = [0_u64; 256];
-        for (index, (_, phrase)) in phrases.iter().enumerate() {
-            let Some(first) = phrase.0.first() else {
+        let masks = |rank: usize, phrase: &Phrase| {
+            phrase.0.iter().skip(1).any(|word| {
+                let mut stronger = phrases.iter().filter(|(other, _)| *other < rank);
+                stronger.any(|(_, other)| other.0.first() == Some(word))
+            })
+        };
+        let phrases: Vec<Entry> = phrases
+            .iter()
+            .map(|(rank, phrase)| Entry {
+                rank: *rank,
+                phrase: phrase.clone(),
+                masks: masks(*rank, phrase),
+            })
+            .collect();
+        for (index, entry) in phrases.iter().enumerate() {
+            let Some(first) = entry.phrase.0.first() else {
                 continue;
             };
             let byte = first.bytes().next().map_or(0, usize::from);
@@ -119,34 +141,44 @@ impl Lexicon {
         let bytes = text.as_bytes();
         let mut best: Option<Match> = None;
         let mut limit = limit;
+        let mut masked = 0;
         for (start, first, length) in Words::new(bytes, boundary) {
             if limit == 0 {
                 break;
             }
             let first = usize::from(first.to_ascii_lowercase());
             let bits = self.lengths.get(first).copied().unwrap_or(0);
-            if bits & length_bit(length) == 0 {
+            if bits & length_bit(length) == 0 || start < masked {
                 continue;
             }
             let candidates = self.by_byte.get(first).map_or(&[][..], Vec::as_slice);
-            let phrases = candidates
+            let entries = candidates
                 .iter()
                 .filter(|(words, _)| *words == length)
-                .filter_map(|(_, index)| self.phrases.get(*index));
-            for (rank, phrase) in phrases {
-                if *rank >= limit {
+                .filter_map(|(_, index)| self.phrases.get(*index))
+                .filter(|entry| entry.masks || entry.rank < limit);
+            let mut found: Option<Match> = None;
+            for entry in entries {
+                let Some(end) = phrase_at(bytes, start, &entry.phrase, boundary) else {
                     continue;
+                };
+                if entry.masks {
+                    masked = masked.max(end);
                 }
-                if let Some(end) = phrase_at(bytes, start, phrase, boundary)
-                    && !self.is_negated(bytes, start)
-                {
-                    limit = *rank;
-                    best = Some(Match {
-                        rank: *rank,
+                if found.is_none_or(|found| entry.rank < found.rank) {
+                    found = Some(Match {
+                        rank: entry.rank,
                         start,
                         end,
                     });
                 }
+            }
+            if let Some(found) = found
+                && found.rank < limit
+                && !self.is_negated(bytes, start)
+            {
+                limit = found.rank;
+                best = Some(found);
             }
         }
         best
@@ -310,13 +342,14 @@ mod tests {
         let phrase = |text: &str| Phrase::parse(text).unwrap();
         let words = |texts: &[&str]| texts.iter().copied().map(phrase).collect::<Vec<_>>();
         Lexicon::new(
-            vec![
+            &[
                 (0, phrase("use-after-free")),
                 (0, phrase("UAF")),
                 (1, phrase("out of bounds write")),
                 (2, phrase("out of bounds")),
                 (3, phrase("race")),
                 (4, phrase("memory leak")),
+                (5, phrase("data race")),
             ],
             words(&["not", "no"]),
             words(&["a", "any"]),
@@ -363,6 +396,13 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_phrase_hides_what_starts_within_it() {
+        check("KCSAN: data-race in x", Some("data-race"));
+        check("a data race, then a race", Some("race"));
+        check("use after free by a data race", Some("use after free"));
+    }
+
+    #[test]
     fn a_negated_phrase_does_not_count() {
         check("this is not a use-after-free but a race", Some("race"));
         check("there is no memory leak", None);
@@ -374,7 +414,7 @@ mod tests {
     #[test]
     fn underscores_part_words_only_where_asked() {
         let lexicon = Lexicon::new(
-            vec![(0, Phrase::parse("probe").unwrap())],
+            &[(0, Phrase::parse("probe").unwrap())],
             Vec::new(),
             Vec::new(),
         );
