@@ -12,3 +12,4 @@ pub mod process;
 pub mod regular;
 pub mod slots;
 pub mod space;
+pub mod terminal;

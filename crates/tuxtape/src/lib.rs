@@ -4,6 +4,7 @@ pub mod commands;
 pub mod context;
 pub mod output;
 pub mod remembered;
+pub mod screen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

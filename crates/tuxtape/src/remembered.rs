@@ -1,6 +1,7 @@
 //! What earlier commands left: the feed's store and the kernels' profiles.
 
 pub mod shelf;
+pub mod weights;
 
 use anyhow::Context as _;
 use jiff::Timestamp;

@@ -1,6 +1,7 @@
 //! `tuxtape cve`.
 
 pub mod affected;
+pub(crate) mod json;
 pub mod links;
 pub mod rank;
 pub mod show;

@@ -12,6 +12,7 @@ use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, un
 use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::span::Horizons;
 use tuxtape_store::{Store, Stored, horizons};
 
 use crate::context::Context;
@@ -86,20 +87,31 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 /// Judges every record of the store against one kernel, by id.
 pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
     let horizons = horizons(&store.lines()?);
-    let bench = Bench::new(profile, &horizons)
+    let judgements = judge(&store.records()?, store.skipped()?, &horizons, profile)?;
+    Ok(judgements.into_values().collect())
+}
+
+/// Judges `records` and those of which no edition could be read, `skipped`.
+pub fn judge(
+    records: &[Stored],
+    skipped: BTreeMap<CveId, String>,
+    horizons: &Horizons,
+    profile: &KernelProfile,
+) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
+    let bench = Bench::new(profile, horizons)
         .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
-    let mut judgements: BTreeMap<CveId, Judgement> = BTreeMap::new();
-    for (id, why) in store.skipped()? {
-        judgements.insert(id, unreadable(id, &why));
-    }
-    // A record that has a readable edition is judged by it, in place of the line above.
-    for Stored { cve, stale, .. } in store.records()? {
+    let mut judgements: BTreeMap<CveId, Judgement> = skipped
+        .into_iter()
+        .map(|(id, why)| (id, unreadable(id, &why)))
+        .collect();
+    // A record that has a readable edition is judged by it, in place of the entry above.
+    for Stored { cve, stale, .. } in records {
         let freshness = stale
             .as_deref()
             .map_or(Freshness::Current, Freshness::Stale);
-        judgements.insert(cve.id, bench.judge(&cve, freshness));
+        judgements.insert(cve.id, bench.judge(cve, freshness));
     }
-    Ok(judgements.into_values().collect())
+    Ok(judgements)
 }
 
 fn json(judgement: &Judgement) -> Json<'_> {

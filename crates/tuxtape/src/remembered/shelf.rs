@@ -9,8 +9,9 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::priority::{self, Policy, Priority};
 use tuxtape_core::profile::KernelProfile;
-use tuxtape_core::signals::Signals;
-use tuxtape_store::{Feed, Stored};
+use tuxtape_core::signals::{Signals, Source, Stamp};
+use tuxtape_core::span::Horizons;
+use tuxtape_store::{Feed, Published, Stored};
 
 use super::instant;
 use crate::commands::gauge;
@@ -27,9 +28,15 @@ pub struct Shelf {
     pub decisions: Vec<Decision>,
     /// The kernel asked about.
     pub kernel: Option<Gauged>,
+    /// How the records are weighed.
+    pub policy: Policy,
+    /// How far the feed's knowledge reaches.
+    pub horizons: Horizons,
+    /// What outside evidence there is, and how old.
+    pub stamps: Vec<Stamp>,
+    /// When it was asked.
+    pub now: UtcSeconds,
     signals: BTreeMap<CveId, Signals>,
-    policy: Policy,
-    now: UtcSeconds,
 }
 
 /// A kernel with the verdict for every record.
@@ -54,27 +61,27 @@ pub struct Item<'a> {
     pub verdict: Option<Applicability>,
 }
 
-/// When a record came and changed, by the feed's commits.
-#[derive(Clone, Copy, Debug)]
-pub struct Dates {
-    /// First published, where that is known.
-    pub published: Option<UtcSeconds>,
-    /// Last changed, at the latest.
-    pub changed: UtcSeconds,
-}
-
 impl Shelf {
     /// Loads everything, and gauges `kernel` where there is one.
-    pub fn open(context: &Context, kernel: Option<&KernelRelease>) -> anyhow::Result<Self> {
+    pub fn open(
+        context: &Context,
+        kernel: Option<&KernelRelease>,
+        policy: Policy,
+    ) -> anyhow::Result<Self> {
         let (store, feed) = super::feed(context)?;
-        let kernel = match kernel {
+        let profile = kernel
+            .map(|release| super::kernel(context, release))
+            .transpose()?;
+        let records = store.records()?;
+        let mut horizons = Horizons::default();
+        for stored in &records {
+            horizons.learn(&stored.cve.spans);
+        }
+        let kernel = match profile {
             None => None,
-            Some(release) => {
-                let profile = super::kernel(context, release)?;
-                let judgements = gauge::judge_all(&store, &profile)?
-                    .into_iter()
-                    .map(|judgement| (judgement.cve, judgement))
-                    .collect();
+            Some(profile) => {
+                let skipped = store.skipped()?;
+                let judgements = gauge::judge(&records, skipped, &horizons, &profile)?;
                 Some(Gauged {
                     profile,
                     judgements,
@@ -83,12 +90,14 @@ impl Shelf {
         };
         Ok(Self {
             feed,
-            records: store.records()?,
-            decisions: Vec::new(),
+            decisions: store.decisions()?,
             kernel,
-            signals: BTreeMap::new(),
-            policy: Policy::builtin(),
+            policy,
+            horizons,
+            stamps: store.stamps()?,
             now: super::now(),
+            signals: store.signals()?,
+            records,
         })
     }
 
@@ -100,20 +109,24 @@ impl Shelf {
 
     /// Goes through all records, by id.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.records.iter().map(|stored| self.item(stored))
+    }
+
+    fn item<'a>(&'a self, stored: &'a Stored) -> Item<'a> {
+        let id = stored.cve.id;
         let none = Signals::default();
-        self.records.iter().map(move |stored| {
-            let id = stored.cve.id;
-            let signals = self.signals.get(&id).unwrap_or(&none);
-            Item {
-                stored,
-                priority: priority::prioritize(&stored.cve, signals, &self.policy),
-                decision: self.decision(id),
-                verdict: self
-                    .kernel
-                    .as_ref()
-                    .and_then(|kernel| Some(kernel.judgements.get(&id)?.verdict)),
-            }
-        })
+        let signals = self.signals.get(&id).unwrap_or(&none);
+        Item {
+            stored,
+            priority: priority::prioritize(&stored.cve, signals, &self.policy),
+            decision: self.decision(id),
+            verdict: self.verdict(id),
+        }
+    }
+
+    /// Returns whether the kernel asked about has `id`.
+    pub fn verdict(&self, id: CveId) -> Option<Applicability> {
+        Some(self.kernel.as_ref()?.judgements.get(&id)?.verdict)
     }
 
     /// Returns what was decided about `id` for the kernel asked about, or for all, and still holds.
@@ -121,12 +134,18 @@ impl Shelf {
         decision::standing(&self.decisions, id, self.release(), self.now)
     }
 
-    /// Returns when `stored` came and changed.
-    pub fn dates(&self, _stored: &Stored) -> Dates {
-        Dates {
-            published: None,
-            changed: instant(self.feed.time),
-        }
+    /// Returns when `stored` last changed; where the feed's history was not read, the feed's time.
+    pub fn changed(&self, stored: &Stored) -> UtcSeconds {
+        let known = stored.dates.map(|dates| dates.changed);
+        known.unwrap_or_else(|| instant(self.feed.time))
+    }
+}
+
+/// Returns when a record was published first, where that is known for certain.
+pub fn published(stored: &Stored) -> Option<UtcSeconds> {
+    match stored.dates?.published {
+        Published::At(time) => Some(time),
+        Published::By(_) => None,
     }
 }
 
@@ -136,4 +155,26 @@ pub fn inconsistencies(stored: &Stored) -> Vec<String> {
     let disputes =
         disputes.map(|version| format!("from {version} on the .dyad and the .json file disagree"));
     stored.cve.doubts.iter().cloned().chain(disputes).collect()
+}
+
+/// Says of each source how old its data is, or that there is none: `KEV of 2026-11-20`.
+pub fn ages(stamps: &[Stamp]) -> Vec<String> {
+    Source::ALL
+        .into_iter()
+        .map(|source| {
+            let stamp = stamps.iter().find(|stamp| stamp.source == source);
+            match stamp {
+                None => format!("no {source}"),
+                Some(stamp) => match stamp.dated {
+                    Some(dated) => format!("{source} of {}", day(dated)),
+                    None => format!("{source} read {}", day(stamp.taken)),
+                },
+            }
+        })
+        .collect()
+}
+
+/// Writes the day alone: `2026-11-24`.
+pub fn day(instant: UtcSeconds) -> String {
+    instant.to_string().chars().take(10).collect()
 }

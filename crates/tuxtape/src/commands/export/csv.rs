@@ -11,7 +11,8 @@ use tuxtape_core::span::Span;
 
 use super::sink::Sink;
 use crate::context::Context;
-use crate::remembered::shelf::{Item, Shelf};
+use crate::remembered::shelf::{Item, Shelf, published};
+use crate::remembered::weights::Weights;
 
 /// Columns of every export; those of a kernel follow.
 const COLUMNS: [&str; 17] = [
@@ -41,13 +42,19 @@ pub struct Arguments {
     /// Add the verdict for this kernel, its reason, and decisions made for it
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<KernelRelease>,
+    #[command(flatten)]
+    weights: Weights,
     /// The file; `-` for the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: Sink,
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let shelf = Shelf::open(context, arguments.kernel.as_ref())?;
+    let shelf = Shelf::open(
+        context,
+        arguments.kernel.as_ref(),
+        arguments.weights.policy()?,
+    )?;
     let what = format!("{} rows", shelf.records.len());
     arguments.out.write(&what, |out| {
         let head = COLUMNS.iter().chain(match shelf.release() {
@@ -64,7 +71,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
 
 fn cells(item: &Item<'_>, shelf: &Shelf) -> Vec<String> {
     let cve = &item.stored.cve;
-    let dates = shelf.dates(item.stored);
+    let changed = shelf.changed(item.stored);
     let score = cve.cvss.as_ref();
     let decision = item.decision;
     let mut cells = vec![
@@ -78,8 +85,8 @@ fn cells(item: &Item<'_>, shelf: &Shelf) -> Vec<String> {
             .to_owned(),
         or_empty(score.map(|cvss| cvss.score)),
         or_empty(score.map(|cvss| &cvss.vector)),
-        or_empty(dates.published),
-        dates.changed.to_string(),
+        or_empty(published(item.stored)),
+        changed.to_string(),
         cve.title.clone(),
         cve.files.join(" "),
         versions(&cve.spans, |span| span.introduced),

@@ -22,7 +22,8 @@ use super::sink::Sink;
 use crate::commands::cve::links;
 use crate::context::Context;
 use crate::output;
-use crate::remembered::shelf::{Item, Shelf, inconsistencies};
+use crate::remembered::shelf::{Item, Shelf, inconsistencies, published};
+use crate::remembered::weights::Weights;
 
 const SCHEMA: &str = "1.7.0";
 
@@ -32,6 +33,8 @@ pub struct Arguments {
     /// Only CVEs that this kernel has, or may have
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<KernelRelease>,
+    #[command(flatten)]
+    weights: Weights,
     /// The file; `-` for the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: Sink,
@@ -141,7 +144,11 @@ struct Decided<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let shelf = Shelf::open(context, arguments.kernel.as_ref())?;
+    let shelf = Shelf::open(
+        context,
+        arguments.kernel.as_ref(),
+        arguments.weights.policy()?,
+    )?;
     let wanted = |item: &Item<'_>| match item.verdict {
         Some(Applicability::NotAffected(_)) => false,
         // Unknown is not low.
@@ -184,15 +191,15 @@ fn file(folder: &Path, record: &Record<'_>) -> anyhow::Result<()> {
 fn record<'a>(item: &Item<'a>, shelf: &'a Shelf) -> Record<'a> {
     let stored = item.stored;
     let cve = &stored.cve;
-    let dates = shelf.dates(stored);
+    let changed = shelf.changed(stored);
     Record {
         schema_version: SCHEMA,
         id: cve.id.to_string(),
-        modified: dates.changed,
-        published: dates.published,
+        modified: changed,
+        published: published(stored),
         withdrawn: match cve.state {
             State::Published => None,
-            State::Rejected => Some(dates.changed),
+            State::Rejected => Some(changed),
         },
         summary: &cve.title,
         details: cve.rejection.as_deref().unwrap_or(&cve.description),

@@ -11,6 +11,7 @@ use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::decision::{Choice, Decision};
 use tuxtape_core::identity::{Arch, KernelRelease};
 use tuxtape_core::instant::UtcSeconds;
+use tuxtape_core::priority::Policy;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::{self, Reading};
 use tuxtape_core::version::KernelVersion;
@@ -106,7 +107,7 @@ enum Because {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let shelf = Shelf::open(context, Some(&arguments.kernel))?;
+    let shelf = Shelf::open(context, Some(&arguments.kernel), Policy::builtin())?;
     let gauged = shelf.kernel.as_ref().context("the kernel was not gauged")?;
     let base = gauged.profile.base_version.parse()?;
     let products = products(&gauged.profile);
@@ -293,6 +294,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use tuxtape_core::identity::{BuildId, KernelId};
+    use tuxtape_core::priority::Policy;
     use tuxtape_core::profile::{ConfigFacts, ProfileOrigin};
 
     use super::*;
