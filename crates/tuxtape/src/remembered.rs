@@ -5,12 +5,14 @@ pub mod weights;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use tuxtape_core::decision::Decision;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::profile::{self, LoadError};
 use tuxtape_store::{Feed, Store, StoreError};
 
+use self::shelf::day;
 use crate::context::Context;
 use crate::output::Hint;
 
@@ -57,4 +59,22 @@ pub fn instant(seconds: i64) -> UtcSeconds {
 /// Asks the clock.
 pub fn now() -> UtcSeconds {
     instant(Timestamp::now().as_second())
+}
+
+/// Writes a decision as one sentence.
+pub fn said(decision: &Decision) -> String {
+    let kernel = decision
+        .kernel
+        .as_ref()
+        .map_or_else(String::new, |kernel| format!(" on {kernel}"));
+    let until = decision
+        .until
+        .map_or_else(String::new, |until| format!(", until {}", day(until)));
+    format!(
+        "{}{kernel} by {} on {}{until}: {}",
+        decision.choice,
+        decision.who,
+        day(decision.at),
+        decision.why
+    )
 }

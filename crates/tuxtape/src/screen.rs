@@ -117,14 +117,15 @@ pub fn pad(text: &str, width: usize) -> String {
 }
 
 /// Breaks `text` into lines of at most `width` columns, each behind `indent` blanks. Lines that begin
-/// with a blank are tables or code and stay as they are, as do words longer than a line.
+/// with a blank are tables or code and stay as they are, as do words longer than a line; items of a
+/// list start lines of their own.
 pub fn wrap(text: &str, width: usize, indent: usize) -> String {
     let width = width.saturating_sub(indent).max(20);
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     for source in text.lines() {
         let blank = source.trim().is_empty();
-        if (blank || source.starts_with([' ', '\t'])) && !line.is_empty() {
+        if (blank || stands_alone(source)) && !line.is_empty() {
             lines.push(std::mem::take(&mut line));
         }
         if blank {
@@ -157,6 +158,15 @@ pub fn wrap(text: &str, width: usize, indent: usize) -> String {
         .iter()
         .map(|line| format!("{}\n", format!("{blanks}{line}").trim_end()))
         .collect()
+}
+
+/// Tells whether a line starts something of its own: a table, code, or an item of a list.
+fn stands_alone(line: &str) -> bool {
+    let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    line.starts_with([' ', '\t'])
+        || line.starts_with("- ")
+        || line.starts_with("* ")
+        || (number.len() < line.len() && number.starts_with([')', '.']))
 }
 
 #[cfg(test)]
@@ -210,6 +220,10 @@ mod tests {
         assert_eq!(
             wrap(text, 24, 2),
             "  one two three four\n  five six seven\n\n    a  table of more than twenty columns\n  end\n"
+        );
+        assert_eq!(
+            wrap("so:\n- one\n- two\n1. three", 24, 0),
+            "so:\n- one\n- two\n1. three\n"
         );
         assert_eq!(wrap("", 24, 2), "");
     }

@@ -1,6 +1,8 @@
 //! `tuxtape cve`.
 
 pub mod affected;
+pub mod decide;
+pub mod decisions;
 pub(crate) mod json;
 pub mod links;
 pub mod rank;
@@ -31,9 +33,16 @@ pub enum Command {
     Affected(affected::Arguments),
     /// List CVEs, the most urgent first
     ///
-    /// By the score the record's authority published, highest first; then those without one; among
-    /// equals the newest id first. Absence of a score says nothing: only 7.0 and above are published.
+    /// By who can reach the code and what a hit does, raised by what is known from outside; among
+    /// equals the newest id first. `tuxtape cve show` explains every point.
     Rank(rank::Arguments),
+    /// Decide what is done about one: accept, defer or ignore, with a reason
+    ///
+    /// The last decision counts, one for a kernel before one for all; it is shown wherever the CVE is,
+    /// and ends when its time has run out. None is ever removed.
+    Decide(decide::Arguments),
+    /// List what was decided
+    Decisions(decisions::Arguments),
 }
 
 /// Runs the command.
@@ -42,5 +51,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Show(arguments) => show::run(&arguments, context),
         Command::Affected(arguments) => affected::run(&arguments, context),
         Command::Rank(arguments) => rank::run(&arguments, context),
+        Command::Decide(arguments) => decide::run(&arguments, context),
+        Command::Decisions(arguments) => decisions::run(&arguments, context),
     }
 }

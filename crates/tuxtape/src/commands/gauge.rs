@@ -10,11 +10,13 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
 use tuxtape_core::cve::CveId;
+use tuxtape_core::decision::{self, Decision};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_store::{Store, Stored, horizons};
 
+use crate::commands::cve::json as decided;
 use crate::context::Context;
 use crate::output;
 use crate::remembered;
@@ -38,6 +40,8 @@ struct Json<'a> {
     verdict: &'a str,
     reason: Option<&'a str>,
     evidence: Vec<JsonEvidence<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<decided::Decision<'a>>,
 }
 
 #[derive(Serialize)]
@@ -52,10 +56,13 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let profile = remembered::kernel(context, &kernel)?;
     let (store, feed) = remembered::feed(context)?;
     let judgements = judge_all(&store, &profile)?;
+    let decisions = store.decisions()?;
+    let now = remembered::now();
+    let standing = |cve| decision::standing(&decisions, cve, Some(&kernel), now);
     let Some(id) = cve else {
         if context.json {
             for judgement in &judgements {
-                output::json(&json(judgement))?;
+                output::json(&json(judgement, standing(judgement.cve)))?;
             }
         } else {
             let of = format!(
@@ -73,9 +80,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         .find(|judgement| judgement.cve == id)
         .with_context(|| format!("the feed of {} has no {id}", remembered::utc(feed.time)))?;
     if context.json {
-        output::json(&json(judgement))?;
+        output::json(&json(judgement, standing(judgement.cve)))?;
     } else {
-        output::text(&chain(judgement))?;
+        output::text(&chain(judgement, standing(id)))?;
     }
     Ok(match judgement.verdict {
         Applicability::NotAffected(_) => ExitCode::SUCCESS,
@@ -114,7 +121,7 @@ pub fn judge(
     Ok(judgements)
 }
 
-fn json(judgement: &Judgement) -> Json<'_> {
+fn json<'a>(judgement: &'a Judgement, decision: Option<&'a Decision>) -> Json<'a> {
     Json {
         cve: judgement.cve.to_string(),
         verdict: judgement.verdict.as_str(),
@@ -127,6 +134,7 @@ fn json(judgement: &Judgement) -> Json<'_> {
                 found: &evidence.found,
             })
             .collect(),
+        decision: decision.map(decided::decision),
     }
 }
 
@@ -146,11 +154,15 @@ fn summary(of: &str, judgements: &[Judgement]) -> String {
     format!("{of}\n{table}\n")
 }
 
-fn chain(judgement: &Judgement) -> String {
+fn chain(judgement: &Judgement, decision: Option<&Decision>) -> String {
     let mut text = format!("{}  {}\n", judgement.cve, judgement.verdict);
     for evidence in &judgement.evidence {
         writeln!(text, "  {:8} {}", evidence.step.as_str(), evidence.found)
             .expect("a String takes everything");
+    }
+    if let Some(decision) = decision {
+        let said = remembered::said(decision);
+        writeln!(text, "  {:8} {said}", "decision").expect("a String takes everything");
     }
     text
 }

@@ -21,7 +21,7 @@ use crate::remembered::utc;
 
 const KERNEL_ORG: &str = "https://git.kernel.org/pub/scm/linux/security/vulns.git";
 /// The branch is named, because the default branch of a copy can be another, unrelated one.
-const BRANCH: &str = "master";
+pub(crate) const BRANCH: &str = "master";
 /// Longest a fetch of the whole feed may take, on a slow line.
 const FETCH: Duration = Duration::from_secs(3600);
 
@@ -126,7 +126,11 @@ fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<
 }
 
 /// Finds the feed: a folder is read where it lies, anything else through a mirror in the cache.
-fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<Repository> {
+pub(crate) fn repository(
+    feed: &str,
+    branch: &BranchName,
+    cache: &Path,
+) -> anyhow::Result<Repository> {
     let path = Path::new(feed);
     let is_url = feed.contains("://");
     if !is_url && path.is_dir() {
