@@ -45,7 +45,7 @@ fn mirror(corpus: &Path) -> Repository {
         let bundle = corpus.join("vulns/vulns.bundle");
         let source = bundle.to_str().unwrap();
         let repository =
-            Repository::mirror(source, &branch("master"), folder.path(), DEADLINE).unwrap();
+            Repository::mirror(source, &branch("master"), folder.path(), None, DEADLINE).unwrap();
         (folder, repository)
     };
     MIRROR.get_or_init(make).1.clone()
