@@ -7,22 +7,25 @@
 mod read;
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use tuxtape_core::cve::{Cve, CveId, State};
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Horizons;
-use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
+use tuxtape_sys::git::{BranchName, Commit, GitError, Repository, Visit};
 
 use crate::engine::{Engine, Transaction};
 use crate::history::{self, Change};
-use crate::rows::{self, Incoming};
+use crate::rows::{self, Incoming, LastScan};
 use crate::tree::{self, Edition, Found};
-use crate::{Feed, Store, StoreError, horizons};
+use crate::{Feed, Store, StoreError, dates, horizons};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
-const READER: i64 = 1;
+///
+/// 1: `.json`, `.dyad`, `.mbox.rejected`. 2: also `.cvss`, `.reference`, `.sha1`.
+const READER: i64 = 2;
 /// More unreadable records than one in this many, and the feed looks damaged.
 const ONE_BAD_IN: usize = 100;
 /// A loss of more published records than one in this many, and the feed looks damaged.
@@ -185,9 +188,9 @@ pub fn scan_telling(
     // Before anything is read: what is read must still be so when it is written.
     let transaction = Transaction::begin(store.engine())?;
     let engine = transaction.engine();
-    let feed = rows::feed(engine)?;
-    if let (Some((feed, _)), false) = (&feed, options.allow_rewind) {
-        check_descent(repository, feed.commit, tip.id)?;
+    let last = rows::last_scan(engine)?;
+    if let (Some(last), false) = (&last, options.allow_rewind) {
+        check_descent(repository, last.feed.commit, tip.id)?;
     }
     let stored = rows::editions(engine)?;
     let before = stored
@@ -202,7 +205,8 @@ pub fn scan_telling(
     }
 
     let mut was_skipped = rows::skipped(engine)?;
-    let same_reader = feed.as_ref().is_some_and(|(_, reader)| *reader == READER);
+    let reader_was = last.as_ref().map_or(0, |last| last.reader);
+    let same_reader = reader_was == READER;
     let mut work: Vec<(CveId, Edition)> = Vec::new();
     let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
     for (id, found) in &found {
@@ -217,30 +221,38 @@ pub fn scan_telling(
     let mut changes: Vec<(CveId, Change)> = Vec::new();
     let mut incoming = Incoming::default();
     let (mut reread, mut done) = (0, 0);
-    read::all(repository, &work, |id, edition, outcome| {
-        done += 1;
-        tell(Progress {
-            done,
-            total: work.len(),
-        });
-        let cve = match outcome {
-            Ok(cve) => cve,
-            Err(why) => {
-                skipped.insert(id, why);
-                return Ok(());
-            }
-        };
-        match stored.get(&id) {
-            None => changes.push((id, appearance(edition.state))),
-            Some(was) => {
-                match difference(engine, was, &edition, &cve)? {
-                    Some(change) => changes.push((id, change)),
-                    None => reread += 1,
+    let dated = last.as_ref().and_then(|last| last.dated);
+    let visits = thread::scope(|scope| {
+        // Takes as long as reading the records, and waits for the disk at other times.
+        let history = (dated != Some(tip.id))
+            .then(|| scope.spawn(|| dated_history(repository, dated, tip.id)));
+        read::all(repository, &work, |id, edition, outcome| {
+            done += 1;
+            tell(Progress {
+                done,
+                total: work.len(),
+            });
+            let cve = match outcome {
+                Ok(cve) => cve,
+                Err(why) => {
+                    skipped.insert(id, why);
+                    return Ok(());
                 }
-                rows::remove(&transaction, id)?;
+            };
+            match stored.get(&id) {
+                None => changes.push((id, appearance(edition.state))),
+                Some(was) => {
+                    match difference(engine, was, &edition, &cve, reader_was)? {
+                        Some(change) => changes.push((id, change)),
+                        None => reread += 1,
+                    }
+                    rows::remove(&transaction, id)?;
+                }
             }
-        }
-        Ok(incoming.add(&transaction, cve, &edition, tip.id)?)
+            Ok(incoming.add(&transaction, cve, &edition, tip.id)?)
+        })?;
+        let visits = history.map(|history| history.join().map_err(|_| ScanError::Reader));
+        Ok::<_, ScanError>(visits.transpose()?.transpose()?.unwrap_or_default())
     })?;
     incoming.flush(&transaction)?;
 
@@ -266,20 +278,32 @@ pub fn scan_telling(
     for id in was_skipped.keys() {
         rows::unskip(&transaction, *id)?;
     }
+    let published_now = found
+        .iter()
+        .filter(|(_, found)| matches!(found, Ok(edition) if edition.state == State::Published))
+        .map(|(id, _)| *id)
+        .collect();
+    dates::put(&transaction, &visits, &published_now)?;
     changes.sort_unstable();
-    let is_first = feed.is_none();
+    let is_first = last.is_none();
     if !is_first {
         let time = UtcSeconds::from_unix(u64::try_from(tip.time).unwrap_or(0));
         history::note(&transaction, tip.id, time, changes.iter().copied())?;
     }
-    let now = Feed {
-        source: options.source.clone(),
-        commit: tip.id,
-        time: tip.time,
+    let now = LastScan {
+        feed: Feed {
+            source: options.source.clone(),
+            commit: tip.id,
+            time: tip.time,
+        },
+        reader: READER,
+        dated: Some(tip.id),
     };
-    let at_tip = feed.is_some_and(|(feed, reader)| feed.commit == now.commit && reader == READER);
+    let at_tip = last.is_some_and(|last| {
+        (last.feed.commit, last.reader, last.dated) == (now.feed.commit, now.reader, now.dated)
+    });
     if !at_tip {
-        rows::put_feed(&transaction, &now, READER)?;
+        rows::put_last_scan(&transaction, &now)?;
     }
     let rows_written = transaction.written();
     let published = rows::count(engine, State::Published)?;
@@ -324,6 +348,19 @@ pub fn scan_telling(
     })
 }
 
+/// Reads the history after `dated`, or all of it where the feed does not descend from that.
+fn dated_history(
+    repository: &Repository,
+    dated: Option<GitId>,
+    tip: GitId,
+) -> Result<Vec<Visit>, ScanError> {
+    let from = match dated {
+        Some(dated) if repository.is_ancestor(dated, tip)? == Some(true) => Some(dated),
+        Some(_) | None => None,
+    };
+    Ok(dates::history(repository, from, tip)?)
+}
+
 fn appearance(state: State) -> Change {
     match state {
         State::Published => Change::Added,
@@ -338,8 +375,20 @@ fn difference(
     was: &Edition,
     edition: &Edition,
     cve: &Cve,
+    reader_was: i64,
 ) -> Result<Option<Change>, StoreError> {
-    if was == edition {
+    // The first reader did not see the files beside the record.
+    let comparable = if reader_was < 2 {
+        Edition {
+            cvss: None,
+            reference: None,
+            sha1: None,
+            ..*edition
+        }
+    } else {
+        *edition
+    };
+    if *was == comparable {
         return Ok(None);
     }
     Ok(Some(match (was.state, edition.state) {
@@ -351,7 +400,7 @@ fn difference(
                 twice: edition.twice,
                 ..*was
             };
-            if elsewhere == *edition {
+            if elsewhere == comparable {
                 Change::Moved
             } else {
                 Change::Changed

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
+use tuxtape_core::git_id::GitId;
 use tuxtape_store::scan::{self, Options, Report, ScanError};
 use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
@@ -48,11 +50,20 @@ struct Json {
     added: usize,
     changed: usize,
     removed: usize,
+    reread: usize,
+    first: bool,
+    changes: Vec<JsonChange>,
     rows: u64,
     horizon: BTreeMap<String, String>,
     skipped: Vec<JsonSkipped>,
     inconsistent: Vec<JsonInconsistent>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonChange {
+    cve: String,
+    change: &'static str,
 }
 
 #[derive(Serialize)]
@@ -121,14 +132,29 @@ fn note() -> String {
 }
 
 fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<Report> {
-    let repository = repository(&options.source, &options.branch, &context.cache)?;
-    Ok(scan::scan(store, &repository, options)?)
+    let known = store.feed()?.map(|feed| feed.commit);
+    let repository = repository(&options.source, &options.branch, known, &context.cache)?;
+    let bar = bar();
+    let report = scan::scan_telling(store, &repository, options, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// Draws how far the scan is, on a terminal only.
+fn bar() -> ProgressBar {
+    let style = "reading {pos} of {len} records {wide_bar} {eta} left";
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(style).expect("a template of known keys"))
 }
 
 /// Finds the feed: a folder is read where it lies, anything else through a mirror in the cache.
 pub(crate) fn repository(
     feed: &str,
     branch: &BranchName,
+    known: Option<GitId>,
     cache: &Path,
 ) -> anyhow::Result<Repository> {
     let path = Path::new(feed);
@@ -150,7 +176,7 @@ pub(crate) fn repository(
         bail!("there is no {feed}");
     };
     let folder = mirror_folder(cache, &source);
-    Repository::mirror(&source, branch, &folder, FETCH)
+    Repository::mirror(&source, branch, &folder, known, FETCH)
         .with_context(|| format!("could not fetch branch {BRANCH} of {feed}"))
 }
 
@@ -238,6 +264,18 @@ fn json(report: &Report, seconds: f64) -> Json {
         added: report.added,
         changed: report.changed,
         removed: report.removed,
+        reread: report.reread,
+        first: report.is_first,
+        // Of a first scan everything is new, and nothing is news.
+        changes: report
+            .changes
+            .iter()
+            .filter(|_| !report.is_first)
+            .map(|(id, change)| JsonChange {
+                cve: id.to_string(),
+                change: change.as_str(),
+            })
+            .collect(),
         rows: report.rows,
         horizon: horizon(report).collect(),
         skipped: report

@@ -27,7 +27,7 @@ pub(super) fn read(feed: &str, context: &Context) -> anyhow::Result<Known> {
 
 fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
     let branch = BranchName::new(scan::BRANCH)?;
-    let repository = scan::repository(feed, &branch, &context.cache)?;
+    let repository = scan::repository(feed, &branch, None, &context.cache)?;
     let tip = repository.tip(&branch)?;
     let mut entries = Vec::new();
     for (folder, _) in FOLDERS {
