@@ -4,7 +4,7 @@ use proptest::sample::{select, subsequence};
 use proptest::test_runner::Config;
 
 use super::*;
-use crate::cve::{Cvss, Score, State};
+use crate::cve::{Cvss, Score};
 use crate::instant::UtcSeconds;
 use crate::signals::{
     Epss, Exploit, Exploitation, Kev, OutsideScore, PartsPerMillion, Signal, Source, Ssvc,
@@ -390,6 +390,17 @@ fn equals_come_newest_id_first_in_any_order_of_input() {
             "CVE-2021-1000"
         ]
     );
+}
+
+#[test]
+fn hostile_bytes_never_panic() {
+    let policy = BUILTIN.as_bytes();
+    for end in (0..policy.len()).step_by(997) {
+        exercise(policy.split_at(end).0);
+    }
+    exercise(b"format = 1\n[reach.\xff]");
+    exercise("format = 1\n[reach.\"é\"]\nwhy = \"é\"\npaths = [\"é\"]\n".as_bytes());
+    exercise(b"use-after-\xc3\nnet/sched/\x00\x1b[2J\n\xe2\x80");
 }
 
 fn any_cve() -> impl Strategy<Value = Cve> {
