@@ -28,12 +28,12 @@ mod words;
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::cve::{Cve, CveId};
+use crate::cve::{Cve, CveId, State};
 use crate::signals::Signals;
 
 pub use doors::{Door, Doors};
 pub use model::{NotAThreatModel, ThreatModel};
-pub use policy::{BUILTIN, Policy, PolicyError, exercise};
+pub use policy::{BUILTIN, Policy, PolicyError};
 
 use evidence::Setting;
 use impact::Impact;
@@ -287,6 +287,45 @@ fn signed(points: u32) -> i32 {
 /// Sorts the most urgent first, of equals the newest CVE id; equal input in any order gives the same result.
 pub fn sort(priorities: &mut [Priority]) {
     priorities.sort_by_key(|priority| Reverse((priority.points, priority.cve)));
+}
+
+/// Feeds `bytes` to the policy's reader and to the ranking, for fuzzing.
+///
+/// # Panics
+///
+/// Where the factors of a priority do not sum to its points.
+pub fn exercise(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let policy = Policy::parse(&text).unwrap_or_else(|_| Policy::builtin());
+    let mut lines = text.lines();
+    let Some(id) = CveId::new(2024, 1) else {
+        return;
+    };
+    let cve = Cve {
+        id,
+        state: State::Published,
+        title: lines.next().unwrap_or_default().to_owned(),
+        description: text.clone().into_owned(),
+        files: lines.take(8).map(str::to_owned).collect(),
+        cvss: None,
+        references: Vec::new(),
+        mainline_fixes: Vec::new(),
+        spans: Vec::new(),
+        doubts: Vec::new(),
+        disputes: Vec::new(),
+        rejection: None,
+    };
+    let priority = prioritize(&cve, &Signals::default(), &policy);
+    let sum: i64 = priority
+        .factors
+        .iter()
+        .map(|factor| i64::from(factor.points))
+        .sum();
+    assert_eq!(
+        sum,
+        i64::from(priority.points),
+        "factors explain the points"
+    );
 }
 
 #[cfg(test)]

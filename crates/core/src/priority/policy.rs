@@ -120,13 +120,6 @@ impl Policy {
     }
 }
 
-/// Feeds `bytes` to everything that reads a policy, for fuzzing; never panics.
-pub fn exercise(bytes: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        Policy::parse(text).ok();
-    }
-}
-
 fn read(text: &str) -> Result<Wire, PolicyError> {
     let at = |error: &toml::de::Error| {
         let span = error.span().unwrap_or(0..0);

@@ -1,6 +1,7 @@
 //! Who gets to the code: path and title prefixes, with a weight for each threat model.
 
 use std::cmp::Reverse;
+use std::path::Path;
 
 use super::doors::{Door, Doors};
 use super::model::{Each, ThreatModel};
@@ -135,7 +136,7 @@ impl Table {
         let absent = all_absent.filter(|_| !present);
         // A source file says where the code is; a title is asked where only headers, or nothing known, are named.
         let located = |hit: &Hit<'_>| match hit.place {
-            Place::File(path) => !path.ends_with(".h"),
+            Place::File(path) => Path::new(path).extension().is_none_or(|it| it != "h"),
             Place::Title(_) => false,
         };
         if !hits.iter().any(located) {

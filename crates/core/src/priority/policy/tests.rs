@@ -213,12 +213,3 @@ fn no_models_named_leaves_the_policys_own() {
     let twice = policy.declaring([ThreatModel::Usb, ThreatModel::Usb]);
     assert_eq!(twice.models(), [ThreatModel::Usb]);
 }
-
-#[test]
-fn hostile_policies_never_panic() {
-    for end in (0..BUILTIN.len()).step_by(97) {
-        exercise(BUILTIN.as_bytes().get(..end).unwrap());
-    }
-    exercise(b"format = 1\n[reach.\xff]");
-    exercise("format = 1\n[reach.\"é\"]\nwhy = \"é\"\npaths = [\"é\"]\n".as_bytes());
-}
