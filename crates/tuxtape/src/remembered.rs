@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::profile::{self, LoadError};
 use tuxtape_store::{Feed, Store, StoreError};
@@ -34,6 +35,12 @@ pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<Kern
         ))),
         LoadError::Read { .. } | LoadError::Malformed { .. } => error.into(),
     })
+}
+
+/// Reads the clock.
+pub fn now() -> UtcSeconds {
+    // A clock before 1970 is as good as none.
+    UtcSeconds::from_unix(u64::try_from(Timestamp::now().as_second()).unwrap_or(0))
 }
 
 /// Writes a time in seconds since 1970 as people and programs read it, in UTC.

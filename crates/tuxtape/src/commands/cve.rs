@@ -3,6 +3,7 @@
 pub mod affected;
 pub mod rank;
 pub mod show;
+pub mod signals;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,11 @@ pub enum Command {
     /// By the score the record's authority published, highest first; then those without one; among
     /// equals the newest id first. Absence of a score says nothing: only 7.0 and above are published.
     Rank(rank::Arguments),
+    /// Show what outside evidence the store has, how old it is, and what of it the feed does not know
+    ///
+    /// Evidence is taken in with `scan --signals`. The feed holds only CVEs that the kernel's own
+    /// authority assigned; what says that another one is exploited is kept, and listed here.
+    Signals(signals::Arguments),
 }
 
 /// Runs the command.
@@ -40,5 +46,6 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Show(arguments) => show::run(&arguments, context),
         Command::Affected(arguments) => affected::run(&arguments, context),
         Command::Rank(arguments) => rank::run(&arguments, context),
+        Command::Signals(arguments) => signals::run(&arguments, context),
     }
 }
