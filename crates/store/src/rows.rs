@@ -33,6 +33,9 @@ pub(crate) static RECORDS: Table = Table {
         "json_blob",
         "dyad_blob",
         "announcement_blob",
+        "cvss_blob",
+        "reference_blob",
+        "sha1_blob",
         "twice",
         "feed_commit",
     ],
@@ -101,7 +104,8 @@ pub(crate) fn put_feed(
 pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, StoreError> {
     let mut editions = BTreeMap::new();
     engine.query(
-        "SELECT cve, state, json_blob, dyad_blob, announcement_blob, twice FROM cve ORDER BY cve",
+        "SELECT cve, state, json_blob, dyad_blob, announcement_blob, cvss_blob, reference_blob,
+             sha1_blob, twice FROM cve ORDER BY cve",
         &[],
         &mut |row| {
             let edition = Edition {
@@ -109,7 +113,10 @@ pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, 
                 json: row.name(2)?,
                 dyad: row.some_name(3)?,
                 announcement: row.some_name(4)?,
-                twice: row.flag(5)?,
+                cvss: row.some_name(5)?,
+                reference: row.some_name(6)?,
+                sha1: row.some_name(7)?,
+                twice: row.flag(8)?,
             };
             editions.insert(id(row.integer(0)?)?, edition);
             Ok(())
@@ -178,6 +185,9 @@ impl Incoming {
             edition.json.into(),
             edition.dyad.into(),
             edition.announcement.into(),
+            edition.cvss.into(),
+            edition.reference.into(),
+            edition.sha1.into(),
             edition.twice.into(),
             commit.into(),
         ]);

@@ -22,7 +22,9 @@ use crate::{Feed, Store, StoreError, horizons};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
-const READER: i64 = 1;
+///
+/// 1: `.json`, `.dyad`, `.mbox.rejected`. 2: also `.cvss`, `.reference`, `.sha1`.
+const READER: i64 = 2;
 /// More unreadable records than one in this many, and the feed looks damaged.
 const ONE_BAD_IN: usize = 100;
 /// A loss of more published records than one in this many, and the feed looks damaged.
@@ -202,7 +204,8 @@ pub fn scan_telling(
     }
 
     let mut was_skipped = rows::skipped(engine)?;
-    let same_reader = feed.as_ref().is_some_and(|(_, reader)| *reader == READER);
+    let reader_was = feed.as_ref().map_or(0, |(_, reader)| *reader);
+    let same_reader = reader_was == READER;
     let mut work: Vec<(CveId, Edition)> = Vec::new();
     let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
     for (id, found) in &found {
@@ -233,7 +236,7 @@ pub fn scan_telling(
         match stored.get(&id) {
             None => changes.push((id, appearance(edition.state))),
             Some(was) => {
-                match difference(engine, was, &edition, &cve)? {
+                match difference(engine, was, &edition, &cve, reader_was)? {
                     Some(change) => changes.push((id, change)),
                     None => reread += 1,
                 }
@@ -338,8 +341,20 @@ fn difference(
     was: &Edition,
     edition: &Edition,
     cve: &Cve,
+    reader_was: i64,
 ) -> Result<Option<Change>, StoreError> {
-    if was == edition {
+    // The first reader did not see the files beside the record.
+    let comparable = if reader_was < 2 {
+        Edition {
+            cvss: None,
+            reference: None,
+            sha1: None,
+            ..*edition
+        }
+    } else {
+        *edition
+    };
+    if *was == comparable {
         return Ok(None);
     }
     Ok(Some(match (was.state, edition.state) {
@@ -351,7 +366,7 @@ fn difference(
                 twice: edition.twice,
                 ..*was
             };
-            if elsewhere == *edition {
+            if elsewhere == comparable {
                 Change::Moved
             } else {
                 Change::Changed

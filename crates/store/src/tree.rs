@@ -22,8 +22,14 @@ pub struct Edition {
     pub json: GitId,
     /// The `.dyad` file; not read for a rejected record.
     pub dyad: Option<GitId>,
-    /// The `.mbox.rejected` file.
+    /// The `.mbox.rejected` file; not read for a published record.
     pub announcement: Option<GitId>,
+    /// The `.cvss` file.
+    pub cvss: Option<GitId>,
+    /// The `.reference` file.
+    pub reference: Option<GitId>,
+    /// The `.sha1` file; not read for a rejected record.
+    pub sha1: Option<GitId>,
     /// Whether the record lies in both folders.
     pub twice: bool,
 }
@@ -36,6 +42,9 @@ struct Files {
     json: Option<GitId>,
     dyad: Option<GitId>,
     announcement: Option<GitId>,
+    cvss: Option<GitId>,
+    reference: Option<GitId>,
+    sha1: Option<GitId>,
     fault: Option<String>,
 }
 
@@ -60,6 +69,9 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
             ".json" => &mut files.json,
             ".dyad" => &mut files.dyad,
             ".mbox.rejected" => &mut files.announcement,
+            ".cvss" => &mut files.cvss,
+            ".reference" => &mut files.reference,
+            ".sha1" => &mut files.sha1,
             _ => continue,
         };
         *slot = Some(entry.id);
@@ -92,15 +104,18 @@ fn edition(state: State, files: Files) -> Found {
         return Err(fault);
     }
     let json = files.json.ok_or(".json: missing")?;
-    let (dyad, announcement) = match state {
-        State::Published => (Some(files.dyad.ok_or(".dyad: missing")?), None),
-        State::Rejected => (None, files.announcement),
+    let (dyad, sha1, announcement) = match state {
+        State::Published => (Some(files.dyad.ok_or(".dyad: missing")?), files.sha1, None),
+        State::Rejected => (None, None, files.announcement),
     };
     Ok(Edition {
         state,
         json,
         dyad,
         announcement,
+        cvss: files.cvss,
+        reference: files.reference,
+        sha1,
         twice: false,
     })
 }

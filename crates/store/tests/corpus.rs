@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tuxtape_core::cve::edition;
+use tuxtape_core::cve::edition::{self, Files};
 use tuxtape_core::cve::{record, rows};
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::span;
@@ -144,7 +144,14 @@ fn corpus_both_readings_agree_on_every_record() {
             continue;
         }
         let record = record::parse(&buffer).unwrap();
-        let cve = edition::published(record.id.unwrap(), &buffer, &dyad).unwrap();
+        let cve = {
+            let files = Files {
+                json: &buffer,
+                dyad: &dyad,
+                ..Files::default()
+            };
+            edition::published(record.id.unwrap(), &files).unwrap()
+        };
         assert_eq!(cve.doubts, Vec::<String>::new(), "{}", cve.id);
         let differ = |version: KernelVersion| {
             span::read(&cve.spans, version).is_affected()
