@@ -349,6 +349,14 @@ fn folders_of_records_and_of_kernelctf_are_walked() {
         (&taken["source"], &taken["rows"]),
         (&json!("adp"), &json!(6))
     );
+    // An older edition of one record does not take the place of the newer one.
+    let older = RECORD.replace("2026-11-19T15", "2026-11-18T15");
+    user.file("one.json", older.replace("active", "none"));
+    let taken = user.taken("one.json");
+    assert_eq!(
+        (&taken["passed_over"], &taken["rows"]),
+        (&json!(1), &json!(0))
+    );
 
     let top = "research/pocs/linux/kernelctf";
     user.file(&format!("{top}/CVE-2024-1001_lts_cos/metadata.json"), ENTRY);
@@ -442,7 +450,7 @@ fn people_read_date_age_and_rows_of_each_source() {
     let tail = &lines[lines.len() - 3..];
     assert!(
         tail[0].starts_with("signals       KEV of 2026-11-20 (")
-            && tail[0].ends_with("): 2 rows, 1 CVEs not in the feed"),
+            && tail[0].ends_with("): 2 rows, 1 CVE not in the feed"),
         "{text}"
     );
     assert_eq!(tail[1], "not in feed   CVE-2022-2588");

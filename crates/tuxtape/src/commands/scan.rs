@@ -44,7 +44,8 @@ pub struct Arguments {
         long,
         env = "TUXTAPE_SIGNALS",
         value_name = "FILE|URL|DIR",
-        value_delimiter = ','
+        value_delimiter = ',',
+        hide_env_values = true
     )]
     pub signals: Vec<Place>,
     /// Accept a feed that does not descend from the one of the last scan, and signals older than before

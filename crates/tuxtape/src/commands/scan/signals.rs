@@ -290,16 +290,20 @@ impl Entered {
             Some(dated) => format!("of {} ({})", day(dated), age(self.age_days())),
             None => "without a date".to_owned(),
         };
+        let cves = |count: usize| match count {
+            1 => "1 CVE".to_owned(),
+            more => format!("{more} CVEs"),
+        };
         let mut parts = vec![format!("{} rows", self.taken.rows)];
         if self.taken.without_record > 0 {
             parts.push(format!(
-                "{} CVEs not in the feed",
-                self.taken.without_record
+                "{} not in the feed",
+                cves(self.taken.without_record)
             ));
         }
         if !self.taken.older.is_empty() {
-            let count = self.taken.older.len();
-            parts.push(format!("{count} CVEs passed over, known from newer data"));
+            let passed_over = cves(self.taken.older.len());
+            parts.push(format!("{passed_over} passed over, known from newer data"));
         }
         let what = format!("{} {dated}: {}", self.source, parts.join(", "));
         line("signals", &what);

@@ -287,4 +287,26 @@ mod tests {
             assert!(error.starts_with(words), "{error}");
         }
     }
+
+    #[test]
+    fn links_lead_nowhere_and_depth_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path();
+        let record = top.join("a/CVE-2024-1001.json");
+        fs::create_dir(top.join("a")).unwrap();
+        fs::write(&record, "{}").unwrap();
+        for (to, link) in [
+            (record.as_path(), "a/CVE-2024-1002.json"),
+            (top, "a/top"),
+            (top, "CVE-2024-1003_lts"),
+        ] {
+            std::os::unix::fs::symlink(to, top.join(link)).unwrap();
+        }
+        let found = look(top).unwrap();
+        assert_eq!(found.records, [record]);
+        assert!(found.entries.is_empty());
+        fs::create_dir_all(top.join("b/".repeat(DEEPEST + 1))).unwrap();
+        let error = look(top).map(drop).unwrap_err().to_string();
+        assert!(error.ends_with("more than 12 folders deep"), "{error}");
+    }
 }
