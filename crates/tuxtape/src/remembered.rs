@@ -42,6 +42,12 @@ pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<Kern
     })
 }
 
+/// Reads the clock.
+pub fn now() -> UtcSeconds {
+    // A clock before 1970 is as good as none.
+    UtcSeconds::from_unix(u64::try_from(Timestamp::now().as_second()).unwrap_or(0))
+}
+
 /// Writes a time in seconds since 1970 as people and programs read it, in UTC.
 pub fn utc(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(

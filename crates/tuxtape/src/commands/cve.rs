@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub mod links;
 pub mod rank;
 pub mod show;
+pub mod signals;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,11 @@ pub enum Command {
     Decide(decide::Arguments),
     /// List what was decided
     Decisions(decisions::Arguments),
+    /// Show what outside evidence the store has, how old it is, and what of it the feed does not know
+    ///
+    /// Evidence is taken in with `scan --signals`. The feed holds only CVEs that the kernel's own
+    /// authority assigned; what says that another one is exploited is kept, and listed here.
+    Signals(signals::Arguments),
 }
 
 /// Runs the command.
@@ -53,5 +59,6 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Rank(arguments) => rank::run(&arguments, context),
         Command::Decide(arguments) => decide::run(&arguments, context),
         Command::Decisions(arguments) => decisions::run(&arguments, context),
+        Command::Signals(arguments) => signals::run(&arguments, context),
     }
 }

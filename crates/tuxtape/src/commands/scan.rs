@@ -1,5 +1,7 @@
 //! `tuxtape scan`.
 
+pub mod signals;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -17,9 +19,10 @@ use tuxtape_store::scan::{self, Options, Report, ScanError};
 use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
 
+use self::signals::{Accept, Outcome, Place};
 use crate::context::Context;
 use crate::output::{self, Hint};
-use crate::remembered::utc;
+use crate::remembered::{self, utc};
 
 const KERNEL_ORG: &str = "https://git.kernel.org/pub/scm/linux/security/vulns.git";
 /// The branch is named, because the default branch of a copy can be another, unrelated one.
@@ -33,16 +36,30 @@ pub struct Arguments {
     /// Where the feed is: a URL, a folder with a git repository, or a git bundle
     #[arg(long, env = "TUXTAPE_FEED", value_name = "URL|DIR|BUNDLE", default_value = KERNEL_ORG)]
     pub feed: String,
-    /// Accept a feed that does not descend from the one of the last scan
+    /// Outside evidence to take in after the feed: KEV, EPSS, CVE records with CISA's container, pages
+    /// of NVD, lists of exploits; may be given several times
+    ///
+    /// What a file is, is told by its content, or said before it: kev=, epss=, adp=, nvd= or
+    /// exploits=. Gzip is unpacked. A folder holds CVE records (CVE-….json), or kernelCTF's entries
+    /// (CVE-…/metadata.json). With none given nothing is fetched, and what the store has stays.
+    #[arg(
+        long,
+        env = "TUXTAPE_SIGNALS",
+        value_name = "FILE|URL|DIR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub signals: Vec<Place>,
+    /// Accept a feed that does not descend from the one of the last scan, and signals older than before
     #[arg(long)]
     pub allow_rewind: bool,
-    /// Accept a feed with many unreadable records, or with many fewer than before
+    /// Accept a feed or signals with many fewer rows than before, or a feed with many unreadable records
     #[arg(long)]
     pub force_shrink: bool,
 }
 
 #[derive(Serialize)]
-struct Json {
+struct Json<'a> {
     feed_commit: String,
     feed_time: String,
     published: usize,
@@ -57,6 +74,8 @@ struct Json {
     horizon: BTreeMap<String, String>,
     skipped: Vec<JsonSkipped>,
     inconsistent: Vec<JsonInconsistent>,
+    signals: Vec<signals::Json<'a>>,
+    signals_failed: Vec<signals::JsonFailed<'a>>,
     seconds: f64,
 }
 
@@ -92,6 +111,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     };
     let Arguments {
         feed,
+        signals: places,
         allow_rewind,
         force_shrink,
     } = arguments;
@@ -103,9 +123,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     };
     let report = bring(&options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
-    if context.json {
-        output::json(&json(&report, seconds))?;
-    } else {
+    if !context.json {
         output::text(&text(&report, seconds))?;
     }
     for skipped in &report.skipped {
@@ -116,7 +134,23 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         };
         output::talk(&format!("skipped {}: {} ({kept})", skipped.id, skipped.why));
     }
-    Ok(ExitCode::SUCCESS)
+    // The feed is in, and stays in whatever becomes of these.
+    let accept = Accept {
+        older: allow_rewind,
+        fewer: force_shrink,
+    };
+    let outcome = signals::take(&store, &places, accept, remembered::now());
+    if context.json {
+        output::json(&json(&report, &outcome, seconds))?;
+    } else {
+        let lines = outcome.entered.iter().map(signals::Entered::text);
+        output::text(&lines.collect::<String>())?;
+    }
+    let mut code = ExitCode::SUCCESS;
+    for failed in outcome.failed {
+        code = output::fail(&failed.into_error());
+    }
+    Ok(code)
 }
 
 /// Says who scans, for others to read.
@@ -255,7 +289,7 @@ fn horizon(report: &Report) -> impl Iterator<Item = (String, String)> {
         .map(|(branch, version)| (branch.to_string(), version.to_string()))
 }
 
-fn json(report: &Report, seconds: f64) -> Json {
+fn json<'a>(report: &Report, outcome: &'a Outcome, seconds: f64) -> Json<'a> {
     Json {
         feed_commit: report.commit.id.to_string(),
         feed_time: utc(report.commit.time),
@@ -295,6 +329,8 @@ fn json(report: &Report, seconds: f64) -> Json {
                 why: why.clone(),
             })
             .collect(),
+        signals: outcome.entered.iter().map(signals::Entered::json).collect(),
+        signals_failed: outcome.failed.iter().map(signals::Failed::json).collect(),
         seconds: (seconds * 1000.0).round() / 1000.0,
     }
 }
