@@ -98,7 +98,7 @@ pub fn derive(situation: &Situation<'_>) -> Vec<Derived> {
     derived
 }
 
-/// Names the CVEs whose verdicts [`derive`] looks at; the others need not be judged.
+/// Names the CVEs whose verdicts [`derive()`] looks at; the others need not be judged.
 pub fn asked(priorities: &BTreeMap<CveId, Priority>, follow_ups: &[FollowUp]) -> BTreeSet<CveId> {
     priorities
         .values()
