@@ -49,8 +49,8 @@ const FALLS_SHORT: [&str; 18] = [
 pub(super) struct Mention<'a> {
     /// 12 to 40 lower-case hex digits.
     pub(super) digits: &'a str,
-    before: &'a str,
-    after: &'a str,
+    text: &'a str,
+    start: usize,
 }
 
 /// Returns the title that a title of the form `Revert "TITLE"` takes back, with or without a prefix
@@ -76,8 +76,8 @@ pub(super) fn mentions(text: &str) -> impl Iterator<Item = Mention<'_>> {
             if stands_alone && digits.len() <= MOST_DIGITS {
                 return Some(Mention {
                     digits,
-                    before: sentence_before(text, start),
-                    after: sentence_after(text, end),
+                    text,
+                    start,
                 });
             }
         }
@@ -145,9 +145,18 @@ fn sentence_after(text: &str, start: usize) -> &str {
 }
 
 impl Mention<'_> {
+    // Cut out only when asked for: most names are registers, and no commit of a fix.
+    fn before(&self) -> &str {
+        sentence_before(self.text, self.start)
+    }
+
+    fn after(&self) -> &str {
+        sentence_after(self.text, self.start + self.digits.len())
+    }
+
     /// Reads what the sentence says of the commit; `None` for a mere mention.
     pub(super) fn turn(&self) -> Option<Turn> {
-        let before = folded(self.before);
+        let before = folded(self.before());
         let head = before
             .trim_end()
             .trim_end_matches(['(', '"', '[', ':', '<'])
@@ -164,7 +173,7 @@ impl Mention<'_> {
         if REVERTS.iter().find_map(of).is_some() {
             return Some(Turn::Reverted);
         }
-        let sentence = format!("{before} {}", without_title(&folded(self.after)));
+        let sentence = format!("{before} {}", without_title(&folded(self.after())));
         FALLS_SHORT
             .iter()
             .any(|words| has_words(&sentence, words))
@@ -173,7 +182,7 @@ impl Mention<'_> {
 
     /// Returns the sentence on one line.
     pub(super) fn words(&self) -> String {
-        let whole = format!("{}{}{}", self.before, self.digits, self.after);
+        let whole = format!("{}{}{}", self.before(), self.digits, self.after());
         let line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.chars().count() <= LONGEST_WORDS {
             return line;
