@@ -18,7 +18,7 @@ use tuxtape_core::git_id::GitId;
 use tuxtape_core::span;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_store::scan::{Options, Report, scan};
-use tuxtape_store::{Store, horizons};
+use tuxtape_store::{Location, Store, horizons};
 use tuxtape_sys::git::{Blob, BranchName, Repository};
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -58,7 +58,12 @@ fn run(home: &Path, repository: &Repository, name: &str) -> Report {
         allow_rewind: false,
         force_shrink: false,
     };
-    scan(&mut Store::open(home).unwrap(), repository, &options).unwrap()
+    scan(
+        &Store::open(&Location::below(home)).unwrap(),
+        repository,
+        &options,
+    )
+    .unwrap()
 }
 
 fn suffix(path: &str) -> &str {
@@ -85,7 +90,7 @@ fn corpus_affected_sets_equal_the_expected_ones() {
     let report = run(folder.path(), &mirror(&corpus), "master");
     assert_eq!((report.published, report.rejected), (12_568, 301));
     assert_eq!(report.skipped, []);
-    let store = Store::open_existing(folder.path()).unwrap();
+    let store = Store::open_existing(&Location::below(folder.path())).unwrap();
     let lines = store.lines().unwrap();
     for (text, expected) in expected(&corpus) {
         let version: KernelVersion = text.parse().unwrap();
@@ -204,7 +209,10 @@ fn corpus_increments_end_in_the_same_store_as_one_scan_of_the_tip() {
     let whole = folder.path().join("whole");
     run(&whole, &repository, "master");
     let content = |home: &Path| {
-        let mut records = Store::open_existing(home).unwrap().records().unwrap();
+        let mut records = Store::open_existing(&Location::below(home))
+            .unwrap()
+            .records()
+            .unwrap();
         for record in &mut records {
             record.commit = GitId::from_bytes([0; 20]);
         }

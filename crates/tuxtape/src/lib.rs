@@ -23,6 +23,15 @@ pub struct Cli {
     /// Folder of the store, profiles and keys
     #[arg(long, env = "TUXTAPE_HOME", global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
+    /// Where the store is: `postgres://USER@HOST/DATABASE` or `sqlite:PATH` [default: store.sqlite in --home]
+    #[arg(
+        long,
+        env = "TUXTAPE_STORE",
+        global = true,
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub store: Option<String>,
     /// Folder of downloads and unpacked kernels
     #[arg(long, env = "TUXTAPE_CACHE", global = true, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -63,7 +72,7 @@ pub enum Command {
 /// Parses the command line, runs it, and prints errors with their hints.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let context = match Context::new(cli.home, cli.cache, cli.json) {
+    let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),
     };
@@ -82,6 +91,14 @@ struct ScanCli {
     /// Folder of the store, profiles and keys
     #[arg(long, env = "TUXTAPE_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
+    /// Where the store is: `postgres://USER@HOST/DATABASE` or `sqlite:PATH` [default: store.sqlite in --home]
+    #[arg(
+        long,
+        env = "TUXTAPE_STORE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    store: Option<String>,
     /// Folder of downloads and unpacked kernels
     #[arg(long, env = "TUXTAPE_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -95,7 +112,7 @@ struct ScanCli {
 /// Runs the scan as a program of its own.
 pub fn run_scan() -> ExitCode {
     let cli = ScanCli::parse();
-    let context = match Context::new(cli.home, cli.cache, cli.json) {
+    let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),
     };

@@ -14,7 +14,7 @@ use crate::output::Hint;
 pub fn feed(context: &Context) -> anyhow::Result<(Store, Feed)> {
     const NO_FEED: &str = "there is no feed yet";
     let hint = || Hint::new("run `tuxtape scan` first");
-    let store = match Store::open_existing(&context.home) {
+    let store = match Store::open_existing(&context.store) {
         Ok(store) => store,
         Err(StoreError::Missing { .. }) => {
             return Err(anyhow::anyhow!(NO_FEED).context(hint()));

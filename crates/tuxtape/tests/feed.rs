@@ -224,7 +224,7 @@ fn a_second_scan_at_the_same_time_names_the_first() {
     let user = User::new();
     let feed = Feed::new(user.folder.path(), 3);
     fs::create_dir(user.home()).unwrap();
-    let first = lock::take(&user.home().join("scan.lock"), "pid 7, since noon").unwrap();
+    let first = lock::take(&user.home().join("store.lock"), "pid 7, since noon").unwrap();
     assert!(matches!(first, Taken::Ours(_)));
     let output = user.scan(&feed.folder);
     assert_eq!(output.status.code(), Some(0));

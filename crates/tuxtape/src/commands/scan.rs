@@ -11,10 +11,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use tuxtape_store::Store;
 use tuxtape_store::scan::{self, Options, Report, ScanError};
+use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
-use tuxtape_sys::lock::{self, Taken};
 
 use crate::context::Context;
 use crate::output::{self, Hint};
@@ -72,17 +71,14 @@ struct JsonInconsistent {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    fs::create_dir_all(&context.home)
-        .with_context(|| format!("could not create {}", context.home.display()))?;
-    let note = format!("pid {}, since {}", process::id(), Timestamp::now());
-    let _lock = match lock::take(&context.home.join("scan.lock"), &note)? {
-        Taken::Ours(lock) => lock,
-        Taken::Held { note } => {
+    let store = Store::open(&context.store)?;
+    let _lock = match store.lock(&note())? {
+        Lock::Ours(lock) => lock,
+        Lock::Theirs { note } => {
             output::talk(&format!("another scan is at work: {note}"));
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let mut store = Store::open(&context.home)?;
     let Arguments {
         feed,
         allow_rewind,
@@ -94,7 +90,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         allow_rewind,
         force_shrink,
     };
-    let report = bring(&options, context, &mut store).map_err(|error| help(error, &store))?;
+    let report = bring(&options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
     if context.json {
         output::json(&json(&report, seconds))?;
@@ -112,7 +108,19 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn bring(options: &Options, context: &Context, store: &mut Store) -> anyhow::Result<Report> {
+/// Says who scans, for others to read.
+fn note() -> String {
+    // On PostgreSQL the others can be on another machine.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!(
+        "pid {} on {}, since {}",
+        process::id(),
+        host.trim(),
+        Timestamp::now()
+    )
+}
+
+fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<Report> {
     let repository = repository(&options.source, &options.branch, &context.cache)?;
     Ok(scan::scan(store, &repository, options)?)
 }

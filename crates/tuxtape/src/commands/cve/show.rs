@@ -77,7 +77,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
 }
 
 fn json(stored: &Stored) -> Json<'_> {
-    let Stored { cve, commit, stale } = stored;
+    let Stored {
+        cve,
+        commit,
+        stale,
+        dates: _,
+    } = stored;
     let landing = |landing: Option<Landing>| {
         landing.map(|landing| JsonLanding {
             version: landing.version.to_string(),
@@ -117,7 +122,12 @@ fn inconsistent(stored: &Stored) -> Vec<String> {
 }
 
 fn text(stored: &Stored) -> String {
-    let Stored { cve, commit, stale } = stored;
+    let Stored {
+        cve,
+        commit,
+        stale,
+        dates: _,
+    } = stored;
     let mut text = format!("{}  {}\n{}\n\n", cve.id, cve.state, cve.title);
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name:13} {value}").expect("a String takes everything");
