@@ -32,8 +32,7 @@ pub struct Arguments {
 struct Json<'a> {
     cve: String,
     points: u32,
-    /// No bands yet: the order is by score alone.
-    band: Option<&'a str>,
+    band: &'a str,
     factors: Vec<JsonFactor<'a>>,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +44,7 @@ struct Json<'a> {
 #[derive(Serialize)]
 struct JsonFactor<'a> {
     term: &'a str,
-    points: u32,
+    points: i32,
     cause: &'a str,
 }
 
@@ -97,7 +96,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             output::json(&Json {
                 cve: priority.cve.to_string(),
                 points: priority.points,
-                band: None,
+                band: priority.band.as_str(),
                 factors: priority
                     .factors
                     .iter()
