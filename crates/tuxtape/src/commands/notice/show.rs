@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use tuxtape_core::identity::KernelRelease;
 use tuxtape_store::Store;
 use tuxtape_store::outbox::{Delivery, DeliveryState};
 
@@ -48,31 +49,40 @@ pub(super) fn list(limit: u64, context: &Context) -> anyhow::Result<ExitCode> {
     table.set_header(["AT", "CHANNEL", "STATE", "TRIES", "NOTICE"]);
     for delivery in &deliveries {
         let (state, when) = state(delivery);
-        let state = match &delivery.state {
-            DeliveryState::Waiting { .. } if delivery.tries > 0 => format!("{state} until {when}"),
-            DeliveryState::Waiting { .. } => state.to_owned(),
-            DeliveryState::Delivered { .. } | DeliveryState::GaveUp { .. } => state.to_owned(),
-        };
-        let why = match (&delivery.why, &delivery.state) {
-            (Some(why), DeliveryState::Waiting { .. } | DeliveryState::GaveUp { .. })
-                if why != NOT_WANTED =>
-            {
-                format!("\n{why}")
-            }
-            (_, DeliveryState::Waiting { .. })
-            | (_, DeliveryState::GaveUp { .. })
-            | (_, DeliveryState::Delivered { .. }) => String::new(),
+        let waits_again =
+            matches!(delivery.state, DeliveryState::Waiting { .. }) && delivery.tries > 0;
+        let state = if waits_again {
+            format!("{state} until {when}")
+        } else {
+            state.to_owned()
         };
         table.add_row([
             delivery.notice.at.to_string(),
             delivery.channel.clone(),
             state,
             delivery.tries.to_string(),
-            format!("{}{why}", delivery.notice.subject),
+            format!("{}{}", delivery.notice.subject, trouble(delivery)),
         ]);
     }
     output::text(&format!("{table}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says on a line of its own why a notice has not come through.
+fn trouble(delivery: &Delivery) -> String {
+    match (&delivery.state, &delivery.why) {
+        (DeliveryState::Waiting { .. } | DeliveryState::GaveUp { .. }, Some(why))
+            if why != NOT_WANTED =>
+        {
+            format!("\n{why}")
+        }
+        (
+            DeliveryState::Waiting { .. }
+            | DeliveryState::GaveUp { .. }
+            | DeliveryState::Delivered { .. },
+            _,
+        ) => String::new(),
+    }
 }
 
 fn state(delivery: &Delivery) -> (&'static str, String) {
@@ -94,7 +104,7 @@ fn json(delivery: &Delivery) -> Json<'_> {
         kind: notice.kind.as_str(),
         at: notice.at.to_string(),
         cve: notice.cve.map(|cve| cve.to_string()),
-        kernel: notice.kernel.as_ref().map(|kernel| kernel.as_str()),
+        kernel: notice.kernel.as_ref().map(KernelRelease::as_str),
         subject: &notice.subject,
         body: &notice.body,
         channel: &delivery.channel,
