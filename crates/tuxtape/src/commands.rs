@@ -9,5 +9,6 @@ pub mod fix;
 pub mod gauge;
 pub mod kernel;
 pub mod man;
+pub mod notice;
 pub mod patch;
 pub mod scan;

@@ -59,6 +59,8 @@ pub enum Command {
     Fix(commands::fix::Arguments),
     /// Build, verify and test livepatch modules
     Patch(commands::patch::Arguments),
+    /// Show and send what people should hear of
+    Notice(commands::notice::Arguments),
     /// Keep the signed archive that clients fetch from
     Archive(commands::archive::Arguments),
     /// Write what is known of the CVEs in formats of other programs
@@ -133,6 +135,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Gauge(arguments) => commands::gauge::run(arguments, context),
         Command::Fix(arguments) => commands::fix::run(arguments, context),
         Command::Patch(arguments) => commands::patch::run(arguments, context),
+        Command::Notice(arguments) => commands::notice::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
         Command::Export(arguments) => commands::export::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),
