@@ -62,11 +62,6 @@ pub fn instant(seconds: i64) -> UtcSeconds {
     UtcSeconds::from_unix(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// Asks the clock.
-pub fn now() -> UtcSeconds {
-    instant(Timestamp::now().as_second())
-}
-
 /// Writes a decision as one sentence.
 pub fn said(decision: &Decision) -> String {
     let kernel = decision
