@@ -10,7 +10,7 @@ use tuxtape_sys::terminal;
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
@@ -154,10 +154,13 @@ pub fn wrap(text: &str, width: usize, indent: usize) -> String {
         lines.pop();
     }
     let blanks = " ".repeat(indent);
-    lines
-        .iter()
-        .map(|line| format!("{}\n", format!("{blanks}{line}").trim_end()))
-        .collect()
+    let mut text = String::new();
+    for line in lines {
+        let line = format!("{blanks}{line}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// Tells whether a line starts something of its own: a table, code, or an item of a list.

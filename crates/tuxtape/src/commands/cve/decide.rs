@@ -72,16 +72,13 @@ impl FromStr for Until {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no date (want 2026-12-31 or 30d)");
-        match text.strip_suffix('d') {
-            Some(days) => {
-                let plain = days.bytes().all(|c| c.is_ascii_digit());
-                let days = plain.then(|| days.parse().ok()).flatten();
-                days.map(Self::Days).ok_or_else(wrong)
-            }
-            None => {
-                let instant = format!("{text}T00:00:00Z").parse();
-                instant.map(Self::At).map_err(|_| wrong())
-            }
+        if let Some(days) = text.strip_suffix('d') {
+            let plain = days.bytes().all(|c| c.is_ascii_digit());
+            let days = plain.then(|| days.parse().ok()).flatten();
+            days.map(Self::Days).ok_or_else(wrong)
+        } else {
+            let instant = format!("{text}T00:00:00Z").parse();
+            instant.map(Self::At).map_err(|_| wrong())
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `tuxtape cve rank`.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -21,11 +22,11 @@ use crate::screen::{Colour, Screen, Style};
 
 /// Columns of the bar.
 const BAR: usize = 8;
-/// Columns of the cause, on a wide terminal and on others.
-const WIDE_WHY: usize = 40;
-const NARROW_WHY: usize = 28;
-/// Columns from which on a terminal is wide.
-const WIDE: usize = 120;
+/// Columns between two columns.
+const GAP: usize = 2;
+/// Most and least columns of the cause.
+const WIDEST_WHY: usize = 40;
+const LEAST_WHY: usize = 14;
 /// Least columns for the title, however narrow the terminal.
 const LEAST_TITLE: usize = 20;
 
@@ -121,7 +122,7 @@ fn rank<'a>(shelf: &'a Shelf, arguments: &Arguments) -> Ranking<'a> {
             shown
         })
         .collect();
-    items.sort_by(|a, b| order(&b.priority).cmp(&order(&a.priority)));
+    items.sort_by_key(|item| Reverse(order(&item.priority)));
     let of = items.len();
     items.truncate(arguments.limit);
     Ranking { items, of, ignored }
@@ -217,10 +218,6 @@ struct Column {
 fn table(items: &[Item<'_>], shelf: &Shelf, screen: Screen) -> String {
     let most = items.iter().map(|item| item.priority.points).max();
     let whole = most.unwrap_or(0).max(shelf.policy.threshold(Band::Act));
-    let why_width = match screen.columns {
-        Some(columns) if columns < WIDE => NARROW_WHY,
-        Some(_) | None => WIDE_WHY,
-    };
     let column = |heading, cell: &dyn Fn(&Item<'_>) -> (String, Option<Style>)| Column {
         heading,
         cells: items.iter().map(cell).collect(),
@@ -248,9 +245,6 @@ fn table(items: &[Item<'_>], shelf: &Shelf, screen: Screen) -> String {
                     .to_owned(),
             )
         }),
-        column("WHY", &|item| {
-            plain(why(&item.priority.factors, why_width, screen))
-        }),
     ];
     if shelf.kernel.is_some() {
         columns.push(column("VERDICT", &|item| {
@@ -262,26 +256,49 @@ fn table(items: &[Item<'_>], shelf: &Shelf, screen: Screen) -> String {
             plain(item.decision.map_or_else(String::new, mark))
         }));
     }
+    let used = |columns: &[Column]| columns.iter().map(|column| column.width() + GAP).sum();
+    let left = screen.columns.map(|all| all.saturating_sub(used(&columns)));
+    if left.is_some_and(|left| left < LEAST_TITLE) {
+        columns.retain(|column| column.heading != "MODEL");
+    }
+    let used = used(&columns);
+    let (why_width, title_width) = share(screen.columns, used);
+    if why_width > 0 {
+        columns.push(column("WHY", &|item| {
+            plain(why(&item.priority.factors, why_width, screen))
+        }));
+    }
     columns.push(column("TITLE", &|item| {
-        plain(item.stored.cve.title.clone())
+        plain(screen.cut(&item.stored.cve.title, title_width))
     }));
     draw(&columns, screen)
 }
 
-fn draw(columns: &[Column], screen: Screen) -> String {
-    let width = |column: &Column| {
-        let cells = column.cells.iter().map(|(text, _)| text.chars().count());
-        cells.chain([column.heading.len()]).max().unwrap_or(0)
+/// Shares what `used` leaves of a line between the cause, which may have to go, and the title.
+fn share(columns: Option<usize>, used: usize) -> (usize, usize) {
+    let Some(columns) = columns else {
+        return (WIDEST_WHY, usize::MAX);
     };
-    let mut widths: Vec<usize> = columns.iter().map(width).collect();
-    let used: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
-    if let (Some(columns), Some(last)) = (screen.columns, widths.last_mut()) {
-        *last = (*last).min(columns.saturating_sub(used).max(LEAST_TITLE));
+    let left = columns.saturating_sub(used);
+    let why = (left * 2 / 5).min(WIDEST_WHY);
+    if why < LEAST_WHY {
+        return (0, left.max(LEAST_TITLE));
     }
+    (why, left - why - GAP)
+}
+
+impl Column {
+    fn width(&self) -> usize {
+        let cells = self.cells.iter().map(|(text, _)| text.chars().count());
+        cells.chain([self.heading.len()]).max().unwrap_or(0)
+    }
+}
+
+fn draw(columns: &[Column], screen: Screen) -> String {
+    let widths: Vec<usize> = columns.iter().map(Column::width).collect();
     let cell = |column: &Column, width: usize, text: &str, style: Option<Style>| {
-        let text = screen.cut(text, width);
         let blanks = " ".repeat(width.saturating_sub(text.chars().count()));
-        let painted = style.map_or_else(|| text.clone(), |style| screen.paint(style, &text));
+        let painted = style.map_or_else(|| text.to_owned(), |style| screen.paint(style, text));
         if column.right {
             format!("{blanks}{painted}")
         } else {
@@ -328,6 +345,7 @@ fn why(factors: &[Factor], width: usize, screen: Screen) -> String {
     let place = cause("reach");
     let place = place.split_once(": ").map_or(place, |(_, place)| place);
     let place = place.rsplit_once(" (").map_or(place, |(file, _)| file);
+    let place = place.split_once(';').map_or(place, |(words, _)| words);
     let left = width.saturating_sub(class.chars().count() + 2);
     let place = if place.chars().count() > left {
         place.rsplit_once('/').map_or(place, |(_, name)| name)
@@ -350,6 +368,20 @@ fn short(verdict: Applicability) -> String {
 fn mark(decision: &Decision) -> String {
     let until = decision
         .until
-        .map_or_else(String::new, |until| format!(" until {}", day(until)));
+        .map_or_else(String::new, |until| format!(" to {}", day(until)));
     format!("{}{until}", decision.choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_title_and_the_cause_share_a_line() {
+        assert_eq!(share(None, 60), (40, usize::MAX));
+        assert_eq!(share(Some(200), 60), (40, 98));
+        assert_eq!(share(Some(100), 60), (16, 22));
+        assert_eq!(share(Some(90), 60), (0, 30));
+        assert_eq!(share(Some(40), 60), (0, 20));
+    }
 }

@@ -8,15 +8,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tuxtape_core::applicability::{Bench, Freshness, Judgement};
-use tuxtape_core::cve::CveId;
+use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::decision::{self, Decision};
+use tuxtape_core::follow::{self, FollowUp};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::priority::{self, Policy, Priority};
 use tuxtape_core::signals::{Signals, Stamp};
 use tuxtape_core::span::Horizons;
+use tuxtape_store::Stored;
 use tuxtape_store::history::Event;
-use tuxtape_store::{Stored, horizons};
 
 use crate::context::Context;
 use crate::output;
@@ -50,6 +51,8 @@ struct Facts {
     decisions: Vec<Decision>,
     history: Vec<Event>,
     horizons: Horizons,
+    /// Fixes of others that this one corrects, and what corrects its own.
+    follow_ups: Vec<FollowUp>,
     judgement: Option<(KernelRelease, Judgement)>,
     now: UtcSeconds,
 }
@@ -67,7 +70,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     let policy = arguments.weights.policy()?;
     let (store, feed) = remembered::feed(context)?;
     let id = arguments.cve;
-    let Some(stored) = store.cve(id)? else {
+    let mut records = store.records()?;
+    let Some(place) = records.iter().position(|stored| stored.cve.id == id) else {
         let when = remembered::utc(feed.time);
         return Err(match store.skipped()?.remove(&id) {
             Some(why) => {
@@ -76,7 +80,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             None => anyhow::anyhow!("the feed of {when} has no {id}"),
         });
     };
-    let horizons = horizons(&store.lines()?);
+    let stored = records[place].clone();
+    let cves: Vec<Cve> = records.drain(..).map(|stored| stored.cve).collect();
+    let mut horizons = Horizons::default();
+    for cve in &cves {
+        horizons.learn(&cve.spans);
+    }
+    let mut follow_ups = follow::find(&cves);
+    follow_ups.retain(|it| it.earlier == id || it.later == id);
     let judgement = match &arguments.kernel {
         None => None,
         Some(release) => {
@@ -99,6 +110,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         decisions: store.decisions_of(id)?,
         history: store.history_of(id)?,
         horizons,
+        follow_ups,
         judgement,
         now: remembered::now(),
     };

@@ -294,7 +294,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use tuxtape_core::identity::{BuildId, KernelId};
-    use tuxtape_core::priority::Policy;
     use tuxtape_core::profile::{ConfigFacts, ProfileOrigin};
 
     use super::*;

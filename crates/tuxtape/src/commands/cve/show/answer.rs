@@ -1,6 +1,7 @@
 //! The record for programs.
 
 use serde::Serialize;
+use tuxtape_core::follow::Turn;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::priority::ThreatModel;
 use tuxtape_core::span::Landing;
@@ -17,7 +18,7 @@ pub(super) struct Answer<'a> {
     title: &'a str,
     description: &'a str,
     files: &'a [String],
-    cvss: Option<Cvss<'a>>,
+    cvss: Option<Severity<'a>>,
     spans: Vec<Span>,
     inconsistent: Vec<String>,
     rejection: Option<&'a str>,
@@ -29,7 +30,7 @@ pub(super) struct Answer<'a> {
     published: Option<UtcSeconds>,
     published_by: Option<UtcSeconds>,
     changed: Option<UtcSeconds>,
-    branches: Vec<Branch>,
+    branches: Vec<OnBranch>,
     /// Branches that hold the bug and have no landing of their own.
     inherited: Vec<String>,
     mainline_fixes: Vec<String>,
@@ -44,13 +45,14 @@ pub(super) struct Answer<'a> {
     /// All of them, in the order in which they were made.
     decisions: Vec<json::Decision<'a>>,
     history: Vec<Event>,
+    follow_ups: Vec<Followed>,
     links: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<Kernel<'a>>,
 }
 
 #[derive(Serialize)]
-struct Cvss<'a> {
+struct Severity<'a> {
     score: String,
     vector: &'a str,
     reasons: &'a [String],
@@ -69,7 +71,7 @@ struct Landed {
 }
 
 #[derive(Serialize)]
-struct Branch {
+struct OnBranch {
     branch: String,
     windows: Vec<Window>,
     horizon: Option<String>,
@@ -88,10 +90,10 @@ struct Signals<'a> {
     kev: Option<Kev<'a>>,
     epss: Option<Epss>,
     ssvc: Option<Ssvc<'a>>,
-    scores: Vec<Score<'a>>,
+    scores: Vec<Scored<'a>>,
     exploits: Vec<Exploit<'a>>,
     /// What is known of each source; a source that is missing was never read.
-    sources: Vec<Source<'a>>,
+    sources: Vec<Age<'a>>,
 }
 
 #[derive(Serialize)]
@@ -116,7 +118,7 @@ struct Ssvc<'a> {
 }
 
 #[derive(Serialize)]
-struct Score<'a> {
+struct Scored<'a> {
     source: &'a str,
     score: String,
     vector: &'a str,
@@ -129,7 +131,7 @@ struct Exploit<'a> {
 }
 
 #[derive(Serialize)]
-struct Source<'a> {
+struct Age<'a> {
     source: &'a str,
     dated: Option<UtcSeconds>,
     taken: UtcSeconds,
@@ -141,6 +143,13 @@ struct Event {
     time: UtcSeconds,
     change: &'static str,
     feed_commit: String,
+}
+
+#[derive(Serialize)]
+struct Followed {
+    earlier: String,
+    later: String,
+    turn: &'static str,
 }
 
 #[derive(Serialize)]
@@ -171,7 +180,7 @@ pub(super) fn answer(facts: &Facts) -> Answer<'_> {
         title: &cve.title,
         description: &cve.description,
         files: &cve.files,
-        cvss: cve.cvss.as_ref().map(|cvss| Cvss {
+        cvss: cve.cvss.as_ref().map(|cvss| Severity {
             score: cvss.score.to_string(),
             vector: &cvss.vector,
             reasons: &cvss.reasons,
@@ -217,6 +226,18 @@ pub(super) fn answer(facts: &Facts) -> Answer<'_> {
                 feed_commit: event.commit.to_string(),
             })
             .collect(),
+        follow_ups: facts
+            .follow_ups
+            .iter()
+            .map(|it| Followed {
+                earlier: it.earlier.to_string(),
+                later: it.later.to_string(),
+                turn: match it.turn {
+                    Turn::Reverted => "reverted",
+                    Turn::Corrected => "corrected",
+                },
+            })
+            .collect(),
         links: links::all(cve),
         kernel: facts.judgement.as_ref().map(|(release, judgement)| Kernel {
             release: release.as_str(),
@@ -241,8 +262,8 @@ fn landed(landing: Landing) -> Landed {
     }
 }
 
-fn branch(row: &branches::Row) -> Branch {
-    Branch {
+fn branch(row: &branches::Row) -> OnBranch {
+    OnBranch {
         branch: row.branch.to_string(),
         windows: row
             .windows
@@ -276,7 +297,7 @@ fn signals(facts: &Facts) -> Signals<'_> {
         scores: signals
             .scores
             .iter()
-            .map(|score| Score {
+            .map(|score| Scored {
                 source: score.source.as_str(),
                 score: score.score.to_string(),
                 vector: &score.vector,
@@ -293,7 +314,7 @@ fn signals(facts: &Facts) -> Signals<'_> {
         sources: facts
             .stamps
             .iter()
-            .map(|stamp| Source {
+            .map(|stamp| Age {
                 source: stamp.source.as_str(),
                 dated: stamp.dated,
                 taken: stamp.taken,

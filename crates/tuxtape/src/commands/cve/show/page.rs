@@ -1,5 +1,6 @@
 //! The record as a page for people.
 
+use tuxtape_core::follow::{FollowUp, Proof, Turn};
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::signals::Source;
 use tuxtape_core::version::Branch;
@@ -69,6 +70,7 @@ pub(super) fn page(facts: &Facts, screen: Screen) -> String {
         None => page.paragraph(&cve.description),
     }
     versions(&mut page, facts);
+    follow_ups(&mut page, facts);
     if !cve.files.is_empty() {
         page.heading("Files");
         for file in &cve.files {
@@ -196,6 +198,49 @@ fn versions(page: &mut Page, facts: &Facts) {
             "also open, with no fix of their own: {}",
             runs(&inherited).join(", ")
         ));
+    }
+}
+
+fn follow_ups(page: &mut Page, facts: &Facts) {
+    if facts.follow_ups.is_empty() {
+        return;
+    }
+    let id = facts.stored.cve.id;
+    page.heading("Fixes that did not last");
+    for FollowUp {
+        earlier,
+        later,
+        turn,
+        proofs,
+    } in &facts.follow_ups
+    {
+        let verb = match turn {
+            Turn::Reverted => "reverted",
+            Turn::Corrected => "corrected",
+        };
+        let sentence = if *earlier == id {
+            format!("its fix is {verb} by {later}")
+        } else {
+            format!("the fix of {earlier} is {verb} here")
+        };
+        let proofs: Vec<String> = proofs.iter().map(proof).collect();
+        page.paragraph(&format!("{sentence}: {}", proofs.join("; ")));
+    }
+}
+
+fn proof(proof: &Proof) -> String {
+    match proof {
+        Proof::Introduced(landing) => {
+            format!(
+                "the later bug came with {} in {}",
+                landing.commit.short(),
+                landing.version
+            )
+        }
+        Proof::Title(title) => format!("its title reverts \"{title}\""),
+        Proof::Text { commit, words } => {
+            format!("its text says of {}: \"{words}\"", commit.short())
+        }
     }
 }
 
