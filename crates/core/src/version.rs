@@ -61,6 +61,32 @@ impl KernelVersion {
             Point::Release(patch) => patch == 0,
         }
     }
+
+    /// Takes the version apart into numbers, whose order is the order of versions.
+    pub fn pack(self) -> [u16; 5] {
+        let (kind, number) = match self.point {
+            Point::Candidate(number) => (0, number),
+            Point::Release(number) => (1, number),
+        };
+        let branch = self.branch;
+        [branch.major, branch.minor, branch.third, kind, number]
+    }
+
+    /// Puts a version together; `None` for numbers that no version is taken apart into.
+    pub fn unpack([major, minor, third, kind, number]: [u16; 5]) -> Option<Self> {
+        let point = match kind {
+            0 if number > 0 => Point::Candidate(number),
+            1 => Point::Release(number),
+            _ => return None,
+        };
+        let branch = Branch {
+            major,
+            minor,
+            third,
+        };
+        let whole = third == 0 || (major, minor) == (2, 6);
+        whole.then_some(Self { branch, point })
+    }
 }
 
 impl Branch {
@@ -208,6 +234,32 @@ mod tests {
 
     fn version(text: &str) -> KernelVersion {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn versions_survive_packing() {
+        let mut packed = Vec::new();
+        for text in [
+            "2.6.12-rc2",
+            "2.6.12",
+            "2.6.32.71",
+            "4.9.337",
+            "6.17-rc3",
+            "6.17",
+            "6.17.1",
+        ] {
+            let numbers = version(text).pack();
+            assert_eq!(
+                KernelVersion::unpack(numbers),
+                Some(version(text)),
+                "{text}"
+            );
+            packed.push(numbers);
+        }
+        assert!(packed.is_sorted());
+        for bad in [[6, 1, 1, 1, 0], [6, 1, 0, 0, 0], [6, 1, 0, 2, 1]] {
+            assert_eq!(KernelVersion::unpack(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

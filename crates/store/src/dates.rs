@@ -33,14 +33,14 @@ pub(crate) fn history(
     repository.history(from, tip, &folders, MOST_COMMITS, DEADLINE)
 }
 
-/// Brings the stored dates up to date with `visits`; `published` are the records that are there now.
+/// Brings the stored dates up to date with `visits` and returns how many changed; `published` are the records that are there now.
 pub(crate) fn put(
     transaction: &Transaction<'_>,
     visits: &[Visit],
     published: &BTreeSet<CveId>,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let Some(oldest) = visits.last() else {
-        return Ok(());
+        return Ok(0);
     };
     let stored = all(transaction.engine())?;
     let mut rows = Vec::new();
@@ -65,7 +65,7 @@ pub(crate) fn put(
         rows.push(row);
     }
     transaction.insert(&ROWS, &rows)?;
-    Ok(())
+    Ok(rows.len())
 }
 
 fn instant(visit: &Visit) -> UtcSeconds {

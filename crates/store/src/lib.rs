@@ -7,7 +7,7 @@
 //! | what | in | out |
 //! |---|---|---|
 //! | the feed's records | [`scan::scan`] | [`Store::feed`], [`Store::cve`], [`Store::records`], [`Store::lines`], [`Store::skipped`], [`Store::dump`], [`horizons`] |
-//! | when they came and changed | [`scan::scan`] | [`Store::dates`], [`Store::history`], [`Store::history_of`], [`Stored::dates`] |
+//! | when they came and changed | [`scan::scan`], [`scan::read_dates`] | [`Store::dates`], [`Store::history`], [`Store::history_of`], [`Stored::dates`] |
 //! | outside evidence | [`Store::put_signals`] | [`Store::signals`], [`Store::signals_of`], [`Store::stamps`], [`Store::orphans`] |
 //! | triage | [`Store::decide`] | [`Store::decisions`], [`Store::decisions_of`] |
 //! | notices | [`Store::post`] | [`Store::due`], [`Store::outbox`], [`Store::notices`] |

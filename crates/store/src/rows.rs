@@ -100,19 +100,23 @@ pub(crate) fn put_last_scan(
     last: &LastScan,
 ) -> Result<(), StoreError> {
     transaction.execute(
-        "INSERT INTO feed (id, source, commit_id, commit_time, reader, dates_commit)
-         VALUES (1, ?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO feed (id, source, commit_id, commit_time, reader) VALUES (1, ?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET source = excluded.source, commit_id = excluded.commit_id,
-             commit_time = excluded.commit_time, reader = excluded.reader,
-             dates_commit = excluded.dates_commit",
+             commit_time = excluded.commit_time, reader = excluded.reader",
         &[
             plain(&last.feed.source).into_owned().into(),
             last.feed.commit.into(),
             last.feed.time.into(),
             last.reader.into(),
-            last.dated.into(),
         ],
     )?;
+    Ok(())
+}
+
+/// Notes up to which commit dates were read.
+pub(crate) fn put_dated(transaction: &Transaction<'_>, commit: GitId) -> Result<(), StoreError> {
+    let sql = "UPDATE feed SET dates_commit = ?1 WHERE id = 1";
+    transaction.execute(sql, &[commit.into()])?;
     Ok(())
 }
 

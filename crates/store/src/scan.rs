@@ -7,13 +7,12 @@
 mod read;
 
 use std::collections::BTreeMap;
-use std::thread;
 
 use tuxtape_core::cve::{Cve, CveId, State};
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Horizons;
-use tuxtape_sys::git::{BranchName, Commit, GitError, Repository, Visit};
+use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
 
 use crate::engine::{Engine, Transaction};
 use crate::history::{self, Change};
@@ -221,38 +220,30 @@ pub fn scan_telling(
     let mut changes: Vec<(CveId, Change)> = Vec::new();
     let mut incoming = Incoming::default();
     let (mut reread, mut done) = (0, 0);
-    let dated = last.as_ref().and_then(|last| last.dated);
-    let visits = thread::scope(|scope| {
-        // Takes as long as reading the records, and waits for the disk at other times.
-        let history = (dated != Some(tip.id))
-            .then(|| scope.spawn(|| dated_history(repository, dated, tip.id)));
-        read::all(repository, &work, |id, edition, outcome| {
-            done += 1;
-            tell(Progress {
-                done,
-                total: work.len(),
-            });
-            let cve = match outcome {
-                Ok(cve) => cve,
-                Err(why) => {
-                    skipped.insert(id, why);
-                    return Ok(());
-                }
-            };
-            match stored.get(&id) {
-                None => changes.push((id, appearance(edition.state))),
-                Some(was) => {
-                    match difference(engine, was, &edition, &cve, reader_was)? {
-                        Some(change) => changes.push((id, change)),
-                        None => reread += 1,
-                    }
-                    rows::remove(&transaction, id)?;
-                }
+    read::all(repository, &work, |id, edition, outcome| {
+        done += 1;
+        tell(Progress {
+            done,
+            total: work.len(),
+        });
+        let cve = match outcome {
+            Ok(cve) => cve,
+            Err(why) => {
+                skipped.insert(id, why);
+                return Ok(());
             }
-            Ok(incoming.add(&transaction, cve, &edition, tip.id)?)
-        })?;
-        let visits = history.map(|history| history.join().map_err(|_| ScanError::Reader));
-        Ok::<_, ScanError>(visits.transpose()?.transpose()?.unwrap_or_default())
+        };
+        match stored.get(&id) {
+            None => changes.push((id, appearance(edition.state))),
+            Some(was) => {
+                match difference(engine, was, &edition, &cve, reader_was)? {
+                    Some(change) => changes.push((id, change)),
+                    None => reread += 1,
+                }
+                rows::remove(&transaction, id)?;
+            }
+        }
+        Ok(incoming.add(&transaction, cve, &edition, tip.id)?)
     })?;
     incoming.flush(&transaction)?;
 
@@ -278,12 +269,6 @@ pub fn scan_telling(
     for id in was_skipped.keys() {
         rows::unskip(&transaction, *id)?;
     }
-    let published_now = found
-        .iter()
-        .filter(|(_, found)| matches!(found, Ok(edition) if edition.state == State::Published))
-        .map(|(id, _)| *id)
-        .collect();
-    dates::put(&transaction, &visits, &published_now)?;
     changes.sort_unstable();
     let is_first = last.is_none();
     if !is_first {
@@ -297,11 +282,10 @@ pub fn scan_telling(
             time: tip.time,
         },
         reader: READER,
-        dated: Some(tip.id),
+        dated: last.as_ref().and_then(|last| last.dated),
     };
-    let at_tip = last.is_some_and(|last| {
-        (last.feed.commit, last.reader, last.dated) == (now.feed.commit, now.reader, now.dated)
-    });
+    let at_tip =
+        last.is_some_and(|last| (last.feed.commit, last.reader) == (now.feed.commit, now.reader));
     if !at_tip {
         rows::put_last_scan(&transaction, &now)?;
     }
@@ -348,17 +332,30 @@ pub fn scan_telling(
     })
 }
 
-/// Reads the history after `dated`, or all of it where the feed does not descend from that.
-fn dated_history(
-    repository: &Repository,
-    dated: Option<GitId>,
-    tip: GitId,
-) -> Result<Vec<Visit>, ScanError> {
-    let from = match dated {
+/// Reads from the feed's history when the stored records came and changed, as far as that is not known
+/// yet; returns how many dates were learnt. A scan needs none of it: it comes after, because reading
+/// the whole history for the first time takes as long as reading all records.
+pub fn read_dates(store: &Store, repository: &Repository) -> Result<usize, ScanError> {
+    let Some(last) = rows::last_scan(store.engine())? else {
+        return Ok(0);
+    };
+    let tip = last.feed.commit;
+    let from = match last.dated {
+        Some(dated) if dated == tip => return Ok(0),
         Some(dated) if repository.is_ancestor(dated, tip)? == Some(true) => Some(dated),
         Some(_) | None => None,
     };
-    Ok(dates::history(repository, from, tip)?)
+    let visits = dates::history(repository, from, tip)?;
+    let transaction = Transaction::begin(store.engine())?;
+    let published = rows::editions(transaction.engine())?
+        .into_iter()
+        .filter(|(_, edition)| edition.state == State::Published)
+        .map(|(id, _)| id)
+        .collect();
+    let learnt = dates::put(&transaction, &visits, &published)?;
+    rows::put_dated(&transaction, tip)?;
+    transaction.commit()?;
+    Ok(learnt)
 }
 
 fn appearance(state: State) -> Change {

@@ -1,12 +1,17 @@
 //! The spans of one record as one value.
 //!
-//! A byte for the form, then two landings a span: length of the version's text, the text, 20 bytes of
-//! commit; a length of 0 stands for "since before history" on the left and "never" on the right.
+//! A byte for the form, then two landings a span: a byte that says whether there is one, and if so the
+//! version's numbers, two bytes each, and 20 bytes of commit; none stands for "since before history" on the left and
+//! "never" on the right.
 
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::span::{Landing, Span};
+use tuxtape_core::version::KernelVersion;
 
 const FORM: u8 = 1;
+const NONE: u8 = 0;
+const SOME: u8 = 1;
+const VERSION: usize = 10;
 const COMMIT: usize = 20;
 
 pub(crate) fn write(spans: &[Span]) -> Vec<u8> {
@@ -15,13 +20,12 @@ pub(crate) fn write(spans: &[Span]) -> Vec<u8> {
     for span in spans {
         for landing in [span.introduced, span.fixed] {
             let Some(landing) = landing else {
-                bytes.push(0);
+                bytes.push(NONE);
                 continue;
             };
-            let version = landing.version.to_string();
-            let length = u8::try_from(version.len()).expect("four numbers of 16 bits");
-            bytes.push(length);
-            bytes.extend_from_slice(version.as_bytes());
+            bytes.push(SOME);
+            let numbers = landing.version.pack();
+            bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
             bytes.extend_from_slice(landing.commit.as_bytes());
         }
     }
@@ -37,7 +41,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Span>, Malformed> {
     let Some((&FORM, mut rest)) = bytes.split_first() else {
         return Err(Malformed);
     };
-    let mut spans = Vec::with_capacity(rest.len() / 50);
+    let mut spans = Vec::with_capacity(rest.len() / 32);
     while !rest.is_empty() {
         let introduced = landing(&mut rest)?;
         let fixed = landing(&mut rest)?;
@@ -47,20 +51,31 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Span>, Malformed> {
 }
 
 fn landing(rest: &mut &[u8]) -> Result<Option<Landing>, Malformed> {
-    let (length, after) = rest.split_first().ok_or(Malformed)?;
-    if *length == 0 {
-        *rest = after;
-        return Ok(None);
+    let (kind, after) = rest.split_first().ok_or(Malformed)?;
+    match *kind {
+        NONE => {
+            *rest = after;
+            Ok(None)
+        }
+        SOME => {
+            let (version, after) = after.split_first_chunk::<VERSION>().ok_or(Malformed)?;
+            let (commit, after) = after.split_first_chunk::<COMMIT>().ok_or(Malformed)?;
+            *rest = after;
+            Ok(Some(Landing {
+                version: version_of(version).ok_or(Malformed)?,
+                commit: GitId::from_bytes(*commit),
+            }))
+        }
+        _ => Err(Malformed),
     }
-    let version = after.split_at_checked(usize::from(*length));
-    let (version, after) = version.ok_or(Malformed)?;
-    let (commit, after) = after.split_first_chunk::<COMMIT>().ok_or(Malformed)?;
-    *rest = after;
-    let version = std::str::from_utf8(version).map_err(|_| Malformed)?;
-    Ok(Some(Landing {
-        version: version.parse().map_err(|_| Malformed)?,
-        commit: GitId::from_bytes(*commit),
-    }))
+}
+
+fn version_of(bytes: &[u8; VERSION]) -> Option<KernelVersion> {
+    let mut numbers = [0; VERSION / 2];
+    for (number, pair) in numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *number = u16::from_be_bytes(*pair);
+    }
+    KernelVersion::unpack(numbers)
 }
 
 #[cfg(test)]

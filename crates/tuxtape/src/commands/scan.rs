@@ -121,7 +121,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         allow_rewind,
         force_shrink,
     };
-    let report = bring(&options, context, &store).map_err(|error| help(error, &store))?;
+    let (report, repository) =
+        bring(&options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
     if !context.json {
         output::text(&text(&report, seconds))?;
@@ -150,6 +151,12 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     for failed in outcome.failed {
         code = output::fail(&failed.into_error());
     }
+    // After the answer: the records are in, and the first time this takes as long as they did.
+    if let Err(error) = scan::read_dates(&store, &repository) {
+        output::talk(&format!(
+            "could not read when records were published: {error}"
+        ));
+    }
     Ok(code)
 }
 
@@ -165,7 +172,11 @@ pub(crate) fn note() -> String {
     )
 }
 
-fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<Report> {
+fn bring(
+    options: &Options,
+    context: &Context,
+    store: &Store,
+) -> anyhow::Result<(Report, Repository)> {
     let known = store.feed()?.map(|feed| feed.commit);
     let repository = repository(&options.source, &options.branch, known, &context.cache)?;
     let bar = bar();
@@ -174,7 +185,7 @@ fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<
         bar.set_position(progress.done as u64);
     });
     bar.finish_and_clear();
-    Ok(report?)
+    Ok((report?, repository))
 }
 
 /// Draws how far the scan is, on a terminal only.
