@@ -6,8 +6,8 @@
 //!
 //! | what | in | out |
 //! |---|---|---|
-//! | the feed's records | [`scan::scan`] | [`Store::feed`], [`Store::cve`], [`Store::records`], [`Store::lines`], [`Store::skipped`], [`horizons`] |
-//! | when they came and changed | [`scan::scan`] | [`Store::dates`], [`Store::history`], [`Store::history_of`], [`Stored::dates`] |
+//! | the feed's records | [`scan::scan`] | [`Store::feed`], [`Store::cve`], [`Store::records`], [`Store::lines`], [`Store::skipped`], [`Store::dump`], [`horizons`] |
+//! | when they came and changed | [`scan::scan`], [`scan::read_dates`] | [`Store::dates`], [`Store::history`], [`Store::history_of`], [`Stored::dates`] |
 //! | outside evidence | [`Store::put_signals`] | [`Store::signals`], [`Store::signals_of`], [`Store::stamps`], [`Store::orphans`] |
 //! | triage | [`Store::decide`] | [`Store::decisions`], [`Store::decisions_of`] |
 //! | notices | [`Store::post`] | [`Store::due`], [`Store::outbox`], [`Store::notices`] |
@@ -34,7 +34,9 @@
 //! `sql/`. No SQL compares versions, because the rules for that are `tuxtape_core`'s alone.
 #![warn(missing_docs)]
 
+mod dates;
 mod decisions;
+mod dump;
 mod engine;
 pub mod history;
 mod location;
@@ -98,7 +100,7 @@ pub struct Stored {
 pub struct Dates {
     /// When it was published first.
     pub published: Published,
-    /// Time of the newest commit that touched it.
+    /// Time of the newest commit that touched it; where none at hand did, of the oldest at hand.
     pub changed: UtcSeconds,
 }
 
@@ -255,7 +257,7 @@ impl Store {
 
     /// Returns what the last scan took in; `None` before the first.
     pub fn feed(&self) -> Result<Option<Feed>, StoreError> {
-        rows::feed(self.engine()).map(|feed| feed.map(|(feed, _)| feed))
+        Ok(rows::last_scan(self.engine())?.map(|last| last.feed))
     }
 
     /// Returns one record, published or rejected.
@@ -281,7 +283,7 @@ impl Store {
     /// Returns when records were published and last changed, as far as the feed's history was read.
     /// Records that are gone keep their dates.
     pub fn dates(&self) -> Result<BTreeMap<CveId, Dates>, StoreError> {
-        rows::dates(self.engine())
+        dates::all(self.engine())
     }
 }
 

@@ -9,7 +9,7 @@ use tuxtape_core::version::KernelVersion;
 
 use crate::engine::{Engine, Row, Table, Transaction, Value, first, plain};
 use crate::tree::Edition;
-use crate::{Dates, Feed, Lines, Published, StoreError, Stored, spans};
+use crate::{Feed, Lines, StoreError, Stored, dates, spans};
 
 const YEAR: i64 = 10_000_000_000;
 const STATES: [State; 2] = [State::Published, State::Rejected];
@@ -65,38 +65,58 @@ pub(crate) fn damaged(key: i64, what: &str) -> StoreError {
     }
 }
 
-/// Returns the feed with the edition of the reader that made the rows.
-pub(crate) fn feed(engine: &dyn Engine) -> Result<Option<(Feed, i64)>, StoreError> {
-    let sql = "SELECT source, commit_id, commit_time, reader FROM feed WHERE id = 1";
-    let mut feed = None;
+/// What the last scan took in, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LastScan {
+    pub(crate) feed: Feed,
+    /// The edition of the reader that made the rows.
+    pub(crate) reader: i64,
+    /// The commit up to which dates were read.
+    pub(crate) dated: Option<GitId>,
+}
+
+/// Returns what the last scan took in.
+pub(crate) fn last_scan(engine: &dyn Engine) -> Result<Option<LastScan>, StoreError> {
+    let sql = "SELECT source, commit_id, commit_time, reader, dates_commit FROM feed WHERE id = 1";
+    let mut last = None;
     engine.query(sql, &[], &mut |row| {
         let found = Feed {
             source: row.text(0)?.to_owned(),
             commit: row.name(1)?,
             time: row.integer(2)?,
         };
-        feed = Some((found, row.integer(3)?));
+        last = Some(LastScan {
+            feed: found,
+            reader: row.integer(3)?,
+            dated: row.some_name(4)?,
+        });
         Ok(())
     })?;
-    Ok(feed)
+    Ok(last)
 }
 
-pub(crate) fn put_feed(
+pub(crate) fn put_last_scan(
     transaction: &Transaction<'_>,
-    feed: &Feed,
-    reader: i64,
+    last: &LastScan,
 ) -> Result<(), StoreError> {
     transaction.execute(
         "INSERT INTO feed (id, source, commit_id, commit_time, reader) VALUES (1, ?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET source = excluded.source, commit_id = excluded.commit_id,
              commit_time = excluded.commit_time, reader = excluded.reader",
         &[
-            plain(&feed.source).into_owned().into(),
-            feed.commit.into(),
-            feed.time.into(),
-            reader.into(),
+            plain(&last.feed.source).into_owned().into(),
+            last.feed.commit.into(),
+            last.feed.time.into(),
+            last.reader.into(),
         ],
     )?;
+    Ok(())
+}
+
+/// Notes up to which commit dates were read.
+pub(crate) fn put_dated(transaction: &Transaction<'_>, commit: GitId) -> Result<(), StoreError> {
+    let sql = "UPDATE feed SET dates_commit = ?1 WHERE id = 1";
+    transaction.execute(sql, &[commit.into()])?;
     Ok(())
 }
 
@@ -343,35 +363,8 @@ fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
         cve,
         commit: row.name(13)?,
         stale: row.some_text(15)?.map(str::to_owned),
-        dates: some_dates(row, 16)?,
+        dates: dates::some(row, 16)?,
     })
-}
-
-/// Reads three columns: published, exact, changed.
-fn some_dates(row: &Row<'_>, column: usize) -> Result<Option<Dates>, StoreError> {
-    let Some(at) = row.some_instant(column)? else {
-        return Ok(None);
-    };
-    Ok(Some(Dates {
-        published: if row.flag(column + 1)? {
-            Published::At(at)
-        } else {
-            Published::By(at)
-        },
-        changed: row.instant(column + 2)?,
-    }))
-}
-
-pub(crate) fn dates(engine: &dyn Engine) -> Result<BTreeMap<CveId, Dates>, StoreError> {
-    let mut dates = BTreeMap::new();
-    let sql = "SELECT cve, published, exact, changed FROM cve_dates ORDER BY cve";
-    engine.query(sql, &[], &mut |row| {
-        if let Some(found) = some_dates(row, 1)? {
-            dates.insert(id(row.integer(0)?)?, found);
-        }
-        Ok(())
-    })?;
-    Ok(dates)
 }
 
 fn some_spans(row: &Row<'_>, column: usize, key: i64) -> Result<Vec<Span>, StoreError> {

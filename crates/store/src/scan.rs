@@ -16,9 +16,9 @@ use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
 
 use crate::engine::{Engine, Transaction};
 use crate::history::{self, Change};
-use crate::rows::{self, Incoming};
+use crate::rows::{self, Incoming, LastScan};
 use crate::tree::{self, Edition, Found};
-use crate::{Feed, Store, StoreError, horizons};
+use crate::{Feed, Store, StoreError, dates, horizons};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
@@ -187,9 +187,9 @@ pub fn scan_telling(
     // Before anything is read: what is read must still be so when it is written.
     let transaction = Transaction::begin(store.engine())?;
     let engine = transaction.engine();
-    let feed = rows::feed(engine)?;
-    if let (Some((feed, _)), false) = (&feed, options.allow_rewind) {
-        check_descent(repository, feed.commit, tip.id)?;
+    let last = rows::last_scan(engine)?;
+    if let (Some(last), false) = (&last, options.allow_rewind) {
+        check_descent(repository, last.feed.commit, tip.id)?;
     }
     let stored = rows::editions(engine)?;
     let before = stored
@@ -204,7 +204,7 @@ pub fn scan_telling(
     }
 
     let mut was_skipped = rows::skipped(engine)?;
-    let reader_was = feed.as_ref().map_or(0, |(_, reader)| *reader);
+    let reader_was = last.as_ref().map_or(0, |last| last.reader);
     let same_reader = reader_was == READER;
     let mut work: Vec<(CveId, Edition)> = Vec::new();
     let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
@@ -270,19 +270,24 @@ pub fn scan_telling(
         rows::unskip(&transaction, *id)?;
     }
     changes.sort_unstable();
-    let is_first = feed.is_none();
+    let is_first = last.is_none();
     if !is_first {
         let time = UtcSeconds::from_unix(u64::try_from(tip.time).unwrap_or(0));
         history::note(&transaction, tip.id, time, changes.iter().copied())?;
     }
-    let now = Feed {
-        source: options.source.clone(),
-        commit: tip.id,
-        time: tip.time,
+    let now = LastScan {
+        feed: Feed {
+            source: options.source.clone(),
+            commit: tip.id,
+            time: tip.time,
+        },
+        reader: READER,
+        dated: last.as_ref().and_then(|last| last.dated),
     };
-    let at_tip = feed.is_some_and(|(feed, reader)| feed.commit == now.commit && reader == READER);
+    let at_tip =
+        last.is_some_and(|last| (last.feed.commit, last.reader) == (now.feed.commit, now.reader));
     if !at_tip {
-        rows::put_feed(&transaction, &now, READER)?;
+        rows::put_last_scan(&transaction, &now)?;
     }
     let rows_written = transaction.written();
     let published = rows::count(engine, State::Published)?;
@@ -325,6 +330,32 @@ pub fn scan_telling(
         doubtful: rows::doubtful(store.engine())?,
         horizons: horizons(&lines),
     })
+}
+
+/// Reads from the feed's history when the stored records came and changed, as far as that is not known
+/// yet; returns how many dates were learnt. A scan needs none of it: it comes after, because reading
+/// the whole history for the first time takes as long as reading all records.
+pub fn read_dates(store: &Store, repository: &Repository) -> Result<usize, ScanError> {
+    let Some(last) = rows::last_scan(store.engine())? else {
+        return Ok(0);
+    };
+    let tip = last.feed.commit;
+    let from = match last.dated {
+        Some(dated) if dated == tip => return Ok(0),
+        Some(dated) if repository.is_ancestor(dated, tip)? == Some(true) => Some(dated),
+        Some(_) | None => None,
+    };
+    let visits = dates::history(repository, from, tip)?;
+    let transaction = Transaction::begin(store.engine())?;
+    let published = rows::editions(transaction.engine())?
+        .into_iter()
+        .filter(|(_, edition)| edition.state == State::Published)
+        .map(|(id, _)| id)
+        .collect();
+    let learnt = dates::put(&transaction, &visits, &published)?;
+    rows::put_dated(&transaction, tip)?;
+    transaction.commit()?;
+    Ok(learnt)
 }
 
 fn appearance(state: State) -> Change {

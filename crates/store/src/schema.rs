@@ -160,8 +160,9 @@ mod tests {
         let engine = Sqlite::open(&path, IfMissing::Fail).unwrap();
         migrate(&engine).unwrap();
         assert_eq!(engine.schema().unwrap() as usize, MIGRATIONS.len());
-        let (feed, reader) = rows::feed(&engine).unwrap().unwrap();
-        assert_eq!((feed.source.as_str(), feed.time, reader), ("bundle", 7, 1));
+        let last = rows::last_scan(&engine).unwrap().unwrap();
+        assert_eq!((last.feed.source.as_str(), last.feed.time), ("bundle", 7));
+        assert_eq!((last.reader, last.dated), (1, None));
         let records = rows::records(&engine, None).unwrap();
         let [published, rejected] = records.as_slice() else {
             panic!("{records:?}");

@@ -65,14 +65,8 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
         if year != id.year() {
             files.fault = Some(format!("{}: the folder is not the id's year", entry.path));
         }
-        let slot = match suffix {
-            ".json" => &mut files.json,
-            ".dyad" => &mut files.dyad,
-            ".mbox.rejected" => &mut files.announcement,
-            ".cvss" => &mut files.cvss,
-            ".reference" => &mut files.reference,
-            ".sha1" => &mut files.sha1,
-            _ => continue,
+        let Some(slot) = files.slot(suffix) else {
+            continue;
         };
         *slot = Some(entry.id);
         match entry.kind {
@@ -120,15 +114,38 @@ fn edition(state: State, files: Files) -> Found {
     })
 }
 
-struct Place<'a> {
-    id: CveId,
-    state: State,
+/// Where a file of a record lies.
+pub(crate) struct Place<'a> {
+    pub(crate) id: CveId,
+    pub(crate) state: State,
     year: u16,
-    suffix: &'a str,
+    /// From the first dot on.
+    pub(crate) suffix: &'a str,
+}
+
+impl Place<'_> {
+    /// Tells whether the file makes up the record; others are announcements and notes.
+    pub(crate) fn is_read(&self) -> bool {
+        Files::default().slot(self.suffix).is_some()
+    }
+}
+
+impl Files {
+    fn slot(&mut self, suffix: &str) -> Option<&mut Option<GitId>> {
+        Some(match suffix {
+            ".json" => &mut self.json,
+            ".dyad" => &mut self.dyad,
+            ".mbox.rejected" => &mut self.announcement,
+            ".cvss" => &mut self.cvss,
+            ".reference" => &mut self.reference,
+            ".sha1" => &mut self.sha1,
+            _ => return None,
+        })
+    }
 }
 
 /// Reads `cve/published/2024/CVE-2024-14027.json`, anchored at the root and nothing looser.
-fn place(path: &str) -> Option<Place<'_>> {
+pub(crate) fn place(path: &str) -> Option<Place<'_>> {
     let (rest, state) = FOLDERS.iter().find_map(|(folder, state)| {
         Some((path.strip_prefix(folder)?.strip_prefix('/')?, *state))
     })?;

@@ -10,12 +10,16 @@ mod feed;
 #[path = "support/stores.rs"]
 mod stores;
 
+use std::process::Command;
+
 use feed::Feed;
 use stores::stores;
 use tuxtape_core::cve::State;
 use tuxtape_core::git_id::GitId;
-use tuxtape_store::scan::{Options, Report, ScanError, scan};
-use tuxtape_store::{Location, Store, Stored};
+use tuxtape_core::instant::UtcSeconds;
+use tuxtape_store::history::Change;
+use tuxtape_store::scan::{Options, Report, ScanError, read_dates, scan};
+use tuxtape_store::{Dates, Location, Published, Store, Stored};
 use tuxtape_sys::git::{BranchName, Repository};
 
 fn options() -> Options {
@@ -379,4 +383,326 @@ fn a_huge_file_is_skipped_with_the_limit_named() {
         );
         assert_eq!(report.published, 119);
     }
+}
+
+#[test]
+fn changes_are_told_and_kept_as_history() {
+    for fresh in stores() {
+        let mut feed = Feed::new(fresh.folder.path(), 40);
+        let report = run(&fresh.location, &feed).unwrap();
+        assert!(report.is_first);
+        assert_eq!(report.changes.len(), 40);
+        let store = Store::open(&fresh.location).unwrap();
+        // Everything is new, and nothing is news.
+        assert_eq!(store.history(0).unwrap(), []);
+
+        let json = |number| format!("cve/published/2024/CVE-2024-{number}.json");
+        feed.publish(1003, "6.1.30");
+        feed.move_record(1004, "published", "rejected");
+        feed.drop_record(1005);
+        let text = String::from_utf8(feed.files[&json(1006)].clone()).unwrap();
+        let text = text.replace("net: fix", "net: mend");
+        feed.files.insert(json(1006), text.into_bytes());
+        let copy = feed.files[&json(1007)].clone();
+        feed.files
+            .insert("cve/rejected/2024/CVE-2024-1007.json".to_owned(), copy);
+        // An announcement is no part of the record.
+        feed.files.insert(
+            "cve/published/2024/CVE-2024-1008.mbox".to_owned(),
+            b"x".to_vec(),
+        );
+        feed.publish(1900, "6.1.31");
+        feed.publish(1901, "6.1.31");
+        feed.move_record(1901, "published", "rejected");
+        feed.commit();
+        let report = run(&fresh.location, &feed).unwrap();
+        let told: Vec<(u32, Change)> = report
+            .changes
+            .iter()
+            .map(|(id, change)| (id.number(), *change))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (1003, Change::Spans),
+                (1004, Change::Rejected),
+                (1005, Change::Removed),
+                (1006, Change::Changed),
+                (1007, Change::Moved),
+                (1900, Change::Added),
+                (1901, Change::AddedRejected),
+            ],
+            "{}",
+            fresh.name
+        );
+        assert!(!report.is_first);
+        let history = store.history(0).unwrap();
+        let kept: Vec<(u32, Change)> = history
+            .iter()
+            .map(|event| (event.cve.number(), event.change))
+            .collect();
+        assert_eq!(kept, told);
+        assert_eq!(history[0].commit.to_string(), feed.tip());
+        assert_eq!(history[0].time, UtcSeconds::from_unix(1_700_000_002));
+
+        feed.move_record(1004, "rejected", "published");
+        feed.commit();
+        run(&fresh.location, &feed).unwrap();
+        let last = history.last().unwrap().sequence;
+        assert_eq!(store.history(last).unwrap()[0].change, Change::Reinstated);
+        let of: Vec<Change> = store
+            .history_of("CVE-2024-1004".parse().unwrap())
+            .unwrap()
+            .iter()
+            .map(|event| event.change)
+            .collect();
+        assert_eq!(of, [Change::Rejected, Change::Reinstated]);
+    }
+}
+
+#[test]
+fn dates_come_from_the_feeds_history() {
+    for fresh in stores() {
+        let mut feed = Feed::new(fresh.folder.path(), 20);
+        let at = |commit: u64| UtcSeconds::from_unix(1_700_000_000 + commit);
+        feed.publish(1900, "6.1.31");
+        feed.commit();
+        feed.publish(1003, "6.1.30");
+        feed.commit();
+        let read = |feed: &Feed| {
+            run(&fresh.location, feed).unwrap();
+            let store = Store::open(&fresh.location).unwrap();
+            read_dates(&store, &Repository::open(&feed.folder).unwrap()).unwrap()
+        };
+        assert_eq!(record_dates(&fresh.location, 1003), None);
+        assert_eq!(read(&feed), 21, "{}", fresh.name);
+        assert_eq!(read(&feed), 0);
+        let dates = |published, changed| Some(Dates { published, changed });
+        let of = |number| record_dates(&fresh.location, number);
+        // Of what the first commit has, nobody knows how old it was then.
+        assert_eq!(of(1000), dates(Published::By(at(1)), at(1)));
+        assert_eq!(of(1003), dates(Published::By(at(1)), at(3)));
+        assert_eq!(of(1900), dates(Published::At(at(2)), at(2)));
+
+        feed.publish(1901, "6.1.31");
+        feed.move_record(1900, "published", "rejected");
+        feed.commit();
+        assert_eq!(read(&feed), 2);
+        assert_eq!(of(1900), dates(Published::At(at(2)), at(4)));
+        assert_eq!(of(1901), dates(Published::At(at(4)), at(4)));
+        assert_eq!(of(1003), dates(Published::By(at(1)), at(3)));
+    }
+}
+
+fn record_dates(location: &Location, number: u32) -> Option<Dates> {
+    // Before the first scan there is no store.
+    let store = Store::open(location).unwrap();
+    let id = format!("CVE-2024-{number}").parse().unwrap();
+    store.cve(id).unwrap()?.dates
+}
+
+#[test]
+fn the_files_beside_a_record_are_part_of_its_edition() {
+    for fresh in stores() {
+        let mut feed = Feed::new(fresh.folder.path(), 20);
+        run(&fresh.location, &feed).unwrap();
+        let top = "cve/published/2024/CVE-2024-1003";
+        let fix = "3".repeat(40);
+        feed.files.insert(
+            format!("{top}.reference"),
+            b"https://example.org/1\njavascript:alert(1)\n".to_vec(),
+        );
+        feed.files
+            .insert(format!("{top}.sha1"), format!("{fix}\n").into_bytes());
+        feed.commit();
+        let report = run(&fresh.location, &feed).unwrap();
+        assert_eq!((report.changed, report.skipped.len()), (1, 0));
+        let cve = record(&fresh.location, 1003).unwrap().cve;
+        assert_eq!(cve.references, ["https://example.org/1"], "{}", fresh.name);
+        assert_eq!(cve.mainline_fixes[0].to_string(), fix);
+        feed.files.remove(&format!("{top}.reference"));
+        feed.commit();
+        run(&fresh.location, &feed).unwrap();
+        let cve = record(&fresh.location, 1003).unwrap().cve;
+        assert_eq!(cve.references, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn every_kind_of_bad_record_is_named_and_holds_up_no_other() {
+    type Spoil = fn(&mut Feed, &str);
+    fn json(feed: &mut Feed, top: &str, from: &str, to: &str) {
+        let name = format!("{top}.json");
+        let text = String::from_utf8(feed.files[&name].clone()).unwrap();
+        assert!(text.contains(from));
+        feed.files.insert(name, text.replace(from, to).into_bytes());
+    }
+    let cases: [(Spoil, &str); 7] = [
+        (
+            |feed, top| {
+                json(
+                    feed,
+                    top,
+                    "CVE_RECORD\"",
+                    "CVE_RECORD\",\"dataVersion\":\"6.0\"",
+                );
+            },
+            ".json: dataVersion is \"6.0\", and only 5 is known",
+        ),
+        (
+            |feed, top| json(feed, top, "net/1003.c", "../../etc/passwd"),
+            ".json: programFiles holds \"../../etc/passwd\", which is no path in the kernel tree",
+        ),
+        (
+            |feed, top| {
+                let bytes = b"{\"dataType\":\"\xff\xfe\"}".to_vec();
+                feed.files.insert(format!("{top}.json"), bytes);
+            },
+            ".json: invalid unicode code point at line 1 column 14",
+        ),
+        (
+            |feed, top| {
+                let line = format!("99999.1:{0}:6.3:{0}\n", "1".repeat(40));
+                feed.files.insert(format!("{top}.dyad"), line.into_bytes());
+            },
+            ".dyad: line 1: \"99999.1\" is no upstream kernel version (want a form such as 6.1.170, 6.11, 6.17-rc3 or 2.6.32.71)",
+        ),
+        (
+            |feed, top| {
+                let bytes = "[".repeat(200_000).into_bytes();
+                feed.files.insert(format!("{top}.json"), bytes);
+            },
+            ".json: invalid type: sequence, expected a string at line 1 column 1",
+        ),
+        (
+            |feed, top| {
+                feed.files
+                    .insert(format!("{top}.json"), vec![b' '; 100 << 20]);
+            },
+            ".json: 104857600 bytes, more than the limit of 4194304",
+        ),
+        (
+            |feed, top| {
+                feed.files.remove(&format!("{top}.dyad"));
+            },
+            ".dyad: missing",
+        ),
+    ];
+    let fresh = stores().swap_remove(0);
+    let mut feed = Feed::new(fresh.folder.path(), 110);
+    run(&fresh.location, &feed).unwrap();
+    for (spoil, why) in cases {
+        feed.publish(1003, "6.1.30");
+        spoil(&mut feed, "cve/published/2024/CVE-2024-1003");
+        feed.publish(1004, "6.1.20");
+        feed.commit();
+        let report = run(&fresh.location, &feed).unwrap();
+        assert_eq!(report.skipped.len(), 1, "{why}");
+        assert_eq!(report.skipped[0].id.number(), 1003);
+        assert_eq!(report.skipped[0].why, why);
+        assert!(report.skipped[0].kept);
+        let kept = record(&fresh.location, 1003).unwrap();
+        assert_eq!(kept.cve.spans[0].to_string(), "5.10 → 6.1.20");
+        assert_eq!(kept.stale.as_deref(), Some(why));
+    }
+}
+
+const CHILD: &str = "TUXTAPE_TEST_SCAN";
+
+/// Not a test of its own: the scan that others kill.
+#[test]
+fn child_scans() {
+    let Ok(words) = std::env::var(CHILD) else {
+        return;
+    };
+    let (location, folder) = words.split_once(' ').unwrap();
+    let repository = Repository::open(folder.as_ref()).unwrap();
+    let store = Store::open(&Location::parse(location).unwrap()).unwrap();
+    scan(&store, &repository, &options()).unwrap();
+}
+
+#[test]
+fn a_scan_killed_at_any_moment_leaves_the_old_state_or_the_new() {
+    for (fresh, another) in stores().into_iter().zip(stores()) {
+        let mut feed = Feed::new(fresh.folder.path(), 300);
+        run(&fresh.location, &feed).unwrap();
+        let dump = |location: &Location| Store::open(location).unwrap().dump().unwrap();
+        let mut was = dump(&fresh.location);
+        let (mut old, mut new) = (0, 0);
+        for round in 0..12 {
+            for number in 1000..1200 {
+                feed.publish(number, &format!("6.1.{}", 30 + round));
+            }
+            feed.commit();
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "child_scans"])
+                .env(CHILD, format!("{} {}", fresh.text, feed.folder.display()))
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            // No synchronisation: the point is that the moment does not matter.
+            std::thread::sleep(std::time::Duration::from_millis(40 * (round + 1)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let after = dump(&fresh.location);
+            run(&fresh.location, &feed).unwrap();
+            let now = dump(&fresh.location);
+            *(if after == was {
+                &mut old
+            } else if after == now {
+                &mut new
+            } else {
+                panic!("{}: neither the old state nor the new", fresh.name);
+            }) += 1;
+            was = now;
+        }
+        eprintln!(
+            "{}: {old} times the old state, {new} times the new",
+            fresh.name
+        );
+        run(&another.location, &feed).unwrap();
+        assert!(was == dump(&another.location), "{}", fresh.name);
+    }
+}
+
+struct Unmount<'p>(&'p std::path::Path);
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_store_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=700k", "tmpfs"])
+        .arg(&disk)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: may not mount a small disk");
+        return;
+    }
+    let _unmount = Unmount(&disk);
+    let location = Location::below(&disk);
+    let mut feed = Feed::new(folder.path(), 20);
+    run(&location, &feed).unwrap();
+    let before = Store::open(&location).unwrap().dump().unwrap();
+    for number in 1100..3000 {
+        feed.publish(number, "6.1.20");
+    }
+    feed.commit();
+    let error = run(&location, &feed).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "database or disk is full", "{error}");
+    assert!(Store::open(&location).unwrap().dump().unwrap() == before);
+    // With less to take in, it goes on.
+    for number in 1110..3000 {
+        feed.drop_record(number);
+    }
+    feed.commit();
+    assert_eq!(run(&location, &feed).unwrap().added, 10);
 }

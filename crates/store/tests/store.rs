@@ -412,6 +412,7 @@ fn a_store_that_is_not_there_is_named() {
 #[test]
 fn two_programs_may_create_the_same_store_at_once() {
     for fresh in stores() {
+        eprintln!("{}", fresh.text);
         std::thread::scope(|scope| {
             let opens: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| Store::open(&fresh.location).map(|_| ())))

@@ -216,14 +216,21 @@ pub fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
 
 /// Strips control characters: the text goes to terminals.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    strip(text, |c| !c.is_control())
 }
 
 /// Like [`one_line`], but keeps line ends and tabs.
 pub(super) fn lines(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
+    strip(text, |c| !c.is_control() || matches!(c, '\n' | '\t'))
+}
+
+fn strip(text: &str, keep: impl Fn(&char) -> bool) -> String {
+    // Nearly every text is whole, and copying it whole is quicker.
+    if text.chars().all(|c| keep(&c)) {
+        text.to_owned()
+    } else {
+        text.chars().filter(keep).collect()
+    }
 }
 
 fn files(products: &[AffectedProduct<'_>]) -> Result<Vec<String>, RecordError> {

@@ -20,6 +20,9 @@ ALTER TABLE cve ADD COLUMN cvss_blob BLOB;
 ALTER TABLE cve ADD COLUMN reference_blob BLOB;
 ALTER TABLE cve ADD COLUMN sha1_blob BLOB;
 
+-- The commit up to which dates were read.
+ALTER TABLE feed ADD COLUMN dates_commit BLOB;
+
 -- When records were published and last changed, as far as the feed's history says. Rows stay when a
 -- record goes. Seconds since 1970 UTC.
 CREATE TABLE cve_dates (

@@ -20,15 +20,19 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) struct Fresh {
     pub(crate) name: &'static str,
     pub(crate) location: Location,
+    /// The location as a person writes it.
+    pub(crate) text: String,
     pub(crate) folder: tempfile::TempDir,
 }
 
 /// Returns one empty store of each kind there is here.
 pub(crate) fn stores() -> Vec<Fresh> {
     let folder = tempfile::tempdir().unwrap();
+    let text = format!("sqlite:{}", folder.path().join("home/x.sqlite").display());
     let mut stores = vec![Fresh {
         name: "SQLite",
-        location: Location::below(&folder.path().join("home")),
+        location: Location::parse(&text).unwrap(),
+        text,
         folder,
     }];
     stores.extend(postgres());
@@ -49,6 +53,7 @@ fn postgres() -> Option<Fresh> {
     Some(Fresh {
         name: "PostgreSQL",
         location: Location::parse(&url).unwrap(),
+        text: url,
         folder: tempfile::tempdir().unwrap(),
     })
 }

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
+use tuxtape_core::git_id::GitId;
 use tuxtape_store::scan::{self, Options, Report, ScanError};
 use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
@@ -65,6 +67,9 @@ struct Json<'a> {
     added: usize,
     changed: usize,
     removed: usize,
+    reread: usize,
+    first: bool,
+    changes: Vec<JsonChange>,
     rows: u64,
     horizon: BTreeMap<String, String>,
     skipped: Vec<JsonSkipped>,
@@ -72,6 +77,12 @@ struct Json<'a> {
     signals: Vec<signals::Json<'a>>,
     signals_failed: Vec<signals::JsonFailed<'a>>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonChange {
+    cve: String,
+    change: &'static str,
 }
 
 #[derive(Serialize)]
@@ -110,7 +121,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         allow_rewind,
         force_shrink,
     };
-    let report = bring(&options, context, &store).map_err(|error| help(error, &store))?;
+    let (report, repository) =
+        bring(&options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
     if !context.json {
         output::text(&text(&report, seconds))?;
@@ -135,6 +147,12 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         let lines = outcome.entered.iter().map(signals::Entered::text);
         output::text(&lines.collect::<String>())?;
     }
+    // After the answer: the records are in, and the first time this takes as long as they did.
+    if let Err(error) = scan::read_dates(&store, &repository) {
+        output::talk(&format!(
+            "could not read when records were published: {error}"
+        ));
+    }
     let mut code = ExitCode::SUCCESS;
     for failed in outcome.failed {
         code = output::fail(&failed.into_error());
@@ -154,13 +172,36 @@ fn note() -> String {
     )
 }
 
-fn bring(options: &Options, context: &Context, store: &Store) -> anyhow::Result<Report> {
-    let repository = repository(&options.source, &options.branch, &context.cache)?;
-    Ok(scan::scan(store, &repository, options)?)
+fn bring(
+    options: &Options,
+    context: &Context,
+    store: &Store,
+) -> anyhow::Result<(Report, Repository)> {
+    let known = store.feed()?.map(|feed| feed.commit);
+    let repository = repository(&options.source, &options.branch, known, &context.cache)?;
+    let bar = bar();
+    let report = scan::scan_telling(store, &repository, options, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    });
+    bar.finish_and_clear();
+    Ok((report?, repository))
+}
+
+/// Draws how far the scan is, on a terminal only.
+fn bar() -> ProgressBar {
+    let style = "reading {pos} of {len} records {wide_bar} {eta} left";
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(style).expect("a template of known keys"))
 }
 
 /// Finds the feed: a folder is read where it lies, anything else through a mirror in the cache.
-fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<Repository> {
+fn repository(
+    feed: &str,
+    branch: &BranchName,
+    known: Option<GitId>,
+    cache: &Path,
+) -> anyhow::Result<Repository> {
     let path = Path::new(feed);
     let is_url = feed.contains("://");
     if !is_url && path.is_dir() {
@@ -180,7 +221,7 @@ fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<R
         bail!("there is no {feed}");
     };
     let folder = mirror_folder(cache, &source);
-    Repository::mirror(&source, branch, &folder, FETCH)
+    Repository::mirror(&source, branch, &folder, known, FETCH)
         .with_context(|| format!("could not fetch branch {BRANCH} of {feed}"))
 }
 
@@ -268,6 +309,18 @@ fn json<'a>(report: &Report, outcome: &'a Outcome, seconds: f64) -> Json<'a> {
         added: report.added,
         changed: report.changed,
         removed: report.removed,
+        reread: report.reread,
+        first: report.is_first,
+        // Of a first scan everything is new, and nothing is news.
+        changes: report
+            .changes
+            .iter()
+            .filter(|_| !report.is_first)
+            .map(|(id, change)| JsonChange {
+                cve: id.to_string(),
+                change: change.as_str(),
+            })
+            .collect(),
         rows: report.rows,
         horizon: horizon(report).collect(),
         skipped: report
