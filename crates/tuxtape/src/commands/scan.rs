@@ -147,21 +147,21 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         let lines = outcome.entered.iter().map(signals::Entered::text);
         output::text(&lines.collect::<String>())?;
     }
-    let mut code = ExitCode::SUCCESS;
-    for failed in outcome.failed {
-        code = output::fail(&failed.into_error());
-    }
     // After the answer: the records are in, and the first time this takes as long as they did.
     if let Err(error) = scan::read_dates(&store, &repository) {
         output::talk(&format!(
             "could not read when records were published: {error}"
         ));
     }
+    let mut code = ExitCode::SUCCESS;
+    for failed in outcome.failed {
+        code = output::fail(&failed.into_error());
+    }
     Ok(code)
 }
 
-/// Says who scans or sends, for others to read.
-pub(crate) fn note() -> String {
+/// Says who scans, for others to read.
+fn note() -> String {
     // On PostgreSQL the others can be on another machine.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!(

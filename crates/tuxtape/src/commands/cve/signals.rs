@@ -87,7 +87,13 @@ pub fn run(_: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
         table.add_row([
             stamp.source.to_string(),
             stamp.dated.map_or_else(|| "no date".to_owned(), day),
-            age(days),
+            // Without a date nobody knows how old the data is, only when it was read.
+            match (stamp.dated, days) {
+                (Some(_), days) => age(days),
+                (None, 0) => "read today".to_owned(),
+                (None, 1) => "read 1 day ago".to_owned(),
+                (None, days) => format!("read {days} days ago"),
+            },
             stamp.rows.to_string(),
             stamp.origin.clone(),
         ]);
