@@ -90,6 +90,16 @@ pub fn find(records: &[Cve]) -> Vec<FollowUp> {
     collect(found)
 }
 
+/// Feeds `bytes` to everything that reads titles and descriptions, for fuzzing; never panics.
+pub fn exercise(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    text::reverted_title(&text);
+    for mention in text::mentions(&text) {
+        mention.turn();
+        mention.words();
+    }
+}
+
 fn collect(mut found: Vec<(CveId, CveId, Turn, Proof)>) -> Vec<FollowUp> {
     found.sort();
     found.dedup();

@@ -160,8 +160,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     Ok(code)
 }
 
-/// Says who scans, for others to read.
-fn note() -> String {
+/// Says who scans or sends, for others to read.
+pub(crate) fn note() -> String {
     // On PostgreSQL the others can be on another machine.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!(

@@ -311,6 +311,32 @@ fn a_follow_up_is_told_with_its_proof_unless_it_is_ignored() {
 }
 
 #[test]
+fn a_fix_that_brings_a_bug_brings_it_into_levels_too() {
+    let mut world = World::watched();
+    let clear = Applicability::NotAffected(Reason::OutsideSpan);
+    let earlier = world.record("CVE-2024-0001", Band::Track, clear);
+    let later = world.record("CVE-2025-0001", Band::Track, clear);
+    let bug = crate::span::Landing {
+        version: "6.1.20".parse().unwrap(),
+        commit: "1".repeat(40).parse().unwrap(),
+    };
+    world.follow_ups = vec![FollowUp {
+        earlier,
+        later,
+        turn: Turn::Corrected,
+        proofs: vec![Proof::Introduced(bug)],
+    }];
+    let body = &world.derive()[0].notice.body;
+    for line in [
+        "  its bug came with 111111111111 in 6.1.20, a fix of CVE-2024-0001",
+        "  6.1.0-47-cloud-amd64: CVE-2025-0001 not-affected (outside-span)",
+        "A level that carries the fix of CVE-2024-0001 brings this bug along, whatever is said above.",
+    ] {
+        assert!(body.lines().any(|found| found == line), "{body}");
+    }
+}
+
+#[test]
 fn feed_text_cannot_break_out_of_a_subject() {
     let mut world = World::watched();
     world.record("CVE-2024-0001", Band::Act, Applicability::Affected);

@@ -150,6 +150,14 @@ pub(super) fn follow_up(
         let verdict = |cve: &Cve| verdict_words(kernel.verdicts.get(&cve.id).copied());
         format!("{}: {} {}", kernel.release, later.id, verdict(later))
     });
+    let brings = |proof: &Proof| matches!(proof, Proof::Introduced(_));
+    if !kernels.is_empty() && follow_up.proofs.iter().any(brings) {
+        // Verdicts are about the kernel as it was installed, and a level changes just that.
+        text.line(&format!(
+            "A level that carries the fix of {} brings this bug along, whatever is said above.",
+            earlier.id
+        ));
+    }
     text.line("");
     text.line(&format!("tuxtape cve show {}", later.id));
     (subject, text.0)

@@ -64,6 +64,18 @@ fn a_mail_channel_is_read() {
 }
 
 #[test]
+fn the_documented_example_is_read() {
+    let page = include_str!("../../../../../docs/notices.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let Ok(channels) = parse(text, true) else {
+        panic!("refused: {text}");
+    };
+    let kinds: Vec<&str> = channels.0.iter().map(Channel::kind).collect();
+    assert_eq!(kinds, ["mail", "webhook", "stdout"]);
+}
+
+#[test]
 fn a_webhook_shows_neither_token_nor_secret() {
     let channel = one(WEBHOOK);
     assert_eq!(channel.place(), "https://chat.example.org/…");
