@@ -1,5 +1,6 @@
 //! CVE records as TuxTape knows them.
 
+pub mod beside;
 pub mod edition;
 pub mod record;
 pub mod rows;

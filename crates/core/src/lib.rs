@@ -8,6 +8,7 @@ pub mod applicability;
 pub mod cve;
 pub mod decision;
 pub mod dyad;
+pub mod follow;
 pub mod git_id;
 pub mod identity;
 pub mod instant;

@@ -1,5 +1,8 @@
 //! What people should hear of, once.
 
+pub mod derive;
+pub mod retry;
+
 use std::fmt;
 
 use crate::cve::CveId;
@@ -66,4 +69,53 @@ pub struct Notice {
     pub subject: String,
     /// Text of several lines.
     pub body: String,
+}
+
+/// Longest subject, in characters.
+const LONGEST_SUBJECT: usize = 200;
+
+/// Makes one line of `text` that is safe in a header and on a terminal: no control characters, none
+/// that turn the direction of writing, no runs of white space, at most 200 characters.
+pub fn one_line(text: &str) -> String {
+    let visible: String = text
+        .chars()
+        .map(|c| if is_plain(c) { c } else { ' ' })
+        .collect();
+    let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST_SUBJECT {
+        return line;
+    }
+    let short: String = line.chars().take(LONGEST_SUBJECT - 1).collect();
+    format!("{short}…")
+}
+
+/// Makes `text` safe in a mail and on a terminal, with its line ends as they are.
+pub fn plain_text(text: &str) -> String {
+    text.chars()
+        .filter(|c| is_plain(*c) || *c == '\n')
+        .collect()
+}
+
+fn is_plain(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_one_plain_line() {
+        assert_eq!(one_line("a\r\nBcc: x@y\u{0}\u{9b} b"), "a Bcc: x@y b");
+        assert_eq!(one_line("abc\u{202e}def\u{2028}g"), "abc def g");
+        assert_eq!(one_line(&"ä".repeat(300)).chars().count(), LONGEST_SUBJECT);
+        assert_eq!(one_line(&"ä".repeat(200)), "ä".repeat(200));
+    }
+
+    #[test]
+    fn a_text_keeps_its_lines() {
+        assert_eq!(plain_text("a\r\nb\u{1b}[31m\n"), "a\nb[31m\n");
+    }
 }

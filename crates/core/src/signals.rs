@@ -3,11 +3,28 @@
 //! Every source is optional and carries its own date. Evidence only ever raises a priority; its
 //! absence says nothing.
 
+pub mod adp;
+mod csv;
+mod date;
+mod decimal;
+pub mod epss;
+mod error;
+pub mod exploits;
+mod json;
+pub mod kev;
+pub mod nvd;
+pub mod sniff;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use error::SignalError;
+
 use crate::cve::{CveId, Score};
 use crate::instant::UtcSeconds;
+
+/// Largest file that is read, in bytes, once decompressed; a day of EPSS has about 10 MB.
+pub const LARGEST: usize = 256 << 20;
 
 /// Where evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +196,71 @@ pub struct Signals {
     pub exploits: Vec<Exploit>,
 }
 
+impl Source {
+    /// Reads a file of this source. Pure, bounded, and all or nothing: a file that cannot be read to
+    /// its end is an error, never a shorter batch.
+    pub fn parse(self, bytes: &[u8]) -> Result<Batch, SignalError> {
+        match self {
+            Self::Kev => kev::parse(bytes),
+            Self::Epss => epss::parse(bytes),
+            Self::Adp => adp::parse(bytes),
+            Self::Nvd => nvd::parse(bytes),
+            Self::Exploits => exploits::parse(bytes),
+        }
+    }
+}
+
+/// Joins partial files of one source to one, dated by the newest. No CVE may be in two of them.
+pub fn join(batches: impl IntoIterator<Item = Batch>) -> Result<Batch, SignalError> {
+    let mut batches = batches.into_iter();
+    let mut all = batches.next().ok_or(SignalError::NoRows)?;
+    for batch in batches {
+        all.dated = all.dated.max(batch.dated);
+        all.rows.extend(batch.rows);
+        all.named.extend(batch.named);
+    }
+    finish(all)
+}
+
+/// Checks what holds for every batch: it speaks of something, and of each CVE once.
+fn finish(mut batch: Batch) -> Result<Batch, SignalError> {
+    if batch.named.is_empty() {
+        return Err(SignalError::NoRows);
+    }
+    batch.named.sort_unstable();
+    let mut pairs = batch.named.iter().zip(batch.named.iter().skip(1));
+    match pairs.find(|(one, next)| one == next) {
+        Some((&cve, _)) => Err(SignalError::Twice { cve }),
+        None => Ok(batch),
+    }
+}
+
+/// Reads any bytes as a file of `source` and checks what holds for every batch; for fuzzing.
+pub fn exercise(source: Source, bytes: &[u8]) {
+    sniff::source(bytes).ok();
+    if source == Source::Exploits {
+        exploits::entry("CVE-2024-1001_lts", bytes).ok();
+    }
+    let Ok(batch) = source.parse(bytes) else {
+        return;
+    };
+    assert_eq!(batch.source, source, "a reader answers for its own source");
+    assert!(!batch.named.is_empty(), "a batch speaks of something");
+    assert!(
+        batch.named.is_sorted_by(|one, next| one < next),
+        "a batch names each CVE once"
+    );
+    for (cve, signal) in &batch.rows {
+        assert!(
+            batch.named.binary_search(cve).is_ok(),
+            "{cve} has a row and is not named"
+        );
+        if let Signal::Score(score) = signal {
+            assert_eq!(score.source, source, "a score says whose it is");
+        }
+    }
+}
+
 impl PartsPerMillion {
     /// Takes parts; `None` above a million.
     pub fn new(parts: u32) -> Option<Self> {
@@ -260,56 +342,4 @@ impl Signals {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_rows_the_graver_stays_in_either_order() {
-        let ssvc = |exploitation, total| {
-            Signal::Ssvc(Ssvc {
-                exploitation,
-                automatable: false,
-                total,
-            })
-        };
-        let epss = |parts| {
-            Signal::Epss(Epss {
-                probability: PartsPerMillion::new(parts).unwrap(),
-                percentile: PartsPerMillion::new(parts).unwrap(),
-            })
-        };
-        let rows = [
-            ssvc(Exploitation::Poc, true),
-            ssvc(Exploitation::Active, false),
-            epss(9),
-            epss(12),
-        ];
-        let collect = |rows: &mut dyn Iterator<Item = &Signal>| {
-            let mut signals = Signals::default();
-            for row in rows {
-                signals.add(row.clone());
-            }
-            signals
-        };
-        let forward = collect(&mut rows.iter());
-        assert_eq!(forward, collect(&mut rows.iter().rev()));
-        assert_eq!(
-            forward.ssvc,
-            Some(Ssvc {
-                exploitation: Exploitation::Active,
-                automatable: false,
-                total: true
-            })
-        );
-        assert_eq!(forward.epss.unwrap().probability.get(), 12);
-    }
-
-    #[test]
-    fn a_share_reads_as_a_percentage() {
-        assert_eq!(
-            PartsPerMillion::new(973_142).unwrap().to_string(),
-            "97.31 %"
-        );
-        assert_eq!(PartsPerMillion::new(1_000_001), None);
-    }
-}
+mod tests;

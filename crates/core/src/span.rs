@@ -4,6 +4,8 @@
 //! version's history) and the event-line rule (the newest of them decides). Per-line readings of the
 //! feed miss bugs that were fixed and came back.
 
+pub mod stretches;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -64,7 +66,8 @@ impl Landing {
             || (own.is_mainline() && own < version)
     }
 
-    fn is_before_history(&self) -> bool {
+    /// Tells whether it is the first commit of git history, which stands for "since before".
+    pub fn is_before_history(&self) -> bool {
         self.commit == INITIAL_COMMIT
     }
 }

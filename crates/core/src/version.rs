@@ -39,6 +39,16 @@ pub struct NotAVersion {
 }
 
 impl KernelVersion {
+    /// A version below every other.
+    pub const OLDEST: Self = Self {
+        branch: Branch {
+            major: 0,
+            minor: 0,
+            third: 0,
+        },
+        point: Point::Candidate(1),
+    };
+
     /// Returns the line of development this version lies on.
     pub fn branch(self) -> Branch {
         self.branch
@@ -51,6 +61,32 @@ impl KernelVersion {
             Point::Release(patch) => patch == 0,
         }
     }
+
+    /// Takes the version apart into numbers, whose order is the order of versions.
+    pub fn pack(self) -> [u16; 5] {
+        let (kind, number) = match self.point {
+            Point::Candidate(number) => (0, number),
+            Point::Release(number) => (1, number),
+        };
+        let branch = self.branch;
+        [branch.major, branch.minor, branch.third, kind, number]
+    }
+
+    /// Puts a version together; `None` for numbers that no version is taken apart into.
+    pub fn unpack([major, minor, third, kind, number]: [u16; 5]) -> Option<Self> {
+        let point = match kind {
+            0 if number > 0 => Point::Candidate(number),
+            1 => Point::Release(number),
+            _ => return None,
+        };
+        let branch = Branch {
+            major,
+            minor,
+            third,
+        };
+        let whole = third == 0 || (major, minor) == (2, 6);
+        whole.then_some(Self { branch, point })
+    }
 }
 
 impl Branch {
@@ -59,6 +95,35 @@ impl Branch {
         KernelVersion {
             branch: self,
             point: Point::Release(0),
+        }
+    }
+
+    /// Returns the first version there can be on this branch: its first release candidate.
+    pub fn earliest(self) -> KernelVersion {
+        KernelVersion {
+            branch: self,
+            point: Point::Candidate(1),
+        }
+    }
+
+    /// Returns the branch that follows: 6.2 after 6.1, 7.0 after 6.19.
+    ///
+    /// Where it is not known that a major line has ended, the next minor number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let branch = |major, minor, third| Self {
+            major,
+            minor,
+            third,
+        };
+        match (self.major, self.minor, self.third) {
+            (2, 6, 39) => branch(3, 0, 0),
+            (2, 6, third) => branch(2, 6, third.saturating_add(1)),
+            (3 | 5 | 6, 19, _) | (4, 20, _) => branch(self.major + 1, 0, 0),
+            (major, minor, _) => match minor.checked_add(1) {
+                Some(minor) => branch(major, minor, 0),
+                None => branch(major.saturating_add(1), 0, 0),
+            },
         }
     }
 }
@@ -172,6 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn versions_survive_packing() {
+        let mut packed = Vec::new();
+        for text in [
+            "2.6.12-rc2",
+            "2.6.12",
+            "2.6.32.71",
+            "4.9.337",
+            "6.17-rc3",
+            "6.17",
+            "6.17.1",
+        ] {
+            let numbers = version(text).pack();
+            assert_eq!(
+                KernelVersion::unpack(numbers),
+                Some(version(text)),
+                "{text}"
+            );
+            packed.push(numbers);
+        }
+        assert!(packed.is_sorted());
+        for bad in [[6, 1, 1, 1, 0], [6, 1, 0, 0, 0], [6, 1, 0, 2, 1]] {
+            assert_eq!(KernelVersion::unpack(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn versions_order_as_they_were_released() {
         let released = [
             "2.6.12",
@@ -211,6 +302,27 @@ mod tests {
             assert_eq!(version.branch().to_string(), branch);
             assert_eq!(version.is_mainline(), mainline, "{text}");
         }
+    }
+
+    #[test]
+    fn branches_follow_each_other() {
+        for (branch, next) in [
+            ("2.6.38", "2.6.39"),
+            ("2.6.39", "3.0"),
+            ("3.19", "4.0"),
+            ("4.20", "5.0"),
+            ("5.19", "6.0"),
+            ("6.1", "6.2"),
+            ("6.19", "7.0"),
+            ("7.0", "7.1"),
+            ("7.65535", "8.0"),
+        ] {
+            let branch: Branch = branch.parse().unwrap();
+            assert_eq!(branch.next().to_string(), next);
+            assert!(branch.first() < branch.next().earliest());
+        }
+        let branch: Branch = "6.1".parse().unwrap();
+        assert_eq!(branch.earliest().to_string(), "6.1-rc1");
     }
 
     #[test]

@@ -8,18 +8,23 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use rusqlite::TransactionBehavior;
-use tuxtape_core::cve::{CveId, State};
+use tuxtape_core::cve::{Cve, CveId, State};
 use tuxtape_core::git_id::GitId;
+use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Horizons;
 use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
 
+use crate::engine::{Engine, Transaction};
+use crate::history::{self, Change};
+use crate::rows::{self, Incoming, LastScan};
 use crate::tree::{self, Edition, Found};
-use crate::{Feed, Store, StoreError, horizons, rows};
+use crate::{Feed, Store, StoreError, dates, horizons};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
-const READER: i64 = 1;
+///
+/// 1: `.json`, `.dyad`, `.mbox.rejected`. 2: also `.cvss`, `.reference`, `.sha1`.
+const READER: i64 = 2;
 /// More unreadable records than one in this many, and the feed looks damaged.
 const ONE_BAD_IN: usize = 100;
 /// A loss of more published records than one in this many, and the feed looks damaged.
@@ -53,6 +58,12 @@ pub struct Report {
     pub changed: usize,
     /// Records that were in the store and are no longer in the feed.
     pub removed: usize,
+    /// Records that came in the same edition, and were read again by a newer program.
+    pub reread: usize,
+    /// Whether the store was empty before, so that everything is new and nothing is news.
+    pub is_first: bool,
+    /// What happened to each record, by id; the store keeps it as history, but for a first scan.
+    pub changes: Vec<(CveId, Change)>,
     /// Rows written, removed ones included; 0 when the store was up to date.
     pub rows: u64,
     /// Records passed over.
@@ -134,11 +145,30 @@ pub enum ScanError {
     Reader,
 }
 
+/// How far a scan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Records read.
+    pub done: usize,
+    /// Records to read.
+    pub total: usize,
+}
+
 /// Brings `store` to the tip of the feed in `repository`. On error the store is as it was.
 pub fn scan(
-    store: &mut Store,
+    store: &Store,
     repository: &Repository,
     options: &Options,
+) -> Result<Report, ScanError> {
+    scan_telling(store, repository, options, &mut |_| {})
+}
+
+/// Like [`scan`], and calls `tell` after every record that was read.
+pub fn scan_telling(
+    store: &Store,
+    repository: &Repository,
+    options: &Options,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Report, ScanError> {
     let tip = repository.tip(&options.branch)?;
     let mut entries = Vec::new();
@@ -154,17 +184,14 @@ pub fn scan(
         });
     }
 
-    // Immediate: reading first and writing later would fail when another writer came in between.
-    let transaction = store
-        .connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(StoreError::from)?;
-    let writes_before = transaction.total_changes();
-    let feed = rows::feed(&transaction)?;
-    if let (Some((feed, _)), false) = (&feed, options.allow_rewind) {
-        check_descent(repository, feed.commit, tip.id)?;
+    // Before anything is read: what is read must still be so when it is written.
+    let transaction = Transaction::begin(store.engine())?;
+    let engine = transaction.engine();
+    let last = rows::last_scan(engine)?;
+    if let (Some(last), false) = (&last, options.allow_rewind) {
+        check_descent(repository, last.feed.commit, tip.id)?;
     }
-    let stored = rows::editions(&transaction)?;
+    let stored = rows::editions(engine)?;
     let before = stored
         .values()
         .filter(|edition| edition.state == State::Published)
@@ -176,8 +203,9 @@ pub fn scan(
         });
     }
 
-    let mut was_skipped = rows::skipped(&transaction)?;
-    let same_reader = feed.as_ref().is_some_and(|(_, reader)| *reader == READER);
+    let mut was_skipped = rows::skipped(engine)?;
+    let reader_was = last.as_ref().map_or(0, |last| last.reader);
+    let same_reader = reader_was == READER;
     let mut work: Vec<(CveId, Edition)> = Vec::new();
     let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
     for (id, found) in &found {
@@ -189,25 +217,39 @@ pub fn scan(
             Ok(edition) => work.push((*id, *edition)),
         }
     }
-    let (mut added, mut changed) = (0, 0);
+    let mut changes: Vec<(CveId, Change)> = Vec::new();
+    let mut incoming = Incoming::default();
+    let (mut reread, mut done) = (0, 0);
     read::all(repository, &work, |id, edition, outcome| {
-        match outcome {
-            Ok(cve) => {
-                let is_new = !stored.contains_key(&id);
-                rows::put(&transaction, &cve, &edition, tip.id, is_new)?;
-                *(if is_new { &mut added } else { &mut changed }) += 1;
-            }
+        done += 1;
+        tell(Progress {
+            done,
+            total: work.len(),
+        });
+        let cve = match outcome {
+            Ok(cve) => cve,
             Err(why) => {
                 skipped.insert(id, why);
+                return Ok(());
+            }
+        };
+        match stored.get(&id) {
+            None => changes.push((id, appearance(edition.state))),
+            Some(was) => {
+                match difference(engine, was, &edition, &cve, reader_was)? {
+                    Some(change) => changes.push((id, change)),
+                    None => reread += 1,
+                }
+                rows::remove(&transaction, id)?;
             }
         }
-        Ok(())
+        Ok(incoming.add(&transaction, cve, &edition, tip.id)?)
     })?;
+    incoming.flush(&transaction)?;
 
-    let mut removed = 0;
     for id in stored.keys().filter(|id| !found.contains_key(id)) {
         rows::remove(&transaction, *id)?;
-        removed += 1;
+        changes.push((*id, Change::Removed));
     }
     if let (Some((first, why)), false) = (skipped.first_key_value(), options.force_shrink)
         && skipped.len() * ONE_BAD_IN > found.len()
@@ -227,19 +269,30 @@ pub fn scan(
     for id in was_skipped.keys() {
         rows::unskip(&transaction, *id)?;
     }
-    let now = Feed {
-        source: options.source.clone(),
-        commit: tip.id,
-        time: tip.time,
-    };
-    let at_tip = feed.is_some_and(|(feed, reader)| feed.commit == now.commit && reader == READER);
-    if !at_tip {
-        rows::put_feed(&transaction, &now, READER)?;
+    changes.sort_unstable();
+    let is_first = last.is_none();
+    if !is_first {
+        let time = UtcSeconds::from_unix(u64::try_from(tip.time).unwrap_or(0));
+        history::note(&transaction, tip.id, time, changes.iter().copied())?;
     }
-    let rows_written = transaction.total_changes() - writes_before;
-    let published = rows::count(&transaction, State::Published)?;
-    let rejected = rows::count(&transaction, State::Rejected)?;
-    transaction.commit().map_err(StoreError::from)?;
+    let now = LastScan {
+        feed: Feed {
+            source: options.source.clone(),
+            commit: tip.id,
+            time: tip.time,
+        },
+        reader: READER,
+        dated: last.as_ref().and_then(|last| last.dated),
+    };
+    let at_tip =
+        last.is_some_and(|last| (last.feed.commit, last.reader) == (now.feed.commit, now.reader));
+    if !at_tip {
+        rows::put_last_scan(&transaction, &now)?;
+    }
+    let rows_written = transaction.written();
+    let published = rows::count(engine, State::Published)?;
+    let rejected = rows::count(engine, State::Rejected)?;
+    transaction.commit()?;
 
     let lines = store.lines()?;
     let skipped = skipped
@@ -250,6 +303,18 @@ pub fn scan(
             kept: stored.contains_key(&id),
         })
         .collect();
+    let (mut added, mut changed, mut removed) = (0, 0, 0);
+    for (_, change) in &changes {
+        *match change {
+            Change::Added | Change::AddedRejected => &mut added,
+            Change::Changed
+            | Change::Spans
+            | Change::Rejected
+            | Change::Reinstated
+            | Change::Moved => &mut changed,
+            Change::Removed => &mut removed,
+        } += 1;
+    }
     Ok(Report {
         commit: tip,
         published,
@@ -257,11 +322,88 @@ pub fn scan(
         added,
         changed,
         removed,
+        reread,
+        is_first,
+        changes,
         rows: rows_written,
         skipped,
-        doubtful: rows::doubtful(&store.connection)?,
+        doubtful: rows::doubtful(store.engine())?,
         horizons: horizons(&lines),
     })
+}
+
+/// Reads from the feed's history when the stored records came and changed, as far as that is not known
+/// yet; returns how many dates were learnt. A scan needs none of it: it comes after, because reading
+/// the whole history for the first time takes as long as reading all records.
+pub fn read_dates(store: &Store, repository: &Repository) -> Result<usize, ScanError> {
+    let Some(last) = rows::last_scan(store.engine())? else {
+        return Ok(0);
+    };
+    let tip = last.feed.commit;
+    let from = match last.dated {
+        Some(dated) if dated == tip => return Ok(0),
+        Some(dated) if repository.is_ancestor(dated, tip)? == Some(true) => Some(dated),
+        Some(_) | None => None,
+    };
+    let visits = dates::history(repository, from, tip)?;
+    let transaction = Transaction::begin(store.engine())?;
+    let published = rows::editions(transaction.engine())?
+        .into_iter()
+        .filter(|(_, edition)| edition.state == State::Published)
+        .map(|(id, _)| id)
+        .collect();
+    let learnt = dates::put(&transaction, &visits, &published)?;
+    rows::put_dated(&transaction, tip)?;
+    transaction.commit()?;
+    Ok(learnt)
+}
+
+fn appearance(state: State) -> Change {
+    match state {
+        State::Published => Change::Added,
+        State::Rejected => Change::AddedRejected,
+    }
+}
+
+/// Says how a record of the store came to be another; `None` where it is the same edition, which
+/// another reader had read.
+fn difference(
+    engine: &dyn Engine,
+    was: &Edition,
+    edition: &Edition,
+    cve: &Cve,
+    reader_was: i64,
+) -> Result<Option<Change>, StoreError> {
+    // The first reader did not see the files beside the record.
+    let comparable = if reader_was < 2 {
+        Edition {
+            cvss: None,
+            reference: None,
+            sha1: None,
+            ..*edition
+        }
+    } else {
+        *edition
+    };
+    if *was == comparable {
+        return Ok(None);
+    }
+    Ok(Some(match (was.state, edition.state) {
+        (State::Published, State::Rejected) => Change::Rejected,
+        (State::Rejected, State::Published) => Change::Reinstated,
+        _ if rows::spans_of(engine, cve.id)? != cve.spans => Change::Spans,
+        _ => {
+            let elsewhere = Edition {
+                twice: edition.twice,
+                ..*was
+            };
+            if elsewhere == comparable {
+                Change::Moved
+            } else {
+                Change::Changed
+            }
+        }
+    }))
 }
 
 fn published(found: &BTreeMap<CveId, Found>) -> usize {

@@ -22,8 +22,14 @@ pub struct Edition {
     pub json: GitId,
     /// The `.dyad` file; not read for a rejected record.
     pub dyad: Option<GitId>,
-    /// The `.mbox.rejected` file.
+    /// The `.mbox.rejected` file; not read for a published record.
     pub announcement: Option<GitId>,
+    /// The `.cvss` file.
+    pub cvss: Option<GitId>,
+    /// The `.reference` file.
+    pub reference: Option<GitId>,
+    /// The `.sha1` file; not read for a rejected record.
+    pub sha1: Option<GitId>,
     /// Whether the record lies in both folders.
     pub twice: bool,
 }
@@ -36,6 +42,9 @@ struct Files {
     json: Option<GitId>,
     dyad: Option<GitId>,
     announcement: Option<GitId>,
+    cvss: Option<GitId>,
+    reference: Option<GitId>,
+    sha1: Option<GitId>,
     fault: Option<String>,
 }
 
@@ -56,11 +65,8 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
         if year != id.year() {
             files.fault = Some(format!("{}: the folder is not the id's year", entry.path));
         }
-        let slot = match suffix {
-            ".json" => &mut files.json,
-            ".dyad" => &mut files.dyad,
-            ".mbox.rejected" => &mut files.announcement,
-            _ => continue,
+        let Some(slot) = files.slot(suffix) else {
+            continue;
         };
         *slot = Some(entry.id);
         match entry.kind {
@@ -92,28 +98,54 @@ fn edition(state: State, files: Files) -> Found {
         return Err(fault);
     }
     let json = files.json.ok_or(".json: missing")?;
-    let (dyad, announcement) = match state {
-        State::Published => (Some(files.dyad.ok_or(".dyad: missing")?), None),
-        State::Rejected => (None, files.announcement),
+    let (dyad, sha1, announcement) = match state {
+        State::Published => (Some(files.dyad.ok_or(".dyad: missing")?), files.sha1, None),
+        State::Rejected => (None, None, files.announcement),
     };
     Ok(Edition {
         state,
         json,
         dyad,
         announcement,
+        cvss: files.cvss,
+        reference: files.reference,
+        sha1,
         twice: false,
     })
 }
 
-struct Place<'a> {
-    id: CveId,
-    state: State,
+/// Where a file of a record lies.
+pub(crate) struct Place<'a> {
+    pub(crate) id: CveId,
+    pub(crate) state: State,
     year: u16,
-    suffix: &'a str,
+    /// From the first dot on.
+    pub(crate) suffix: &'a str,
+}
+
+impl Place<'_> {
+    /// Tells whether the file makes up the record; others are announcements and notes.
+    pub(crate) fn is_read(&self) -> bool {
+        Files::default().slot(self.suffix).is_some()
+    }
+}
+
+impl Files {
+    fn slot(&mut self, suffix: &str) -> Option<&mut Option<GitId>> {
+        Some(match suffix {
+            ".json" => &mut self.json,
+            ".dyad" => &mut self.dyad,
+            ".mbox.rejected" => &mut self.announcement,
+            ".cvss" => &mut self.cvss,
+            ".reference" => &mut self.reference,
+            ".sha1" => &mut self.sha1,
+            _ => return None,
+        })
+    }
 }
 
 /// Reads `cve/published/2024/CVE-2024-14027.json`, anchored at the root and nothing looser.
-fn place(path: &str) -> Option<Place<'_>> {
+pub(crate) fn place(path: &str) -> Option<Place<'_>> {
     let (rest, state) = FOLDERS.iter().find_map(|(folder, state)| {
         Some((path.strip_prefix(folder)?.strip_prefix('/')?, *state))
     })?;

@@ -5,6 +5,7 @@
 //! shut and why.
 
 pub mod blobs;
+mod history;
 mod tree;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use tuxtape_core::git_id::GitId;
 use crate::process::{self, Finished, ProcessError};
 
 pub use self::blobs::{Blob, Blobs};
+pub use self::history::{Touch, Visit};
 pub use self::tree::{Entry, EntryKind};
 
 /// Longest any local question may take.
@@ -135,7 +137,12 @@ impl Repository {
     }
 
     /// Brings the bare mirror in `folder` up to date with `branch` of `source`, a URL or a bundle
-    /// file, creating it at need. Blocks on the network up to `deadline`.
+    /// file, creating it at need. Blocks on the network up to `deadline` for each of at most two
+    /// fetches.
+    ///
+    /// Where nothing is `known`, a new mirror of a URL holds the newest commit alone if the server can
+    /// do that, and later ones what was added since: records need no more. A commit that is known
+    /// brings its history with it, so that descent from it can be asked.
     ///
     /// The mirror follows the source even where its history was rewritten; whether to accept that is
     /// the caller's question.
@@ -143,6 +150,7 @@ impl Repository {
         source: &str,
         branch: &BranchName,
         folder: &Path,
+        known: Option<GitId>,
         deadline: Duration,
     ) -> Result<Self, GitError> {
         // A dash would make it an option; `::` names a remote helper, which is a program.
@@ -173,23 +181,32 @@ impl Repository {
             ]);
             process::run_ok(&mut command, LOCAL)?;
         }
-        let full = branch.full();
-        let mut command = repository.command();
-        command.args([
-            "fetch",
-            "--quiet",
-            // One branch by name; not the remote's HEAD, which can be another, unrelated one.
-            "--no-tags",
-            "--no-recurse-submodules",
-            "--no-write-fetch-head",
-            // Housekeeping in the background could drop the old tip before it was compared.
-            "--no-auto-maintenance",
-            "--end-of-options",
-            source,
-            &format!("+{full}:{full}"),
-        ]);
-        match process::run_ok(&mut command, deadline) {
-            Ok(_) => Ok(repository),
+        let is_new = repository.resolve(&branch.full())?.is_none();
+        // Bundles have no depth.
+        let depth: &[&str] = if is_new && known.is_none() && source.contains("://") {
+            &["--depth=1"]
+        } else {
+            &[]
+        };
+        let mut outcome = match repository.fetch(source, branch, depth, deadline) {
+            // A plain web server cannot cut history off.
+            Err(ProcessError::Failed { tail, .. })
+                if !depth.is_empty() && tail.contains("shallow") =>
+            {
+                repository.fetch(source, branch, &[], deadline)
+            }
+            outcome => outcome,
+        };
+        if let (Ok(()), Some(known)) = (&outcome, known)
+            && repository.is_shallow()
+            && repository
+                .resolve(&format!("{known}^{{commit}}"))?
+                .is_none()
+        {
+            outcome = repository.fetch(source, branch, &["--unshallow"], deadline);
+        }
+        match outcome {
+            Ok(()) => Ok(repository),
             Err(ProcessError::Failed { tail, .. }) if tail.contains("couldn't find remote ref") => {
                 Err(GitError::NoBranch {
                     place: source.to_owned(),
@@ -201,6 +218,35 @@ impl Repository {
                 Err(error.into())
             }
         }
+    }
+
+    /// Tells whether history is cut off somewhere.
+    fn is_shallow(&self) -> bool {
+        self.git_dir.join("shallow").exists()
+    }
+
+    fn fetch(
+        &self,
+        source: &str,
+        branch: &BranchName,
+        more: &[&str],
+        deadline: Duration,
+    ) -> Result<(), ProcessError> {
+        let full = branch.full();
+        let mut command = self.command();
+        command.args([
+            "fetch",
+            "--quiet",
+            // One branch by name; not the remote's HEAD, which can be another, unrelated one.
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            // Housekeeping in the background could drop the old tip before it was compared.
+            "--no-auto-maintenance",
+        ]);
+        command.args(more);
+        command.args(["--end-of-options", source, &format!("+{full}:{full}")]);
+        process::run_ok(&mut command, deadline).map(|_| ())
     }
 
     /// Returns the newest commit of `branch`.

@@ -4,7 +4,11 @@
 
 pub mod background;
 pub mod durable;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 pub mod git;
+#[cfg(feature = "fetch")]
+pub mod gzip;
 pub mod kernel;
 pub mod lock;
 pub mod map;
@@ -12,3 +16,4 @@ pub mod process;
 pub mod regular;
 pub mod slots;
 pub mod space;
+pub mod terminal;

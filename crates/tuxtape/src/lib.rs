@@ -4,6 +4,7 @@ pub mod commands;
 pub mod context;
 pub mod output;
 pub mod remembered;
+pub mod screen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +24,15 @@ pub struct Cli {
     /// Folder of the store, profiles and keys
     #[arg(long, env = "TUXTAPE_HOME", global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
+    /// Where the store is: `postgres://USER@HOST/DATABASE` or `sqlite:PATH` [default: store.sqlite in --home]
+    #[arg(
+        long,
+        env = "TUXTAPE_STORE",
+        global = true,
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub store: Option<String>,
     /// Folder of downloads and unpacked kernels
     #[arg(long, env = "TUXTAPE_CACHE", global = true, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -49,8 +59,12 @@ pub enum Command {
     Fix(commands::fix::Arguments),
     /// Build, verify and test livepatch modules
     Patch(commands::patch::Arguments),
+    /// Show and send what people should hear of
+    Notice(commands::notice::Arguments),
     /// Keep the signed archive that clients fetch from
     Archive(commands::archive::Arguments),
+    /// Write what is known of the CVEs in formats of other programs
+    Export(commands::export::Arguments),
     /// Run the whole line on a stock kernel, from the feed to a patched virtual machine
     Demo(commands::demo::Arguments),
     /// Print a completion script for a shell
@@ -63,7 +77,7 @@ pub enum Command {
 /// Parses the command line, runs it, and prints errors with their hints.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let context = match Context::new(cli.home, cli.cache, cli.json) {
+    let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),
     };
@@ -82,6 +96,14 @@ struct ScanCli {
     /// Folder of the store, profiles and keys
     #[arg(long, env = "TUXTAPE_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
+    /// Where the store is: `postgres://USER@HOST/DATABASE` or `sqlite:PATH` [default: store.sqlite in --home]
+    #[arg(
+        long,
+        env = "TUXTAPE_STORE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    store: Option<String>,
     /// Folder of downloads and unpacked kernels
     #[arg(long, env = "TUXTAPE_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -95,7 +117,7 @@ struct ScanCli {
 /// Runs the scan as a program of its own.
 pub fn run_scan() -> ExitCode {
     let cli = ScanCli::parse();
-    let context = match Context::new(cli.home, cli.cache, cli.json) {
+    let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),
     };
@@ -113,7 +135,9 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Gauge(arguments) => commands::gauge::run(arguments, context),
         Command::Fix(arguments) => commands::fix::run(arguments, context),
         Command::Patch(arguments) => commands::patch::run(arguments, context),
+        Command::Notice(arguments) => commands::notice::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
+        Command::Export(arguments) => commands::export::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),
         Command::Completions(arguments) => commands::completions::run(&arguments, context),
         Command::Man(arguments) => commands::man::run(&arguments, context),

@@ -1,12 +1,18 @@
 //! What earlier commands left: the feed's store and the kernels' profiles.
 
+pub mod shelf;
+pub mod weights;
+
 use anyhow::Context as _;
 use jiff::Timestamp;
+use tuxtape_core::decision::Decision;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::profile::{self, LoadError};
 use tuxtape_store::{Feed, Store, StoreError};
 
+use self::shelf::day;
 use crate::context::Context;
 use crate::output::Hint;
 
@@ -14,7 +20,7 @@ use crate::output::Hint;
 pub fn feed(context: &Context) -> anyhow::Result<(Store, Feed)> {
     const NO_FEED: &str = "there is no feed yet";
     let hint = || Hint::new("run `tuxtape scan` first");
-    let store = match Store::open_existing(&context.home) {
+    let store = match Store::open_existing(&context.store) {
         Ok(store) => store,
         Err(StoreError::Missing { .. }) => {
             return Err(anyhow::anyhow!(NO_FEED).context(hint()));
@@ -36,11 +42,40 @@ pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<Kern
     })
 }
 
+/// Reads the clock.
+pub fn now() -> UtcSeconds {
+    // A clock before 1970 is as good as none.
+    UtcSeconds::from_unix(u64::try_from(Timestamp::now().as_second()).unwrap_or(0))
+}
+
 /// Writes a time in seconds since 1970 as people and programs read it, in UTC.
 pub fn utc(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(
         // Outside of the calendar: only a forged commit has such a time.
         |_| seconds.to_string(),
         |time| time.to_string(),
+    )
+}
+
+/// Takes a commit's time as an instant; one before 1970 is as good as none.
+pub fn instant(seconds: i64) -> UtcSeconds {
+    UtcSeconds::from_unix(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// Writes a decision as one sentence.
+pub fn said(decision: &Decision) -> String {
+    let kernel = decision
+        .kernel
+        .as_ref()
+        .map_or_else(String::new, |kernel| format!(" on {kernel}"));
+    let until = decision
+        .until
+        .map_or_else(String::new, |until| format!(", until {}", day(until)));
+    format!(
+        "{}{kernel} by {} on {}{until}: {}",
+        decision.choice,
+        decision.who,
+        day(decision.at),
+        decision.why
     )
 }

@@ -2,7 +2,7 @@
 
 use super::record::{self, Record, RecordError};
 use super::rows::{self, Product, Row};
-use super::{Cve, CveId, State};
+use super::{Cve, CveId, State, beside};
 use crate::dyad::{self, DyadError};
 use crate::git_id::GitId;
 use crate::span::{self, Span};
@@ -25,38 +25,64 @@ pub enum EditionError {
     Dyad(#[from] DyadError),
 }
 
-/// Reads a published record from its `.json` and `.dyad` files.
+/// The files of one record, as far as they are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files<'a> {
+    /// `.json`.
+    pub json: &'a [u8],
+    /// `.dyad`.
+    pub dyad: &'a [u8],
+    /// `.cvss`.
+    pub cvss: Option<&'a [u8]>,
+    /// `.reference`.
+    pub reference: Option<&'a [u8]>,
+    /// `.sha1`.
+    pub sha1: Option<&'a [u8]>,
+    /// `.mbox.rejected`.
+    pub announcement: Option<&'a [u8]>,
+}
+
+/// Reads a published record from its files.
 ///
 /// Contradictions within a readable record are kept as [`Cve::doubts`] and [`Cve::disputes`].
-pub fn published(id: CveId, json: &[u8], dyad: &[u8]) -> Result<Cve, EditionError> {
-    let spans = dyad::parse(dyad)?;
-    let record = record::parse(json)?;
+pub fn published(id: CveId, files: &Files<'_>) -> Result<Cve, EditionError> {
+    let spans = dyad::parse(files.dyad)?;
+    let record = record::parse(files.json)?;
     let mut doubts = Vec::new();
     doubts.extend(other_id(id, &record));
     doubts.extend(contradictions(&spans, &record.products));
     Ok(Cve {
         disputes: disputes(&spans, &record.products),
+        mainline_fixes: files.sha1.map_or_else(Vec::new, beside::commits),
         spans,
         doubts,
-        ..assemble(id, State::Published, record)
+        ..assemble(id, State::Published, record, files)
     })
 }
 
 /// Reads a rejected record from its `.json` file and, where there is one, its announcement.
-pub fn rejected(id: CveId, json: &[u8], announcement: Option<&[u8]>) -> Result<Cve, EditionError> {
-    let record = record::parse(json)?;
+pub fn rejected(id: CveId, files: &Files<'_>) -> Result<Cve, EditionError> {
+    let record = record::parse(files.json)?;
     Ok(Cve {
         doubts: other_id(id, &record).into_iter().collect(),
-        rejection: announcement.and_then(reason),
-        ..assemble(id, State::Rejected, record)
+        rejection: files.announcement.and_then(reason),
+        ..assemble(id, State::Rejected, record, files)
     })
 }
 
 /// Feeds `bytes` to everything that reads feed files, for fuzzing; never panics.
 pub fn exercise(bytes: &[u8]) {
+    let files = Files {
+        json: bytes,
+        dyad: bytes,
+        cvss: Some(bytes),
+        reference: Some(bytes),
+        sha1: Some(bytes),
+        announcement: Some(bytes),
+    };
     if let Some(id) = CveId::new(2024, 1) {
-        published(id, bytes, bytes).ok();
-        rejected(id, bytes, Some(bytes)).ok();
+        published(id, &files).ok();
+        rejected(id, &files).ok();
     }
     if let Ok(record) = record::parse(bytes) {
         contradictions(&[], &record.products);
@@ -64,15 +90,26 @@ pub fn exercise(bytes: &[u8]) {
     }
 }
 
-fn assemble(id: CveId, state: State, record: Record) -> Cve {
+fn assemble(id: CveId, state: State, record: Record, files: &Files<'_>) -> Cve {
+    let mut cvss = record.cvss;
+    if let Some(cvss) = cvss.as_mut().filter(|cvss| cvss.reasons.is_empty())
+        && let Some(severity) = files.cvss.and_then(beside::severity)
+        // Reasons for another vector would explain nothing.
+        && severity.vector == cvss.vector
+    {
+        cvss.reasons = severity.reasons;
+    }
+    let pages = files.reference.map_or_else(Vec::new, beside::pages);
+    let all = record.references.iter().chain(&pages).map(String::as_str);
+    let references = beside::web_pages(all);
     Cve {
         id,
         state,
         title: record.title,
         description: record.description,
         files: record.files,
-        cvss: record.cvss,
-        references: Vec::new(),
+        cvss,
+        references,
         mainline_fixes: Vec::new(),
         spans: Vec::new(),
         doubts: Vec::new(),
@@ -183,10 +220,36 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn files<'a>(json: &'a str, dyad: &'a str) -> Files<'a> {
+        Files {
+            json: json.as_bytes(),
+            dyad: dyad.as_bytes(),
+            ..Files::default()
+        }
+    }
+
     fn doubts(id_text: &str, json: &str, dyad: &str) -> Vec<String> {
-        published(id(id_text), json.as_bytes(), dyad.as_bytes())
-            .unwrap()
-            .doubts
+        published(id(id_text), &files(json, dyad)).unwrap().doubts
+    }
+
+    #[test]
+    fn the_files_beside_a_record_add_to_it() {
+        let read = |cvss: &[u8]| {
+            let files = Files {
+                cvss: Some(cvss),
+                reference: Some(b"https://example.org/1\n"),
+                sha1: Some(b"2222222222222222222222222222222222222222\n"),
+                ..files(JSON, DYAD)
+            };
+            published(id("CVE-2024-0001"), &files).unwrap()
+        };
+        let vector = read(b"").cvss.unwrap().vector;
+        let cve = read(format!("x {vector}\nAV:L local\n").as_bytes());
+        assert_eq!(cve.cvss.unwrap().reasons, ["AV:L local"]);
+        assert_eq!(cve.references, ["https://example.org/1"]);
+        assert_eq!(cve.mainline_fixes[0].short(), "222222222222");
+        let other = read(b"x CVSS:3.1/AV:N\nAV:N remote\n");
+        assert_eq!(other.cvss.unwrap().reasons, Vec::<String>::new());
     }
 
     #[test]
@@ -221,7 +284,7 @@ mod tests {
     #[test]
     fn other_versions_in_one_file_are_disputed() {
         let read = |dyad: &str| {
-            let cve = published(id("CVE-2024-0001"), JSON.as_bytes(), dyad.as_bytes()).unwrap();
+            let cve = published(id("CVE-2024-0001"), &files(JSON, dyad)).unwrap();
             let disputes: Vec<String> = cve.disputes.iter().map(ToString::to_string).collect();
             (cve.doubts, disputes)
         };
@@ -246,7 +309,12 @@ mod tests {
     fn a_rejection_says_why() {
         let json = br#"{"containers":{"cna":{}},"cveMetadata":{"cveID":"CVE-2024-0002"},"dataType":"CVE_RECORD"}"#;
         let mail = b"From: a\nSubject: REJECTED\n\n\nNo longer valid.\n";
-        let cve = rejected(id("CVE-2024-0002"), json, Some(mail)).unwrap();
+        let files = Files {
+            json,
+            announcement: Some(mail),
+            ..Files::default()
+        };
+        let cve = rejected(id("CVE-2024-0002"), &files).unwrap();
         assert_eq!(cve.state, State::Rejected);
         assert_eq!(cve.rejection.as_deref(), Some("No longer valid."));
         assert_eq!(cve.title, "");
@@ -268,7 +336,11 @@ mod tests {
                 exercise(&bytes);
                 bytes.truncate(cut);
                 exercise(&bytes);
-                published(id("CVE-2024-0001"), JSON.as_bytes(), &bytes).ok();
+                let files = Files {
+                    dyad: &bytes,
+                    ..files(JSON, DYAD)
+                };
+                published(id("CVE-2024-0001"), &files).ok();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::rows::{Product, Row, RowStatus, Until};
-use super::{CveId, Cvss, Score};
+use super::{CveId, Cvss, Score, beside};
 use crate::git_id::GitId;
 use crate::version::KernelVersion;
 
@@ -29,6 +29,8 @@ pub struct Record {
     pub files: Vec<String>,
     /// Severity.
     pub cvss: Option<Cvss>,
+    /// Web pages besides the commits.
+    pub references: Vec<String>,
     /// Version rows.
     pub products: Vec<Product>,
 }
@@ -57,6 +59,12 @@ pub enum RecordError {
         /// What it says it is.
         found: String,
     },
+    /// Another edition of the format.
+    #[error("dataVersion is {found:?}, and only 5 is known")]
+    OtherEdition {
+        /// What it says it is.
+        found: String,
+    },
     /// The id inside has another form.
     #[error(transparent)]
     Id(#[from] super::NotACveId),
@@ -74,6 +82,8 @@ pub enum RecordError {
 struct Document<'a> {
     #[serde(borrow)]
     data_type: Cow<'a, str>,
+    #[serde(borrow)]
+    data_version: Option<Cow<'a, str>>,
     #[serde(borrow)]
     cve_metadata: Metadata<'a>,
     #[serde(borrow)]
@@ -103,6 +113,14 @@ struct Cna<'a> {
     affected: Vec<AffectedProduct<'a>>,
     #[serde(borrow, default)]
     metrics: Vec<Metric<'a>>,
+    #[serde(borrow, default)]
+    references: Vec<Reference<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Reference<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +161,8 @@ struct VersionRow<'a> {
 struct Metric<'a> {
     #[serde(borrow, rename = "cvssV3_1")]
     cvss: Option<CvssText<'a>>,
+    #[serde(borrow, default)]
+    scenarios: Vec<Description<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +171,12 @@ struct CvssText<'a> {
     #[serde(borrow)]
     vector_string: Cow<'a, str>,
     base_score: f64,
+}
+
+impl Description<'_> {
+    fn is_english(&self) -> bool {
+        self.lang.starts_with("en") || self.lang.is_empty()
+    }
 }
 
 /// Reads one record. Depth is bounded by the JSON reader (128 levels), size by [`LARGEST`].
@@ -164,10 +190,16 @@ pub fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
             found: document.data_type.chars().take(40).collect(),
         });
     }
+    if let Some(version) = &document.data_version
+        && version.split('.').next() != Some("5")
+    {
+        return Err(RecordError::OtherEdition {
+            found: version.chars().take(40).collect(),
+        });
+    }
     let id = document.cve_metadata.id.map(|id| id.parse()).transpose()?;
     let cna = document.containers.cna;
-    let english = |text: &&Description<'_>| text.lang.starts_with("en") || text.lang.is_empty();
-    let description = cna.descriptions.iter().find(english);
+    let description = cna.descriptions.iter().find(|text| text.is_english());
     Ok(Record {
         id,
         title: one_line(&cna.title),
@@ -176,21 +208,29 @@ pub fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
         cvss: cna
             .metrics
             .iter()
-            .find_map(|metric| cvss(metric.cvss.as_ref()?)),
+            .find_map(|metric| cvss(metric.cvss.as_ref()?, &metric.scenarios)),
+        references: beside::web_pages(cna.references.iter().map(|reference| &*reference.url)),
         products: products(&cna.affected)?,
     })
 }
 
 /// Strips control characters: the text goes to terminals.
-fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+pub(super) fn one_line(text: &str) -> String {
+    strip(text, |c| !c.is_control())
 }
 
 /// Like [`one_line`], but keeps line ends and tabs.
 pub(super) fn lines(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
+    strip(text, |c| !c.is_control() || matches!(c, '\n' | '\t'))
+}
+
+fn strip(text: &str, keep: impl Fn(&char) -> bool) -> String {
+    // Nearly every text is whole, and copying it whole is quicker.
+    if text.chars().all(|c| keep(&c)) {
+        text.to_owned()
+    } else {
+        text.chars().filter(keep).collect()
+    }
 }
 
 fn files(products: &[AffectedProduct<'_>]) -> Result<Vec<String>, RecordError> {
@@ -215,7 +255,7 @@ fn files(products: &[AffectedProduct<'_>]) -> Result<Vec<String>, RecordError> {
     Ok(files)
 }
 
-fn cvss(text: &CvssText<'_>) -> Option<Cvss> {
+fn cvss(text: &CvssText<'_>, scenarios: &[Description<'_>]) -> Option<Cvss> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -227,7 +267,12 @@ fn cvss(text: &CvssText<'_>) -> Option<Cvss> {
     Some(Cvss {
         vector: one_line(&text.vector_string),
         score: Score::from_tenths(tenths)?,
-        reasons: Vec::new(),
+        reasons: beside::reasons(
+            scenarios
+                .iter()
+                .filter(|text| text.is_english())
+                .map(|text| &*text.value),
+        ),
     })
 }
 
@@ -346,6 +391,38 @@ mod tests {
                 .find(foreign)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn another_edition_of_the_format_is_refused() {
+        for (version, known) in [
+            ("5.0", true),
+            ("5.1.1", true),
+            ("4.0", false),
+            ("6.0", false),
+        ] {
+            let text = PLAIN.replace(r#""5.1.1""#, &format!("{version:?}"));
+            let refused = matches!(
+                parse(text.as_bytes()),
+                Err(RecordError::OtherEdition { .. })
+            );
+            assert_eq!(refused, !known, "{version}");
+        }
+    }
+
+    #[test]
+    fn reasons_and_web_pages_are_kept() {
+        let metrics = r#""metrics": [{"scenarios": [{"lang": "en", "value": "AV:L local\nAC:L easy"},
+            {"lang": "fr", "value": "non"}], "#;
+        let text = PLAIN.replacen(r#""metrics": [{"#, metrics, 1).replacen(
+            r#""title""#,
+            r#""references": [{"url": "https://git.kernel.org/stable/c/1"},
+                {"url": "https://example.org/1"}, {"url": "javascript:x"}], "title""#,
+            1,
+        );
+        let record = parse(text.as_bytes()).unwrap();
+        assert_eq!(record.cvss.unwrap().reasons, ["AV:L local", "AC:L easy"]);
+        assert_eq!(record.references, ["https://example.org/1"]);
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl Row {
             return None;
         };
         let starts = match (from, until) {
+            // A bug backported into 5.18.4 and never fixed there is written as "5.18.4, less than
+            // 5.19", which by numbers alone holds the candidates of 5.19, too.
+            (Some(from), Until::Before(_)) if by_commits && !from.is_mainline() => {
+                from.branch() == version.branch() && *from <= version
+            }
             (Some(from), _) => *from <= version,
             (None, Until::Before(end)) if by_commits => end.branch() == version.branch(),
             (None, _) => true,
@@ -150,6 +155,30 @@ mod tests {
         Row::Commits {
             from: GitId::from_bytes([1; 20]),
             until: None,
+        }
+    }
+
+    #[test]
+    fn a_window_of_a_stable_branch_leaves_the_next_candidates_out() {
+        // CVE-2022-48647
+        let end = Until::Before("5.19".parse().unwrap());
+        let git = Product {
+            default: RowStatus::Unaffected,
+            rows: vec![commits(), row(RowStatus::Affected, "5.18.4", end)],
+        };
+        for (version, affected) in [
+            ("5.18.3", false),
+            ("5.18.4", true),
+            ("5.18.19", true),
+            ("5.19-rc8", false),
+            ("5.19", false),
+        ] {
+            let products = [git.clone()];
+            assert_eq!(
+                is_affected(&products, version.parse().unwrap()),
+                affected,
+                "{version}"
+            );
         }
     }
 

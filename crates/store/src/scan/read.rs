@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use tuxtape_core::cve::edition;
+use tuxtape_core::cve::edition::{self, Files};
 use tuxtape_core::cve::record::LARGEST;
 use tuxtape_core::cve::{Cve, CveId, State};
 use tuxtape_core::git_id::GitId;
@@ -69,20 +69,22 @@ fn part_of(
     let ids: Vec<GitId> = part
         .iter()
         .flat_map(|(_, edition)| files(edition))
+        .flatten()
         .collect();
     let mut blobs = repository.blobs(ids, LARGEST as u64, DEADLINE)?;
-    let (mut json, mut second) = (Vec::new(), Vec::new());
+    let mut buffers: [Vec<u8>; FILES.len()] = Default::default();
     for (id, edition) in part {
-        let mut faults = Vec::new();
-        faults.extend(next(&mut blobs, ".json", &mut json)?);
-        if edition.dyad.is_some() {
-            faults.extend(next(&mut blobs, ".dyad", &mut second)?);
-        } else if edition.announcement.is_some() {
-            faults.extend(next(&mut blobs, ".mbox.rejected", &mut second)?);
+        let mut fault = None;
+        for ((file, is_there), buffer) in FILES.iter().zip(files(edition)).zip(&mut buffers) {
+            buffer.clear();
+            if is_there.is_some() {
+                let here = next(&mut blobs, file, buffer)?;
+                fault = fault.or(here);
+            }
         }
-        let outcome = match faults.into_iter().next() {
+        let outcome = match fault {
             Some(fault) => Err(fault),
-            None => record(*id, edition, &json, &second),
+            None => record(*id, edition, &buffers),
         };
         if send.send(Ok((*id, *edition, outcome))).is_err() {
             break;
@@ -91,10 +93,25 @@ fn part_of(
     Ok(())
 }
 
-fn files(edition: &Edition) -> impl Iterator<Item = GitId> {
-    [Some(edition.json), edition.dyad.or(edition.announcement)]
-        .into_iter()
-        .flatten()
+/// Files of a record, in the order in which they are read.
+const FILES: [&str; 6] = [
+    ".json",
+    ".dyad",
+    ".mbox.rejected",
+    ".cvss",
+    ".reference",
+    ".sha1",
+];
+
+fn files(edition: &Edition) -> [Option<GitId>; FILES.len()] {
+    [
+        Some(edition.json),
+        edition.dyad,
+        edition.announcement,
+        edition.cvss,
+        edition.reference,
+        edition.sha1,
+    ]
 }
 
 fn next(blobs: &mut Blobs, file: &str, buffer: &mut Vec<u8>) -> Result<Option<String>, ScanError> {
@@ -107,12 +124,19 @@ fn next(blobs: &mut Blobs, file: &str, buffer: &mut Vec<u8>) -> Result<Option<St
     })
 }
 
-fn record(id: CveId, edition: &Edition, json: &[u8], second: &[u8]) -> Outcome {
+fn record(id: CveId, edition: &Edition, buffers: &[Vec<u8>; FILES.len()]) -> Outcome {
+    let [json, dyad, announcement, cvss, reference, sha1] = buffers;
+    let files = Files {
+        json,
+        dyad,
+        cvss: edition.cvss.and(Some(cvss)),
+        reference: edition.reference.and(Some(reference)),
+        sha1: edition.sha1.and(Some(sha1)),
+        announcement: edition.announcement.and(Some(announcement)),
+    };
     let outcome = match edition.state {
-        State::Published => edition::published(id, json, second),
-        State::Rejected => {
-            edition::rejected(id, json, edition.announcement.is_some().then_some(second))
-        }
+        State::Published => edition::published(id, &files),
+        State::Rejected => edition::rejected(id, &files),
     };
     let mut cve = outcome.map_err(|error| error.to_string())?;
     if edition.twice {

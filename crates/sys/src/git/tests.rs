@@ -45,10 +45,10 @@ fn a_mirror_follows_its_source_and_reads_blobs() {
     let top = repository(folder.path());
     let source = format!("file://{}", top.display());
     let copy = folder.path().join("cache/feed.git");
-    let first = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap();
+    let first = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
     let old = first.tip(&master()).unwrap();
     commit(&top, "cve/published/b.txt", &"x".repeat(100));
-    let second = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap();
+    let second = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
     let new = second.tip(&master()).unwrap();
     assert_eq!(new.id.to_string(), git(&top, &["rev-parse", "HEAD"]));
     assert_eq!(second.is_ancestor(old.id, new.id).unwrap(), Some(true));
@@ -77,6 +77,53 @@ fn a_mirror_follows_its_source_and_reads_blobs() {
 }
 
 #[test]
+fn a_url_is_fetched_without_its_past_and_grows_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    commit(&top, "cve/published/b.txt", "two");
+    let source = format!("file://{}", top.display());
+    let copy = folder.path().join("copy.git");
+    let history = |repository: &Repository| {
+        let tip = repository.tip(&master()).unwrap();
+        let visits = repository
+            .history(None, tip.id, &["cve/published"], 10, DEADLINE)
+            .unwrap();
+        visits
+            .iter()
+            .map(|visit| (visit.is_beginning, visit.touched.len()))
+            .collect::<Vec<_>>()
+    };
+    let mirror = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
+    let old = mirror.tip(&master()).unwrap();
+    assert_eq!(history(&mirror), [(true, 2)]);
+    commit(&top, "cve/published/c.txt", "three");
+    commit(&top, "elsewhere/c.txt", "three");
+    let mirror = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
+    let new = mirror.tip(&master()).unwrap();
+    assert_eq!(history(&mirror), [(false, 1), (true, 2)]);
+    assert_eq!(mirror.is_ancestor(old.id, new.id).unwrap(), Some(true));
+    let since = mirror.history(Some(old.id), new.id, &["cve"], 10, DEADLINE);
+    assert_eq!(
+        since.unwrap()[0].touched,
+        [(Touch::Added, "cve/published/c.txt".to_owned())]
+    );
+    // Descent from a commit that a new mirror would not hold.
+    let fresh = folder.path().join("fresh.git");
+    let mirror = Repository::mirror(&source, &master(), &fresh, None, DEADLINE).unwrap();
+    assert_eq!(mirror.is_ancestor(old.id, new.id).unwrap(), None);
+    for place in [fresh, folder.path().join("other.git")] {
+        let known = Some(old.id);
+        let mirror = Repository::mirror(&source, &master(), &place, known, DEADLINE).unwrap();
+        assert_eq!(mirror.is_ancestor(old.id, new.id).unwrap(), Some(true));
+    }
+    // A folder is read where it lies, with all its past.
+    assert_eq!(
+        history(&Repository::open(&top).unwrap()),
+        [(false, 1), (false, 1), (true, 1)]
+    );
+}
+
+#[test]
 fn a_bundle_is_fetched_and_a_cut_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let top = repository(folder.path());
@@ -88,15 +135,15 @@ fn a_bundle_is_fetched_and_a_cut_one_is_refused() {
     assert!(is_bundle(&bundle).unwrap());
     let copy = folder.path().join("copy.git");
     let source = bundle.to_str().unwrap();
-    assert!(Repository::mirror(source, &master(), &copy, DEADLINE).is_ok());
+    assert!(Repository::mirror(source, &master(), &copy, None, DEADLINE).is_ok());
     let other = BranchName::new("main").unwrap();
-    let error = Repository::mirror(source, &other, &copy, DEADLINE).unwrap_err();
+    let error = Repository::mirror(source, &other, &copy, None, DEADLINE).unwrap_err();
     assert_eq!(error.to_string(), format!("{source} has no branch main"));
 
     let bytes = fs::read(&bundle).unwrap();
     fs::write(&bundle, &bytes[..bytes.len() - 30]).unwrap();
     let fresh = folder.path().join("fresh.git");
-    let error = Repository::mirror(source, &master(), &fresh, DEADLINE).unwrap_err();
+    let error = Repository::mirror(source, &master(), &fresh, None, DEADLINE).unwrap_err();
     assert!(
         matches!(error, GitError::Process(ProcessError::Failed { .. })),
         "{error}"
@@ -162,9 +209,9 @@ fn programs_named_by_a_repository_are_not_run() {
     blobs.next(&mut buffer).unwrap();
     blobs.next(&mut buffer).ok();
     let copy = folder.path().join("copy.git");
-    Repository::mirror(top.to_str().unwrap(), &master(), &copy, DEADLINE).ok();
+    Repository::mirror(top.to_str().unwrap(), &master(), &copy, None, DEADLINE).ok();
     for source in [format!("ext::{name}"), format!("--upload-pack={name}")] {
-        let error = Repository::mirror(&source, &master(), &copy, DEADLINE).unwrap_err();
+        let error = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap_err();
         assert!(matches!(error, GitError::Source { .. }));
     }
     assert!(!mark.exists());

@@ -18,6 +18,7 @@ use clap::Args;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::files::KernelFiles;
+use tuxtape_store::Location;
 
 use crate::commands::{fix, kernel};
 use crate::context::Context;
@@ -69,6 +70,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     })?;
     let dir = fresh_folder(&arguments.dir)?;
     let context = Context {
+        store: Location::below(&dir.join("home")),
         home: dir.join("home"),
         cache: context.cache.clone(),
         json: context.json,

@@ -261,7 +261,7 @@ fn explained(error: AddError) -> anyhow::Error {
 
 fn record(context: &Context, cve: CveId) -> anyhow::Result<Cve> {
     let way = || Hint::new("run `tuxtape scan`, or give a diff with `tuxtape fix import`");
-    let store = Store::open_existing(&context.home).with_context(way)?;
+    let store = Store::open_existing(&context.store).with_context(way)?;
     let stored = store
         .cve(cve)?
         .with_context(|| format!("{cve} is not in the store"))

@@ -10,10 +10,13 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
 use tuxtape_core::cve::CveId;
+use tuxtape_core::decision::{self, Decision};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::span::Horizons;
 use tuxtape_store::{Store, Stored, horizons};
 
+use crate::commands::cve::json as decided;
 use crate::context::Context;
 use crate::output;
 use crate::remembered;
@@ -37,6 +40,8 @@ struct Json<'a> {
     verdict: &'a str,
     reason: Option<&'a str>,
     evidence: Vec<JsonEvidence<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<decided::Decision<'a>>,
 }
 
 #[derive(Serialize)]
@@ -51,10 +56,13 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let profile = remembered::kernel(context, &kernel)?;
     let (store, feed) = remembered::feed(context)?;
     let judgements = judge_all(&store, &profile)?;
+    let decisions = store.decisions()?;
+    let now = remembered::now();
+    let standing = |cve| decision::standing(&decisions, cve, Some(&kernel), now);
     let Some(id) = cve else {
         if context.json {
             for judgement in &judgements {
-                output::json(&json(judgement))?;
+                output::json(&json(judgement, standing(judgement.cve)))?;
             }
         } else {
             let of = format!(
@@ -72,9 +80,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         .find(|judgement| judgement.cve == id)
         .with_context(|| format!("the feed of {} has no {id}", remembered::utc(feed.time)))?;
     if context.json {
-        output::json(&json(judgement))?;
+        output::json(&json(judgement, standing(judgement.cve)))?;
     } else {
-        output::text(&chain(judgement))?;
+        output::text(&chain(judgement, standing(id)))?;
     }
     Ok(match judgement.verdict {
         Applicability::NotAffected(_) => ExitCode::SUCCESS,
@@ -86,23 +94,34 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 /// Judges every record of the store against one kernel, by id.
 pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
     let horizons = horizons(&store.lines()?);
-    let bench = Bench::new(profile, &horizons)
-        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
-    let mut judgements: BTreeMap<CveId, Judgement> = BTreeMap::new();
-    for (id, why) in store.skipped()? {
-        judgements.insert(id, unreadable(id, &why));
-    }
-    // A record that has a readable edition is judged by it, in place of the line above.
-    for Stored { cve, stale, .. } in store.records()? {
-        let freshness = stale
-            .as_deref()
-            .map_or(Freshness::Current, Freshness::Stale);
-        judgements.insert(cve.id, bench.judge(&cve, freshness));
-    }
+    let judgements = judge(&store.records()?, store.skipped()?, &horizons, profile)?;
     Ok(judgements.into_values().collect())
 }
 
-fn json(judgement: &Judgement) -> Json<'_> {
+/// Judges `records` and those of which no edition could be read, `skipped`.
+pub fn judge(
+    records: &[Stored],
+    skipped: BTreeMap<CveId, String>,
+    horizons: &Horizons,
+    profile: &KernelProfile,
+) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
+    let bench = Bench::new(profile, horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    let mut judgements: BTreeMap<CveId, Judgement> = skipped
+        .into_iter()
+        .map(|(id, why)| (id, unreadable(id, &why)))
+        .collect();
+    // A record that has a readable edition is judged by it, in place of the entry above.
+    for Stored { cve, stale, .. } in records {
+        let freshness = stale
+            .as_deref()
+            .map_or(Freshness::Current, Freshness::Stale);
+        judgements.insert(cve.id, bench.judge(cve, freshness));
+    }
+    Ok(judgements)
+}
+
+fn json<'a>(judgement: &'a Judgement, decision: Option<&'a Decision>) -> Json<'a> {
     Json {
         cve: judgement.cve.to_string(),
         verdict: judgement.verdict.as_str(),
@@ -115,6 +134,7 @@ fn json(judgement: &Judgement) -> Json<'_> {
                 found: &evidence.found,
             })
             .collect(),
+        decision: decision.map(decided::decision),
     }
 }
 
@@ -134,11 +154,15 @@ fn summary(of: &str, judgements: &[Judgement]) -> String {
     format!("{of}\n{table}\n")
 }
 
-fn chain(judgement: &Judgement) -> String {
+fn chain(judgement: &Judgement, decision: Option<&Decision>) -> String {
     let mut text = format!("{}  {}\n", judgement.cve, judgement.verdict);
     for evidence in &judgement.evidence {
         writeln!(text, "  {:8} {}", evidence.step.as_str(), evidence.found)
             .expect("a String takes everything");
+    }
+    if let Some(decision) = decision {
+        let said = remembered::said(decision);
+        writeln!(text, "  {:8} {said}", "decision").expect("a String takes everything");
     }
     text
 }

@@ -36,6 +36,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let context = Context {
             home: folder.path().to_owned(),
+            store: tuxtape_store::Location::below(folder.path()),
             cache: folder.path().to_owned(),
             json: false,
         };

@@ -1,5 +1,7 @@
 //! `tuxtape scan`.
 
+pub mod signals;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -9,20 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
-use tuxtape_store::Store;
+use tuxtape_core::git_id::GitId;
 use tuxtape_store::scan::{self, Options, Report, ScanError};
+use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
-use tuxtape_sys::lock::{self, Taken};
 
+use self::signals::{Accept, Outcome, Place};
 use crate::context::Context;
 use crate::output::{self, Hint};
-use crate::remembered::utc;
+use crate::remembered::{self, utc};
 
 const KERNEL_ORG: &str = "https://git.kernel.org/pub/scm/linux/security/vulns.git";
 /// The branch is named, because the default branch of a copy can be another, unrelated one.
-const BRANCH: &str = "master";
+pub(crate) const BRANCH: &str = "master";
 /// Longest a fetch of the whole feed may take, on a slow line.
 const FETCH: Duration = Duration::from_secs(3600);
 
@@ -32,16 +36,30 @@ pub struct Arguments {
     /// Where the feed is: a URL, a folder with a git repository, or a git bundle
     #[arg(long, env = "TUXTAPE_FEED", value_name = "URL|DIR|BUNDLE", default_value = KERNEL_ORG)]
     pub feed: String,
-    /// Accept a feed that does not descend from the one of the last scan
+    /// Outside evidence to take in after the feed: KEV, EPSS, CVE records with CISA's container, pages
+    /// of NVD, lists of exploits; may be given several times
+    ///
+    /// What a file is, is told by its content, or said before it: kev=, epss=, adp=, nvd= or
+    /// exploits=. Gzip is unpacked. A folder holds CVE records (CVE-….json), or kernelCTF's entries
+    /// (CVE-…/metadata.json). With none given nothing is fetched, and what the store has stays.
+    #[arg(
+        long,
+        env = "TUXTAPE_SIGNALS",
+        value_name = "FILE|URL|DIR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub signals: Vec<Place>,
+    /// Accept a feed that does not descend from the one of the last scan, and signals older than before
     #[arg(long)]
     pub allow_rewind: bool,
-    /// Accept a feed with many unreadable records, or with many fewer than before
+    /// Accept a feed or signals with many fewer rows than before, or a feed with many unreadable records
     #[arg(long)]
     pub force_shrink: bool,
 }
 
 #[derive(Serialize)]
-struct Json {
+struct Json<'a> {
     feed_commit: String,
     feed_time: String,
     published: usize,
@@ -49,11 +67,22 @@ struct Json {
     added: usize,
     changed: usize,
     removed: usize,
+    reread: usize,
+    first: bool,
+    changes: Vec<JsonChange>,
     rows: u64,
     horizon: BTreeMap<String, String>,
     skipped: Vec<JsonSkipped>,
     inconsistent: Vec<JsonInconsistent>,
+    signals: Vec<signals::Json<'a>>,
+    signals_failed: Vec<signals::JsonFailed<'a>>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonChange {
+    cve: String,
+    change: &'static str,
 }
 
 #[derive(Serialize)]
@@ -72,19 +101,17 @@ struct JsonInconsistent {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    fs::create_dir_all(&context.home)
-        .with_context(|| format!("could not create {}", context.home.display()))?;
-    let note = format!("pid {}, since {}", process::id(), Timestamp::now());
-    let _lock = match lock::take(&context.home.join("scan.lock"), &note)? {
-        Taken::Ours(lock) => lock,
-        Taken::Held { note } => {
+    let store = Store::open(&context.store)?;
+    let _lock = match store.lock(&note())? {
+        Lock::Ours(lock) => lock,
+        Lock::Theirs { note } => {
             output::talk(&format!("another scan is at work: {note}"));
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let mut store = Store::open(&context.home)?;
     let Arguments {
         feed,
+        signals: places,
         allow_rewind,
         force_shrink,
     } = arguments;
@@ -94,11 +121,10 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         allow_rewind,
         force_shrink,
     };
-    let report = bring(&options, context, &mut store).map_err(|error| help(error, &store))?;
+    let (report, repository) =
+        bring(&options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
-    if context.json {
-        output::json(&json(&report, seconds))?;
-    } else {
+    if !context.json {
         output::text(&text(&report, seconds))?;
     }
     for skipped in &report.skipped {
@@ -109,16 +135,73 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         };
         output::talk(&format!("skipped {}: {} ({kept})", skipped.id, skipped.why));
     }
-    Ok(ExitCode::SUCCESS)
+    // The feed is in, and stays in whatever becomes of these.
+    let accept = Accept {
+        older: allow_rewind,
+        fewer: force_shrink,
+    };
+    let outcome = signals::take(&store, &places, accept, remembered::now());
+    if context.json {
+        output::json(&json(&report, &outcome, seconds))?;
+    } else {
+        let lines = outcome.entered.iter().map(signals::Entered::text);
+        output::text(&lines.collect::<String>())?;
+    }
+    // After the answer: the records are in, and the first time this takes as long as they did.
+    if let Err(error) = scan::read_dates(&store, &repository) {
+        output::talk(&format!(
+            "could not read when records were published: {error}"
+        ));
+    }
+    let mut code = ExitCode::SUCCESS;
+    for failed in outcome.failed {
+        code = output::fail(&failed.into_error());
+    }
+    Ok(code)
 }
 
-fn bring(options: &Options, context: &Context, store: &mut Store) -> anyhow::Result<Report> {
-    let repository = repository(&options.source, &options.branch, &context.cache)?;
-    Ok(scan::scan(store, &repository, options)?)
+/// Says who scans or sends, for others to read.
+pub(crate) fn note() -> String {
+    // On PostgreSQL the others can be on another machine.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!(
+        "pid {} on {}, since {}",
+        process::id(),
+        host.trim(),
+        Timestamp::now()
+    )
+}
+
+fn bring(
+    options: &Options,
+    context: &Context,
+    store: &Store,
+) -> anyhow::Result<(Report, Repository)> {
+    let known = store.feed()?.map(|feed| feed.commit);
+    let repository = repository(&options.source, &options.branch, known, &context.cache)?;
+    let bar = bar();
+    let report = scan::scan_telling(store, &repository, options, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    });
+    bar.finish_and_clear();
+    Ok((report?, repository))
+}
+
+/// Draws how far the scan is, on a terminal only.
+fn bar() -> ProgressBar {
+    let style = "reading {pos} of {len} records {wide_bar} {eta} left";
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(style).expect("a template of known keys"))
 }
 
 /// Finds the feed: a folder is read where it lies, anything else through a mirror in the cache.
-fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<Repository> {
+pub(crate) fn repository(
+    feed: &str,
+    branch: &BranchName,
+    known: Option<GitId>,
+    cache: &Path,
+) -> anyhow::Result<Repository> {
     let path = Path::new(feed);
     let is_url = feed.contains("://");
     if !is_url && path.is_dir() {
@@ -138,7 +221,7 @@ fn repository(feed: &str, branch: &BranchName, cache: &Path) -> anyhow::Result<R
         bail!("there is no {feed}");
     };
     let folder = mirror_folder(cache, &source);
-    Repository::mirror(&source, branch, &folder, FETCH)
+    Repository::mirror(&source, branch, &folder, known, FETCH)
         .with_context(|| format!("could not fetch branch {BRANCH} of {feed}"))
 }
 
@@ -217,7 +300,7 @@ fn horizon(report: &Report) -> impl Iterator<Item = (String, String)> {
         .map(|(branch, version)| (branch.to_string(), version.to_string()))
 }
 
-fn json(report: &Report, seconds: f64) -> Json {
+fn json<'a>(report: &Report, outcome: &'a Outcome, seconds: f64) -> Json<'a> {
     Json {
         feed_commit: report.commit.id.to_string(),
         feed_time: utc(report.commit.time),
@@ -226,6 +309,18 @@ fn json(report: &Report, seconds: f64) -> Json {
         added: report.added,
         changed: report.changed,
         removed: report.removed,
+        reread: report.reread,
+        first: report.is_first,
+        // Of a first scan everything is new, and nothing is news.
+        changes: report
+            .changes
+            .iter()
+            .filter(|_| !report.is_first)
+            .map(|(id, change)| JsonChange {
+                cve: id.to_string(),
+                change: change.as_str(),
+            })
+            .collect(),
         rows: report.rows,
         horizon: horizon(report).collect(),
         skipped: report
@@ -245,6 +340,8 @@ fn json(report: &Report, seconds: f64) -> Json {
                 why: why.clone(),
             })
             .collect(),
+        signals: outcome.entered.iter().map(signals::Entered::json).collect(),
+        signals_failed: outcome.failed.iter().map(signals::Failed::json).collect(),
         seconds: (seconds * 1000.0).round() / 1000.0,
     }
 }

@@ -1,12 +1,18 @@
 //! `tuxtape cve affected`.
 
+mod clone;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
 use serde::Serialize;
+use tuxtape_core::cve::CveId;
+use tuxtape_core::git_id::GitId;
+use tuxtape_core::span::Horizons;
 use tuxtape_core::version::{KernelVersion, NotAVersion};
-use tuxtape_store::horizons;
+use tuxtape_store::{Lines, horizons};
 
 use crate::context::Context;
 use crate::output;
@@ -19,6 +25,20 @@ pub struct Arguments {
     // The plain name `version` belongs to the flag.
     #[arg(value_name = "VERSION")]
     pub upstream: Asked,
+    /// Answer from this clone or bundle of the feed, without a store
+    ///
+    /// Reads the .dyad files alone: what contradicts them in the .json files is not seen.
+    #[arg(long, value_name = "DIR|BUNDLE")]
+    pub feed: Option<String>,
+}
+
+/// What an answer is made from.
+struct Known {
+    lines: Vec<Lines>,
+    skipped: BTreeMap<CveId, String>,
+    /// The feed's commit and its time in seconds since 1970 UTC.
+    commit: GitId,
+    time: i64,
 }
 
 /// A version as it was typed.
@@ -61,13 +81,15 @@ struct JsonSkipped {
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let Asked { text, version } = &arguments.upstream;
-    let (store, feed) = remembered::feed(context)?;
-    let lines = store.lines()?;
-    let skipped = store.skipped()?;
-    let horizons = horizons(&lines);
+    let known = match &arguments.feed {
+        Some(feed) => clone::read(feed, context)?,
+        None => stored(context)?,
+    };
+    let Known { lines, skipped, .. } = &known;
+    let horizons: Horizons = horizons(lines);
     let horizon = horizons.of(*version);
     let beyond = horizons.is_beyond(*version);
-    let ids = |keep: &dyn Fn(&tuxtape_store::Lines) -> bool| -> Vec<String> {
+    let ids = |keep: &dyn Fn(&Lines) -> bool| -> Vec<String> {
         let kept = lines.iter().filter(|record| keep(record));
         kept.map(|record| record.id.to_string()).collect()
     };
@@ -75,12 +97,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     let inconsistent = ids(&|record| record.is_doubtful_at(*version));
 
     if beyond {
-        let known = horizon.map_or_else(
+        let reach = horizon.map_or_else(
             || "nothing at or below it".to_owned(),
             |horizon| format!("this line up to {horizon}"),
         );
         output::talk(&format!(
-            "warning: {text} is beyond what the feed knows ({known}): fixes and backports since then are not seen"
+            "warning: {text} is beyond what the feed knows ({reach}): fixes and backports since then are not seen"
         ));
     }
     for id in &inconsistent {
@@ -88,7 +110,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             "warning: {id} contradicts itself here; see `tuxtape cve show {id}`"
         ));
     }
-    for (id, why) in &skipped {
+    for (id, why) in skipped {
         output::talk(&format!(
             "warning: the newest edition of {id} could not be read: {why}"
         ));
@@ -98,14 +120,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             version: text,
             horizon: horizon.map(|horizon| horizon.to_string()),
             beyond_horizon: beyond,
-            feed_commit: feed.commit.to_string(),
+            feed_commit: known.commit.to_string(),
             cves,
             inconsistent,
             skipped: skipped
-                .into_iter()
+                .iter()
                 .map(|(id, why)| JsonSkipped {
                     cve: id.to_string(),
-                    why,
+                    why: why.clone(),
                 })
                 .collect(),
         })?;
@@ -121,8 +143,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         output::talk(&format!(
             "{} CVEs affect {text}; horizon {horizon}, feed of {}",
             cves.len(),
-            remembered::utc(feed.time)
+            remembered::utc(known.time)
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn stored(context: &Context) -> anyhow::Result<Known> {
+    let (store, feed) = remembered::feed(context)?;
+    Ok(Known {
+        lines: store.lines()?,
+        skipped: store.skipped()?,
+        commit: feed.commit,
+        time: feed.time,
+    })
 }

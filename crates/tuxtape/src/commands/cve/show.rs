@@ -1,65 +1,77 @@
 //! `tuxtape cve show`.
 
-use std::fmt::Write as _;
+mod answer;
+mod branches;
+mod page;
+
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
-use tuxtape_core::cve::CveId;
-use tuxtape_core::span::Landing;
+use tuxtape_core::applicability::{Bench, Freshness, Judgement};
+use tuxtape_core::cve::{Cve, CveId};
+use tuxtape_core::decision::{self, Decision};
+use tuxtape_core::follow::{self, FollowUp};
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::instant::UtcSeconds;
+use tuxtape_core::priority::{self, Policy, Priority};
+use tuxtape_core::signals::{Signals, Stamp};
+use tuxtape_core::span::Horizons;
 use tuxtape_store::Stored;
+use tuxtape_store::history::Event;
 
 use crate::context::Context;
 use crate::output;
 use crate::remembered;
+use crate::remembered::weights::Weights;
+use crate::screen::{Colour, Screen};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The CVE, such as CVE-2024-14027
     pub cve: CveId,
+    /// Say too whether this kernel has it
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<KernelRelease>,
+    #[command(flatten)]
+    weights: Weights,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
 }
 
-#[derive(Serialize)]
-struct Json<'a> {
-    cve: String,
-    state: &'a str,
-    title: &'a str,
-    description: &'a str,
-    files: &'a [String],
-    cvss: Option<JsonCvss<'a>>,
-    spans: Vec<JsonSpan>,
-    inconsistent: Vec<String>,
-    rejection: Option<&'a str>,
-    /// Why a newer edition could not be read.
-    stale: Option<&'a str>,
-    /// The feed commit whose scan brought this edition.
-    feed_commit: String,
+/// Everything about one record.
+struct Facts {
+    stored: Stored,
+    policy: Policy,
+    priority: Priority,
+    signals: Signals,
+    stamps: Vec<Stamp>,
+    /// In the order in which they were made.
+    decisions: Vec<Decision>,
+    history: Vec<Event>,
+    horizons: Horizons,
+    /// Fixes of others that this one corrects, and what corrects its own.
+    follow_ups: Vec<FollowUp>,
+    judgement: Option<(KernelRelease, Judgement)>,
+    now: UtcSeconds,
 }
 
-#[derive(Serialize)]
-struct JsonCvss<'a> {
-    score: String,
-    vector: &'a str,
-}
-
-#[derive(Serialize)]
-struct JsonSpan {
-    introduced: Option<JsonLanding>,
-    fixed: Option<JsonLanding>,
-}
-
-#[derive(Serialize)]
-struct JsonLanding {
-    version: String,
-    commit: String,
+impl Facts {
+    /// Returns the decision that holds, for the kernel asked about or for all.
+    fn standing(&self) -> Option<&Decision> {
+        let kernel = self.judgement.as_ref().map(|(release, _)| release);
+        decision::standing(&self.decisions, self.stored.cve.id, kernel, self.now)
+    }
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let policy = arguments.weights.policy()?;
     let (store, feed) = remembered::feed(context)?;
     let id = arguments.cve;
-    let Some(stored) = store.cve(id)? else {
+    let mut records = store.records()?;
+    let Some(place) = records.iter().position(|stored| stored.cve.id == id) else {
         let when = remembered::utc(feed.time);
         return Err(match store.skipped()?.remove(&id) {
             Some(why) => {
@@ -68,85 +80,44 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             None => anyhow::anyhow!("the feed of {when} has no {id}"),
         });
     };
+    let stored = records[place].clone();
+    let cves: Vec<Cve> = records.drain(..).map(|stored| stored.cve).collect();
+    let mut horizons = Horizons::default();
+    for cve in &cves {
+        horizons.learn(&cve.spans);
+    }
+    let mut follow_ups = follow::find(&cves);
+    follow_ups.retain(|it| it.earlier == id || it.later == id);
+    let judgement = match &arguments.kernel {
+        None => None,
+        Some(release) => {
+            let profile = remembered::kernel(context, release)?;
+            let freshness = stored
+                .stale
+                .as_deref()
+                .map_or(Freshness::Current, Freshness::Stale);
+            let judgement = Bench::new(&profile, &horizons)?.judge(&stored.cve, freshness);
+            Some((release.clone(), judgement))
+        }
+    };
+    let signals = store.signals_of(id)?;
+    let facts = Facts {
+        priority: priority::prioritize(&stored.cve, &signals, &policy),
+        stored,
+        policy,
+        signals,
+        stamps: store.stamps()?,
+        decisions: store.decisions_of(id)?,
+        history: store.history_of(id)?,
+        horizons,
+        follow_ups,
+        judgement,
+        now: remembered::now(),
+    };
     if context.json {
-        output::json(&json(&stored))?;
+        output::json(&answer::answer(&facts))?;
     } else {
-        output::text(&text(&stored))?;
+        output::text(&page::page(&facts, Screen::detect(arguments.color)))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn json(stored: &Stored) -> Json<'_> {
-    let Stored { cve, commit, stale } = stored;
-    let landing = |landing: Option<Landing>| {
-        landing.map(|landing| JsonLanding {
-            version: landing.version.to_string(),
-            commit: landing.commit.to_string(),
-        })
-    };
-    Json {
-        cve: cve.id.to_string(),
-        state: cve.state.as_str(),
-        title: &cve.title,
-        description: &cve.description,
-        files: &cve.files,
-        cvss: cve.cvss.as_ref().map(|cvss| JsonCvss {
-            score: cvss.score.to_string(),
-            vector: &cvss.vector,
-        }),
-        spans: cve
-            .spans
-            .iter()
-            .map(|span| JsonSpan {
-                introduced: landing(span.introduced),
-                fixed: landing(span.fixed),
-            })
-            .collect(),
-        inconsistent: inconsistent(stored),
-        rejection: cve.rejection.as_deref(),
-        stale: stale.as_deref(),
-        feed_commit: commit.to_string(),
-    }
-}
-
-fn inconsistent(stored: &Stored) -> Vec<String> {
-    let disputes = stored.cve.disputes.iter();
-    let disputes =
-        disputes.map(|version| format!("from {version} on the .dyad and the .json file disagree"));
-    stored.cve.doubts.iter().cloned().chain(disputes).collect()
-}
-
-fn text(stored: &Stored) -> String {
-    let Stored { cve, commit, stale } = stored;
-    let mut text = format!("{}  {}\n{}\n\n", cve.id, cve.state, cve.title);
-    let mut line = |name: &str, value: &str| {
-        writeln!(text, "{name:13} {value}").expect("a String takes everything");
-    };
-    if let Some(cvss) = &cve.cvss {
-        line("CVSS", &format!("{} {}", cvss.score, cvss.vector));
-    }
-    for file in &cve.files {
-        line("file", file);
-    }
-    for span in &cve.spans {
-        let short = |landing: Option<Landing>| {
-            landing.map_or_else(String::new, |landing| landing.commit.short())
-        };
-        let (bug, fix) = (short(span.introduced), short(span.fixed));
-        line("vulnerable", &format!("{span}  ({bug}..{fix})"));
-    }
-    for why in inconsistent(stored) {
-        line("inconsistent", &why);
-    }
-    if let Some(why) = stale {
-        line(
-            "stale",
-            &format!("the newest edition could not be read: {why}"),
-        );
-    }
-    line("feed", &commit.short());
-    for part in cve.rejection.iter().chain([&cve.description]) {
-        writeln!(text, "\n{}", part.trim_end()).expect("a String takes everything");
-    }
-    text
 }

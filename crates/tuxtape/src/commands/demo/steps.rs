@@ -65,6 +65,8 @@ impl Steps {
         output::talk(&format!("      $ tuxtape {}", shortened(&shown.join(" "))));
         let mut command = Command::new(&self.program);
         command
+            // The demonstration has a store of its own, whatever the user's is.
+            .env_remove("TUXTAPE_STORE")
             .arg("--home")
             .arg(&self.home)
             .arg("--cache")

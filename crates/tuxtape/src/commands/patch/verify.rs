@@ -102,6 +102,7 @@ mod tests {
     fn a_kernel_not_fetched_yet_gets_a_hint() {
         let context = Context {
             home: PathBuf::from("/nonexistent"),
+            store: tuxtape_store::Location::below(Path::new("/nonexistent")),
             cache: PathBuf::from("/nonexistent"),
             json: false,
         };

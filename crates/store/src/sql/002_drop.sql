@@ -1,0 +1,2 @@
+DROP TABLE cve_span;
+DROP TABLE cve_file;

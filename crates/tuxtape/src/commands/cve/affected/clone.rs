@@ -1,0 +1,81 @@
+//! The answer from nothing but a clone: the `.dyad` files of its newest commit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tuxtape_core::cve::{CveId, State};
+use tuxtape_core::dyad;
+use tuxtape_core::git_id::GitId;
+use tuxtape_core::span::Span;
+use tuxtape_store::Lines;
+use tuxtape_store::tree::{FOLDERS, records};
+use tuxtape_sys::git::{Blob, BranchName};
+
+use super::Known;
+use crate::commands::scan;
+use crate::context::Context;
+use crate::output::Hint;
+
+/// Longest reading them may take.
+const READ: Duration = Duration::from_secs(120);
+
+/// Reads the spans of every published record of `feed`, a folder or a bundle.
+pub(super) fn read(feed: &str, context: &Context) -> anyhow::Result<Known> {
+    let hint = "give a folder with a clone of the kernel's CVE feed, or a bundle of it";
+    read_from(feed, context).map_err(|error| error.context(Hint::new(hint)))
+}
+
+fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
+    let branch = BranchName::new(scan::BRANCH)?;
+    let repository = scan::repository(feed, &branch, None, &context.cache)?;
+    let tip = repository.tip(&branch)?;
+    let mut entries = Vec::new();
+    for (folder, _) in FOLDERS {
+        entries.extend(repository.files(tip.id, folder)?);
+    }
+    let mut skipped = BTreeMap::new();
+    let mut wanted: Vec<(CveId, GitId)> = Vec::new();
+    for (id, found) in records(&entries) {
+        match found {
+            Ok(edition) => match edition.state {
+                State::Published => wanted.extend(edition.dyad.map(|dyad| (id, dyad))),
+                State::Rejected => {}
+            },
+            Err(why) => {
+                skipped.insert(id, why);
+            }
+        }
+    }
+    if wanted.is_empty() {
+        anyhow::bail!("{feed} holds no records");
+    }
+    let names = wanted.iter().map(|(_, dyad)| *dyad).collect();
+    let limit = u64::try_from(dyad::LARGEST).unwrap_or(u64::MAX);
+    let mut blobs = repository.blobs(names, limit, READ)?;
+    let mut bytes = Vec::new();
+    let mut lines = Vec::with_capacity(wanted.len());
+    for (id, _) in wanted {
+        let spans = match blobs.next(&mut bytes)? {
+            Blob::Read => dyad::parse(&bytes).map_err(|error| error.to_string()),
+            Blob::TooLarge { bytes } => Err(format!("{bytes} bytes")),
+            Blob::Missing => Err("missing".to_owned()),
+        };
+        match spans {
+            Ok(spans) => lines.push(Lines {
+                id,
+                doubtful: spans.iter().any(Span::is_backwards),
+                disputes: Vec::new(),
+                spans,
+            }),
+            Err(why) => {
+                skipped.insert(id, format!(".dyad: {why}"));
+            }
+        }
+    }
+    Ok(Known {
+        lines,
+        skipped,
+        commit: tip.id,
+        time: tip.time,
+    })
+}

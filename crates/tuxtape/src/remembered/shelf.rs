@@ -1,0 +1,180 @@
+//! All records side by side, with everything that is known about each.
+
+use std::collections::BTreeMap;
+
+use tuxtape_core::applicability::{Applicability, Judgement};
+use tuxtape_core::cve::CveId;
+use tuxtape_core::decision::{self, Decision};
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::instant::UtcSeconds;
+use tuxtape_core::priority::{self, Policy, Priority};
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::signals::{Signals, Source, Stamp};
+use tuxtape_core::span::Horizons;
+use tuxtape_store::{Feed, Published, Stored};
+
+use super::instant;
+use crate::commands::gauge;
+use crate::context::Context;
+
+/// The records of the store, loaded.
+#[derive(Debug)]
+pub struct Shelf {
+    /// The feed they came from.
+    pub feed: Feed,
+    /// Published and rejected, by id.
+    pub records: Vec<Stored>,
+    /// Decisions, in the order in which they were made.
+    pub decisions: Vec<Decision>,
+    /// The kernel asked about.
+    pub kernel: Option<Gauged>,
+    /// How the records are weighed.
+    pub policy: Policy,
+    /// How far the feed's knowledge reaches.
+    pub horizons: Horizons,
+    /// What outside evidence there is, and how old.
+    pub stamps: Vec<Stamp>,
+    /// When it was asked.
+    pub now: UtcSeconds,
+    signals: BTreeMap<CveId, Signals>,
+}
+
+/// A kernel with the verdict for every record.
+#[derive(Debug)]
+pub struct Gauged {
+    /// Its profile.
+    pub profile: KernelProfile,
+    /// By id; also of records that could never be read.
+    pub judgements: BTreeMap<CveId, Judgement>,
+}
+
+/// One record with everything about it.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// The record.
+    pub stored: &'a Stored,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// What was decided about it and still holds.
+    pub decision: Option<&'a Decision>,
+    /// Whether the kernel asked about has it.
+    pub verdict: Option<Applicability>,
+}
+
+impl Shelf {
+    /// Loads everything, and gauges `kernel` where there is one.
+    pub fn open(
+        context: &Context,
+        kernel: Option<&KernelRelease>,
+        policy: Policy,
+    ) -> anyhow::Result<Self> {
+        let (store, feed) = super::feed(context)?;
+        let profile = kernel
+            .map(|release| super::kernel(context, release))
+            .transpose()?;
+        let records = store.records()?;
+        let mut horizons = Horizons::default();
+        for stored in &records {
+            horizons.learn(&stored.cve.spans);
+        }
+        let kernel = match profile {
+            None => None,
+            Some(profile) => {
+                let skipped = store.skipped()?;
+                let judgements = gauge::judge(&records, skipped, &horizons, &profile)?;
+                Some(Gauged {
+                    profile,
+                    judgements,
+                })
+            }
+        };
+        Ok(Self {
+            feed,
+            decisions: store.decisions()?,
+            kernel,
+            policy,
+            horizons,
+            stamps: store.stamps()?,
+            now: super::now(),
+            signals: store.signals()?,
+            records,
+        })
+    }
+
+    /// Returns the release of the kernel asked about.
+    pub fn release(&self) -> Option<&KernelRelease> {
+        let gauged = self.kernel.as_ref()?;
+        Some(&gauged.profile.id.release)
+    }
+
+    /// Goes through all records, by id.
+    pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.records.iter().map(|stored| self.item(stored))
+    }
+
+    fn item<'a>(&'a self, stored: &'a Stored) -> Item<'a> {
+        let id = stored.cve.id;
+        let none = Signals::default();
+        let signals = self.signals.get(&id).unwrap_or(&none);
+        Item {
+            stored,
+            priority: priority::prioritize(&stored.cve, signals, &self.policy),
+            decision: self.decision(id),
+            verdict: self.verdict(id),
+        }
+    }
+
+    /// Returns whether the kernel asked about has `id`.
+    pub fn verdict(&self, id: CveId) -> Option<Applicability> {
+        Some(self.kernel.as_ref()?.judgements.get(&id)?.verdict)
+    }
+
+    /// Returns what was decided about `id` for the kernel asked about, or for all, and still holds.
+    pub fn decision(&self, id: CveId) -> Option<&Decision> {
+        decision::standing(&self.decisions, id, self.release(), self.now)
+    }
+
+    /// Returns when `stored` last changed; where the feed's history was not read, the feed's time.
+    pub fn changed(&self, stored: &Stored) -> UtcSeconds {
+        let known = stored.dates.map(|dates| dates.changed);
+        known.unwrap_or_else(|| instant(self.feed.time))
+    }
+}
+
+/// Returns when a record was published first, where that is known for certain.
+pub fn published(stored: &Stored) -> Option<UtcSeconds> {
+    match stored.dates?.published {
+        Published::At(time) => Some(time),
+        Published::By(_) => None,
+    }
+}
+
+/// Lists how a record contradicts itself.
+pub fn inconsistencies(stored: &Stored) -> Vec<String> {
+    let disputes = stored.cve.disputes.iter();
+    let disputes =
+        disputes.map(|version| format!("from {version} on the .dyad and the .json file disagree"));
+    stored.cve.doubts.iter().cloned().chain(disputes).collect()
+}
+
+/// Says of each source how old its data is, or that there is none: `KEV of 2026-11-20`.
+pub fn ages(stamps: &[Stamp]) -> Vec<String> {
+    Source::ALL
+        .into_iter()
+        .map(|source| {
+            let stamp = stamps.iter().find(|stamp| stamp.source == source);
+            match stamp {
+                None => format!("no {source}"),
+                Some(stamp) => match stamp.dated {
+                    Some(dated) => format!("{source} of {}", day(dated)),
+                    None => format!("{source} read {}", day(stamp.taken)),
+                },
+            }
+        })
+        .collect()
+}
+
+/// Writes the day alone: `2026-11-24`.
+pub fn day(instant: UtcSeconds) -> String {
+    instant.to_string().chars().take(10).collect()
+}
