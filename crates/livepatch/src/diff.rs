@@ -153,7 +153,14 @@ impl Comparison<'_> {
                     atom.name.to_owned(),
                     format!("changed in {}", self.patched.section(atom.section).name),
                 )),
-                _ => refusals.push((
+                Class::Data
+                | Class::Ignored
+                | Class::Strings
+                | Class::Constants
+                | Class::Table(_)
+                | Class::OrcAddresses
+                | Class::OrcEntries
+                | Class::Chunks => refusals.push((
                     Rule::DataChanged,
                     atom.name.to_owned(),
                     describe(&mine, &theirs),
@@ -210,7 +217,18 @@ impl Comparison<'_> {
             .filter(|id| !self.pairing.of_patched.contains_key(id))
             .filter(|&id| {
                 let atom = self.patched.atom(id);
-                atom.global && matches!(atom.class, Class::Code | Class::Data)
+                match atom.class {
+                    Class::Code | Class::Data => atom.global,
+                    Class::Ignored
+                    | Class::Strings
+                    | Class::Constants
+                    | Class::Table(_)
+                    | Class::OrcAddresses
+                    | Class::OrcEntries
+                    | Class::Chunks
+                    | Class::Init
+                    | Class::Fixed => false,
+                }
             })
             .collect();
     }
@@ -400,7 +418,15 @@ impl Comparison<'_> {
             Class::Data if !movable_data(section, is_special(unit, atom)) => {
                 return refuse(Rule::DataMoved, format!("new in {section}"));
             }
-            _ => {}
+            Class::Code
+            | Class::Data
+            | Class::Ignored
+            | Class::Strings
+            | Class::Constants
+            | Class::Table(_)
+            | Class::OrcAddresses
+            | Class::OrcEntries
+            | Class::Chunks => {}
         }
         let redirected = self.changed.contains(&id);
         // The kernel redirects the original: what the fix makes of it does not help.
