@@ -167,6 +167,12 @@ mod tests {
         check("typedef int (*handler_t)(int);", &["handler_t"]);
         check("typedef unsigned long pgd_t;", &["pgd_t"]);
         check("enum { A, B };", &["A B"]);
+        check("enum { A = f(1, 2), B, };", &["A B f"]);
+        check("enum { A, B\n#define C B\n};", &["A B C define"]);
+        check(
+            "enum { A,\n#ifdef X\n B,\n#endif\n C };",
+            &["A B C X endif ifdef"],
+        );
         check("struct foo { int a; } __packed; int b;", &["foo", "b"]);
         check("struct __attribute__((packed)) foo { int a; };", &["foo"]);
         check(
@@ -191,6 +197,10 @@ mod tests {
         for text in [
             "DECLARE_PER_CPU(int, x);",
             "DECLARE_EVENT(a) int b;",
+            "DECLARE_ALL;",
+            "enum traces { all_traces } __mode(byte);",
+            "enum ids { LIST(ITEM) LAST };",
+            "struct s { enum { LIST } a; };",
             "#include <x.h>",
             "#ifdef X",
             "struct foo { int a;",

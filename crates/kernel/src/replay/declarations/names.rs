@@ -161,6 +161,8 @@ pub(super) fn names(tokens: &[String]) -> Defines {
     let top = top_level(tokens);
     let known = match top.as_slice() {
         [";"] | ["static_assert" | "_Static_assert", "(", ";"] => true,
+        // A lone word is a macro, which declares what it likes.
+        [word, ";"] if is_name(word) => false,
         [kind, tag, ";"] if is_kind(kind) && is_name(tag) => {
             found.insert((*tag).to_owned());
             true
@@ -173,7 +175,7 @@ pub(super) fn names(tokens: &[String]) -> Defines {
             Some(_) | None => declared(tokens, &mut found),
         },
     };
-    if known {
+    if known && lists_enumerators(tokens) {
         Defines::Names(found)
     } else {
         Defines::Unknown
@@ -243,6 +245,34 @@ fn enumerators(tokens: &[String], found: &mut BTreeSet<String>) {
             _ => {}
         }
     }
+}
+
+/// Tells whether every `enum` body spells its enumerators out. A macro there stands for any number of
+/// them: one with brackets, one beside another word, or one that is all there is.
+fn lists_enumerators(tokens: &[String]) -> bool {
+    let mut rest = tokens;
+    // Each round drops at least the `enum`.
+    while let Some(at) = rest.iter().position(|token| token == "enum") {
+        rest = rest.get(at + 1..).unwrap_or_default();
+        let tagged = rest.first().is_some_and(|tag| is_name(tag));
+        let body = match rest.get(usize::from(tagged)..) {
+            Some([brace, body @ ..]) if brace == "{" => body,
+            Some(_) | None => continue,
+        };
+        let end = body.iter().position(|token| token == "}");
+        let body = top_level(body.get(..end.unwrap_or(body.len())).unwrap_or_default());
+        let clear = |item: &[&str]| match item {
+            // Often the last one is named again behind it.
+            [] | [_, "#", "define", ..] => true,
+            [name] => is_name(name) && body.len() > 1,
+            // The tokens of a directive are not told from what follows it.
+            [name, next, ..] => *next == "=" || *name == "#",
+        };
+        if !body.split(|token| *token == ",").all(clear) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Adds the names that a declaration without a struct body declares; tells whether it was clear.
