@@ -131,24 +131,7 @@ pub fn refresh<'a>(
     let root = update_root(store, source, now)?;
     let timestamp = update_timestamp(store, source, &root, now)?;
     let snapshot = update_snapshot(store, source, &root, &timestamp, now)?;
-    let named = named(&snapshot, "targets")?.clone();
-    let want = Wanted {
-        keys: &root.keys,
-        role: &root.roles.targets,
-        name: "targets",
-        meta: &named,
-    };
-    let targets = update_targets(store, Some(source), &want, now)?;
-    Ok(Session {
-        store,
-        source: Some(source),
-        now,
-        root,
-        timestamp,
-        snapshot,
-        targets,
-        roles: BTreeMap::new(),
-    })
+    session(store, Some(source), now, root, timestamp, snapshot)
 }
 
 /// Reads what was trusted at the last update, without asking anybody; expired metadata too.
@@ -162,6 +145,18 @@ pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
     let root = stored_root(store)?;
     let timestamp = stored_timestamp(store, &root)?.ok_or_else(|| missing("timestamp.json"))?;
     let snapshot = stored_snapshot(store, &root)?.ok_or_else(|| missing("snapshot.json"))?;
+    session(store, None, now, root, timestamp, snapshot)
+}
+
+/// The last step of both, and what came of all.
+fn session<'a>(
+    store: &'a mut dyn Store,
+    source: Option<&'a dyn Source>,
+    now: UtcSeconds,
+    root: Root,
+    timestamp: Timestamp,
+    snapshot: Snapshot,
+) -> Result<Session<'a>, UpdateError> {
     let named = named(&snapshot, "targets")?.clone();
     let want = Wanted {
         keys: &root.keys,
@@ -169,10 +164,10 @@ pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
         name: "targets",
         meta: &named,
     };
-    let targets = update_targets(store, None, &want, now)?;
+    let targets = update_targets(store, source, &want, now)?;
     Ok(Session {
         store,
-        source: None,
+        source,
         now,
         root,
         timestamp,
