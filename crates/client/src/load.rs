@@ -228,11 +228,14 @@ pub fn take_out(
         host.disable(&level.module)?;
     }
     let left = wait(host, &level.module, TRANSITION, |patch| patch.is_none())?;
-    if matches!(left, Waited::Late) {
-        let tasks = host.lagging(0).join(", ");
-        // The kernel's state matters more to the reader than a journal that cannot be written.
-        set_phase(state, Phase::Stuck).ok();
-        return Err(LoadError::Stuck { tasks });
+    match left {
+        Waited::Done(_) => {}
+        Waited::Late => {
+            let tasks = host.lagging(0).join(", ");
+            // The kernel's state matters more to the reader than a journal that cannot be written.
+            set_phase(state, Phase::Stuck).ok();
+            return Err(LoadError::Stuck { tasks });
+        }
     }
     if host.module(&level.module).is_some()
         && let Err(source) = remove(host, &level.module)

@@ -156,10 +156,12 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let current = current(kernel, role, facts.journal, facts.running);
     if let Some(current) = &current
         && let Some(withdrawn) = kernel.withdrawal(&current.sha256)
-        && withdrawn.on_withdraw == OnWithdraw::Revert
         && facts.mode == Mode::Normal
     {
-        return Plan::Leave(current.clone(), withdrawn.reason.clone());
+        match withdrawn.on_withdraw {
+            OnWithdraw::Revert => return Plan::Leave(current.clone(), withdrawn.reason.clone()),
+            OnWithdraw::Keep => {}
+        }
     }
     let Some((wanted, target, name)) = wanted(facts, kernel, role) else {
         return match current {
@@ -273,13 +275,16 @@ fn obstacles(
     if facts.journal.pinned {
         found.push(Obstacle::Pinned);
     }
-    if facts.journal.phase == Phase::Stuck {
-        let name = facts
-            .journal
-            .attempt
-            .as_ref()
-            .map(|attempt| &attempt.level.module);
-        found.push(Obstacle::Stuck(name.cloned().unwrap_or_default()));
+    match facts.journal.phase {
+        Phase::Stuck => {
+            let name = facts
+                .journal
+                .attempt
+                .as_ref()
+                .map(|attempt| &attempt.level.module);
+            found.push(Obstacle::Stuck(name.cloned().unwrap_or_default()));
+        }
+        Phase::Idle | Phase::Armed | Phase::Transition | Phase::Probation | Phase::Revert => {}
     }
     if let Some(quarantine) = facts.quarantined.get(&wanted.sha256) {
         found.push(Obstacle::Quarantined {
@@ -301,8 +306,11 @@ fn obstacles(
         .filter(|running| ours(kernel, role, facts.journal, running).is_none())
         .map(|running| running.livepatch.name.as_str())
         .collect();
-    if facts.foreign == Foreign::Refuse && !foreign.is_empty() {
-        found.push(Obstacle::Foreign(foreign.join(", ")));
+    match facts.foreign {
+        Foreign::Refuse if !foreign.is_empty() => {
+            found.push(Obstacle::Foreign(foreign.join(", ")));
+        }
+        Foreign::Refuse | Foreign::Replace => {}
     }
     if let Some(busy) = facts
         .running

@@ -1,7 +1,7 @@
 //! The client's folder: trusted metadata, journal, modules, quarantine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use tuxtape_archive::client::store::private_folder;
 use tuxtape_archive::client::{DiskStore, StoreError};
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{BuildId, PatchLevel};
+use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::slots::SlotError;
 use tuxtape_sys::{durable, regular};
 
@@ -79,19 +80,21 @@ pub struct State {
     pub store: DiskStore,
     /// The journal.
     pub journal: JournalFile,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl State {
     /// Opens the state in `folder`, making it (mode 0700) if needed, against other clients.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         private_folder(folder)?;
-        let path = folder.join("lock");
-        let lock = File::create(&path).map_err(|source| StateError::File { path, source })?;
-        lock.try_lock().map_err(|_| StateError::Busy {
-            path: folder.to_owned(),
-        })?;
-        Self::open_parts(folder, Some(lock))
+        // No note: writing one could fail where the disk is full, and a rollback must not.
+        match lock::take(&folder.join("lock"), "") {
+            Ok(Taken::Ours(lock)) => Self::open_parts(folder, Some(lock)),
+            Ok(Taken::Held { .. }) => Err(StateError::Busy {
+                path: folder.to_owned(),
+            }),
+            Err(LockError { path, source }) => Err(StateError::File { path, source }),
+        }
     }
 
     /// Opens the state for looking, also while a client is at work.
@@ -99,7 +102,7 @@ impl State {
         Self::open_parts(folder, None)
     }
 
-    fn open_parts(folder: &Path, lock: Option<File>) -> Result<Self, StateError> {
+    fn open_parts(folder: &Path, lock: Option<Lock>) -> Result<Self, StateError> {
         let store = DiskStore::open(folder)?;
         for name in ["modules", "quarantine"] {
             private_folder(&folder.join(name))?;

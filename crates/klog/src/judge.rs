@@ -415,8 +415,14 @@ impl Reader {
             // The kernel names no module here: it holds for whichever is in transition.
             None if said.kind == Kind::Stalled => {
                 for verdict in &mut self.judgement.modules {
-                    if matches!(verdict.state, State::Transition | State::Removing) {
-                        verdict.state = State::Stalled;
+                    match verdict.state {
+                        State::Transition | State::Removing => verdict.state = State::Stalled,
+                        State::Unknown
+                        | State::Loading
+                        | State::Stalled
+                        | State::Applied
+                        | State::Removed
+                        | State::Failed => {}
                     }
                 }
             }

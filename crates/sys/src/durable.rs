@@ -64,9 +64,28 @@ pub fn write_with(
     outcome.map_err(failed)
 }
 
+/// Removes a file; it is no error when there is none.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removing_what_is_not_there_is_no_error_and_a_folder_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, b"x").unwrap();
+        remove(&path).unwrap();
+        assert!(!path.exists());
+        remove(&path).unwrap();
+        assert!(remove(folder.path()).is_err());
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_litter() {
