@@ -14,13 +14,10 @@ pub fn judge(log: &[u8], module: &str) -> LogVerdict {
     let Some(found) = judged.modules.first() else {
         return LogVerdict::Clean;
     };
-    // The reports that led to the verdict; where none did, the worst of the log.
     let first = found
-        .reports
-        .first()
-        .and_then(|&index| judged.reports.get(index))
-        .or_else(|| judged.reports.iter().max_by_key(|report| report.severity))
-        .map_or_else(|| "no report".to_owned(), |report| report.title.clone());
+        .because
+        .clone()
+        .unwrap_or_else(|| "no report".to_owned());
     match found.verdict {
         Verdict::Innocent => LogVerdict::Clean,
         Verdict::Unknown => LogVerdict::Unrelated(first),
