@@ -136,6 +136,9 @@ pub fn refresh<'a>(
 
 /// Reads what was trusted at the last update, without asking anybody; expired metadata too.
 ///
+/// An update that was cut short leaves a snapshot that names newer files than are stored. Those files
+/// were trusted when they came and still count as long as their signers are the ones wanted now.
+///
 /// For looking, and for a level that was accepted before: never for accepting something new.
 pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
     let missing = |file: &str| UpdateError::Missing {
@@ -185,7 +188,8 @@ impl Session<'_> {
 
     /// Returns the role and the index of one kernel release; `None` when the archive has none.
     ///
-    /// Raises the time floor to the index's own times.
+    /// Raises the time floor to the index's own times, unless only what was trusted before is read:
+    /// that was counted when it came, and whoever looks may not hold the lock.
     pub fn kernel(
         &mut self,
         arch: Arch,
@@ -208,12 +212,14 @@ impl Session<'_> {
         let role = self.role(&delegations.keys, delegated)?;
         let index = KernelIndex::read(&role, arch, release)
             .map_err(|source| UpdateError::Index { role: name, source })?;
-        let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
-        let latest = created.map(|level| level.created).max();
-        let mut floor = self.store.floor().clone();
-        let latest = latest.unwrap_or(index.created).max(index.created);
-        floor.raise_time(latest.min(self.root.expires));
-        self.store.set_floor(floor)?;
+        if self.source.is_some() {
+            let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
+            let latest = created.map(|level| level.created).max();
+            let mut floor = self.store.floor().clone();
+            let latest = latest.unwrap_or(index.created).max(index.created);
+            floor.raise_time(latest.min(self.root.expires));
+            self.store.set_floor(floor)?;
+        }
         Ok(Some((role, index)))
     }
 
