@@ -5,6 +5,7 @@
 
 pub mod commit;
 pub mod describe;
+pub mod redate;
 pub mod sign;
 pub mod stage;
 pub mod verify;

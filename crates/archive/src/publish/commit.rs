@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use tuxtape_core::identity::{Arch, KernelRelease};
 use tuxtape_sys::durable;
 
+use super::sign::own_ids;
 use super::{PublishError, Published, Workspace, body, read_draft, read_file, role_of};
-use crate::client::{self, MemoryStore, Store, Stored, UpdateError};
+use crate::client::{self, MemoryStore, Refusal, Store, Stored, UpdateError};
 use crate::index::KernelIndex;
 use crate::metadata::{
     Body, Envelope, FileMeta, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
@@ -29,6 +30,9 @@ pub struct Publication {
     pub files: Vec<String>,
     /// Drafts that stay drafts, and why.
     pub left_out: Vec<LeftOut>,
+    /// Published kernel roles whose validity is over: their machines get nothing new until a successor
+    /// is signed (see [`Workspace::redate`]).
+    pub expired: Vec<String>,
 }
 
 /// A draft that was not published.
@@ -55,7 +59,7 @@ impl Workspace {
             .as_ref()
             .map(|p| p.roles.clone())
             .unwrap_or_default();
-        self.take_kernels(&targets, &mut roles, &mut batch)?;
+        self.take_kernels(&targets, &mut roles, &mut batch, now)?;
         if batch.taken.is_empty() {
             let waiting: Vec<String> = batch
                 .left_out
@@ -87,6 +91,7 @@ impl Workspace {
         let before = published.map(|published| &published.root);
         if let Some((path, envelope)) = self.draft("root")? {
             let root: Root = body(&envelope, "root")?;
+            own_ids("root", &root.keys)?;
             let own = envelope.verify(&root.keys, &root.roles.root);
             let old = before.map_or(Ok(()), |old| envelope.verify(&old.keys, &old.roles.root));
             match own.and(old) {
@@ -108,6 +113,9 @@ impl Workspace {
     ) -> Result<Targets, PublishError> {
         if let Some((path, envelope)) = self.draft("targets")? {
             let targets: Targets = body(&envelope, "targets")?;
+            if let Some(delegations) = &targets.delegations {
+                own_ids("targets", &delegations.keys)?;
+            }
             match envelope.verify(&root.keys, &root.roles.targets) {
                 Ok(()) => {
                     batch.take("targets", path, &envelope, targets.version);
@@ -126,6 +134,7 @@ impl Workspace {
         targets: &Targets,
         roles: &mut BTreeMap<String, Targets>,
         batch: &mut Batch,
+        now: UtcSeconds,
     ) -> Result<(), PublishError> {
         let delegations = targets.delegations.clone().unwrap_or_default();
         for path in self.open_drafts()? {
@@ -145,6 +154,14 @@ impl Workspace {
                 continue;
             };
             match envelope.verify(&delegations.keys, &delegated.keys) {
+                // It would stop every other kernel's.
+                Ok(()) if role.expires <= now => {
+                    let why = format!(
+                        "its validity ended at {}; delete and draft it anew",
+                        role.expires
+                    );
+                    batch.leave(&name, &why);
+                }
                 Ok(()) => {
                     for (target, file) in &role.targets {
                         self.take_module(target, file, batch)?;
@@ -242,7 +259,7 @@ impl Workspace {
             tuxtape_issued: Some(now),
         };
         batch.timestamp = self.sign_online("timestamp", &timestamp)?;
-        self.check(published, &batch, now)?;
+        let expired = self.check(published, &batch, now)?;
         let files = self.write(&batch)?;
         for path in batch.taken.iter().chain(&batch.used) {
             // A draft left behind would only be published again unchanged, and refused as such.
@@ -253,6 +270,7 @@ impl Workspace {
             snapshot: snapshot_version,
             files,
             left_out: batch.left_out,
+            expired,
         })
     }
 
@@ -266,12 +284,16 @@ impl Workspace {
     }
 
     /// Walks the staged tree as a client that saw the last publication, for every kernel.
+    ///
+    /// A role that was published before and has expired since stops nobody but its own machines, so it
+    /// is named in the answer: the others must stay fresh.
     fn check(
         &self,
         published: Option<&Published>,
         batch: &Batch,
         now: UtcSeconds,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Vec<String>, PublishError> {
+        let mut expired = Vec::new();
         for (name, bytes, cap) in batch.metadata() {
             let length = bytes.len() as u64;
             if length > cap / 2 {
@@ -299,13 +321,19 @@ impl Workspace {
             let Some((arch, release)) = kernel_of(&role.name).filter(|_| named) else {
                 continue;
             };
-            let kernel = session.kernel(arch, &release).map_err(unverified)?;
             let changed = batch.kernels.contains_key(&role.name);
+            let kernel = match session.kernel(arch, &release) {
+                Err(UpdateError::Refused(Refusal::Expired { role, at, .. })) if !changed => {
+                    expired.push(format!("{role} expired at {at}"));
+                    continue;
+                }
+                outcome => outcome.map_err(unverified)?,
+            };
             if let Some((body, _)) = kernel.filter(|_| changed) {
                 check_modules(&mut session, &body).map_err(unverified)?;
             }
         }
-        Ok(())
+        Ok(expired)
     }
 
     fn write(&self, batch: &Batch) -> Result<Vec<String>, PublishError> {
