@@ -1,6 +1,7 @@
 //! What is to be done, decided from facts alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tuxtape_archive::index::{IndexedKernel, KernelIndex, OnWithdraw, SupportState};
 use tuxtape_archive::metadata::{TargetFile, Targets};
@@ -98,12 +99,14 @@ pub enum Obstacle {
     #[error("pinned by a rollback or a lost journal; `tuxtape-client apply --clear` lifts it")]
     Pinned,
     /// Barred here.
-    #[error("level {level} is quarantined on this kernel: {reason}")]
+    #[error("level {level} is quarantined on this kernel: {reason}; removing {file} lifts that", file = file.display())]
     Quarantined {
         /// The level.
         level: u32,
         /// Why.
         reason: String,
+        /// The file that bars it.
+        file: PathBuf,
     },
     /// An earlier boot ended during an attempt.
     #[error(
@@ -153,7 +156,12 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
             listed: listed.join(", "),
         });
     };
-    let current = current(kernel, role, facts.journal, facts.running);
+    let current = current(
+        &kernel.build_id,
+        Some((role, kernel)),
+        facts.journal,
+        facts.running,
+    );
     if let Some(current) = &current
         && let Some(withdrawn) = kernel.withdrawal(&current.sha256)
         && facts.mode == Mode::Normal
@@ -180,23 +188,28 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     }
 }
 
-/// Finds the level of ours that is in force, by the build-id of its module.
+/// Finds the level of ours that is in force, by the build-id of its module; the highest, when one
+/// replaces another just now.
+///
+/// The journal says what was loaded; the index, where this build is in it, also knows a level that a
+/// lost journal forgot.
 pub fn current(
-    kernel: &IndexedKernel,
-    role: &Targets,
+    build_id: &BuildId,
+    indexed: Option<(&Targets, &IndexedKernel)>,
     journal: &Journal,
     running: &[Running],
 ) -> Option<JournaledLevel> {
-    let in_force = running.iter().filter(|running| running.livepatch.enabled);
-    in_force
-        .filter_map(|running| ours(kernel, role, journal, running))
-        .next_back()
+    running
+        .iter()
+        .filter(|running| running.livepatch.enabled)
+        .filter_map(|running| ours(build_id, indexed, journal, running))
+        .max_by_key(|level| level.level)
 }
 
 /// Tells which level a livepatch is; `None` when it is somebody else's.
 pub fn ours(
-    kernel: &IndexedKernel,
-    role: &Targets,
+    build_id: &BuildId,
+    indexed: Option<(&Targets, &IndexedKernel)>,
     journal: &Journal,
     running: &Running,
 ) -> Option<JournaledLevel> {
@@ -207,10 +220,11 @@ pub fn ours(
     };
     let attempt = journal.attempt.iter().map(|attempt| &attempt.level);
     let journaled = attempt.chain(&journal.committed).chain(&journal.previous);
-    let mut journaled = journaled.filter(|level| level.kernel == kernel.build_id);
+    let mut journaled = journaled.filter(|level| level.kernel == *build_id);
     if let Some(level) = journaled.find(|level| same(&level.module, &level.module_build_id)) {
         return Some(level.clone());
     }
+    let (role, kernel) = indexed?;
     let level = kernel
         .levels
         .iter()
@@ -290,6 +304,7 @@ fn obstacles(
         found.push(Obstacle::Quarantined {
             level: wanted.level.0,
             reason: quarantine.reason.clone(),
+            file: quarantine.file.clone(),
         });
     }
     let struck = facts
@@ -303,7 +318,15 @@ fn obstacles(
     let foreign: Vec<&str> = facts
         .running
         .iter()
-        .filter(|running| ours(kernel, role, facts.journal, running).is_none())
+        .filter(|running| {
+            ours(
+                &kernel.build_id,
+                Some((role, kernel)),
+                facts.journal,
+                running,
+            )
+            .is_none()
+        })
         .map(|running| running.livepatch.name.as_str())
         .collect();
     match facts.foreign {

@@ -59,6 +59,9 @@ pub struct Quarantine {
     pub reason: String,
     /// When.
     pub at: UtcSeconds,
+    /// The file that bars it; removing it lifts the bar.
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 /// What the last look into the archive gave.
@@ -139,19 +142,25 @@ impl State {
                 continue;
             }
             let bytes = regular::read(&entry.path(), SMALL).ok().flatten();
-            let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let read: Option<Quarantine> =
+                bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let unread = Quarantine {
+                file: PathBuf::new(),
                 format: 1,
                 level: PatchLevel(0),
                 reason: "the quarantine file is not readable".to_owned(),
                 at: UtcSeconds::EPOCH,
             };
-            found.insert(sha256.to_owned(), read.unwrap_or(unread));
+            let quarantine = Quarantine {
+                file: entry.path(),
+                ..read.unwrap_or(unread)
+            };
+            found.insert(sha256.to_owned(), quarantine);
         }
         Ok(found)
     }
 
-    /// Bars a module from this kernel build.
+    /// Bars a module from this kernel build, and returns the file that does.
     pub fn quarantine(
         &self,
         sha256: &str,
@@ -159,19 +168,21 @@ impl State {
         level: PatchLevel,
         reason: &str,
         at: UtcSeconds,
-    ) -> Result<(), StateError> {
+    ) -> Result<PathBuf, StateError> {
+        let path = self
+            .folder
+            .join("quarantine")
+            .join(format!("{sha256}@{kernel}.json"));
         let quarantine = Quarantine {
             format: 1,
             level,
             reason: reason.chars().take(2000).collect(),
             at,
+            file: path.clone(),
         };
-        let path = self
-            .folder
-            .join("quarantine")
-            .join(format!("{sha256}@{kernel}.json"));
         let bytes = serde_json::to_vec(&quarantine).expect("strings and numbers can be written");
-        Ok(durable::write(&path, &bytes)?)
+        durable::write(&path, &bytes)?;
+        Ok(path)
     }
 
     /// Keeps the verified bytes of a module.

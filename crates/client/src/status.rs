@@ -1,5 +1,6 @@
 //! `status`: what runs, what is missing, and what to do about it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct Status {
     pub phase: Phase,
     /// Strikes against the newest level.
     pub strikes: u32,
+    /// Transitions of the newest level that did not end in time.
+    pub stalls: u32,
     /// Quarantined levels and why.
     pub quarantine: Vec<(u32, String)>,
     /// Mode and where it was set.
@@ -76,8 +79,8 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
             .kernel(&kernel.build_id)
             .map(|indexed| (role, indexed))
     });
-    let level =
-        indexed.and_then(|(role, indexed)| plan::current(indexed, role, &journal, &running));
+    let level = plan::current(&kernel.build_id, indexed, &journal, &running);
+    let transition = running.iter().any(|running| running.livepatch.transition);
     let newest = indexed.and_then(|(role, indexed)| indexed.newest(&role.targets));
     let plan = enabled
         .then(|| make_plan(host, &state, settings, &kernel, found.as_ref()))
@@ -88,8 +91,15 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
             .map(|(_, indexed)| indexed.cves(level))
             .unwrap_or_default()
     };
+    // While it is in transition, some task still runs the old code.
+    let moving = level.as_ref().is_some_and(|level| {
+        running
+            .iter()
+            .any(|running| running.livepatch.transition && running.livepatch.name == level.module)
+    });
     let fixed = level
         .as_ref()
+        .filter(|_| !moving)
         .map(|level| cves(level.level))
         .unwrap_or_default();
     let mut open: Vec<(String, String)> = Vec::new();
@@ -109,22 +119,21 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         open.push((entry.cve.clone(), why));
     }
     open.sort();
-    let strikes = newest.and_then(|newest| {
-        let digest = indexed?
-            .0
-            .targets
-            .get(&newest.target)?
-            .hashes
-            .get("sha256")?;
-        journal.strikes.get(digest).copied()
+    let digest = newest.and_then(|newest| {
+        let target = indexed?.0.targets.get(&newest.target)?;
+        target.hashes.get("sha256")
     });
+    let counted = |counts: &BTreeMap<String, u32>| {
+        let count = digest.and_then(|digest| counts.get(digest));
+        count.copied().unwrap_or_default()
+    };
+    let (strikes, stalls) = (counted(&journal.strikes), counted(&journal.stalls));
     let obstacles = match &plan {
         Some(Plan::Blocked(_, obstacles)) => obstacles.iter().map(ToString::to_string).collect(),
         Some(Plan::Unsupported(why)) => vec![why.to_string()],
         Some(Plan::UpToDate(_) | Plan::NothingToApply | Plan::Load(..) | Plan::Leave(..))
         | None => Vec::new(),
     };
-    let transition = running.iter().any(|running| running.livepatch.transition);
     Ok(Status {
         uptime: host.uptime()?,
         now: host.clock(),
@@ -146,7 +155,8 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         open,
         obstacles,
         phase: journal.phase,
-        strikes: strikes.unwrap_or_default(),
+        strikes,
+        stalls,
         quarantine: quarantined
             .values()
             .map(|quarantine| (quarantine.level.0, quarantine.reason.clone()))
@@ -205,9 +215,11 @@ fn state_word(
 
 impl Status {
     /// Exit code of the text form, which is kcarectl's: 0 nothing better is due, 1 levels exist and
-    /// none is applied, 2 a newer one is due, 3 the kernel is not served.
+    /// none is applied, 2 a newer one is due, 3 the kernel is not served, or no longer.
     pub fn exit_code(&self) -> u8 {
+        let past = ["kernel-upgrade-required", "kernel-end-of-life"].contains(&self.supported);
         match &self.plan {
+            Some(_) if past => 3,
             Some(Plan::Unsupported(_)) | None => 3,
             Some(Plan::UpToDate(_) | Plan::NothingToApply) => 0,
             Some(Plan::Load(..) | Plan::Leave(..) | Plan::Blocked(..)) if self.level.is_none() => 1,
@@ -272,6 +284,9 @@ impl Status {
         }
         if self.strikes > 0 {
             line("strikes", &self.strikes.to_string());
+        }
+        if self.stalls > 0 {
+            line("stalls", &self.stalls.to_string());
         }
         for (level, why) in &self.quarantine {
             line("quarantine", &format!("level {level}: {why}"));
@@ -362,6 +377,7 @@ impl Status {
                 "wait": self.obstacles,
                 "quarantine": quarantine,
                 "strikes": self.strikes,
+                "stalls": self.stalls,
                 "open": open,
                 "archive": {
                     "role_version": self.role_version,
