@@ -84,7 +84,7 @@ enum Command {
         #[arg(long)]
         clear: bool,
     },
-    /// Show what runs, what is missing and what to do; exits 0 well, 1 nothing applied, 2 a newer level is due, 3 kernel not served
+    /// Show what runs, what is missing and what to do; exits 0 well, 1 nothing applied, 2 a newer level is due, 3 kernel not served, 64 usage, 70 no answer
     Status {
         /// Form of the answer; json exits 0 whenever it could be read
         #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -92,7 +92,7 @@ enum Command {
     },
     /// Go back to the stock kernel and stay there until `apply --clear`
     Rollback,
-    /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way
+    /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way, 64 usage, 70 no answer
     Check,
 }
 

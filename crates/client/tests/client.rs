@@ -869,6 +869,10 @@ fn without_readable_metadata_status_still_shows_the_level_in_force() {
     lab.apply().unwrap();
     fs::remove_dir_all(lab.settings.state.join("tuf/roles")).unwrap();
     let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.exit_code(), 70);
+    let text = shown.text(["ok", "busy", "bad"]);
+    assert!(text.contains("about this kernel cannot be read"), "{text}");
+    assert!(!text.contains("is not in the archive"), "{text}");
     assert_eq!(shown.level.unwrap().level, PatchLevel(1));
     assert_eq!(shown.state, "applied");
 }
