@@ -1,9 +1,9 @@
 //! Files that others read, or that must survive power loss.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,6 @@ pub struct WriteError {
     /// What the system said.
     pub source: io::Error,
 }
-
-static UNIQUE: AtomicU32 = AtomicU32::new(0);
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, also after a
 /// power cut: temporary name in the same folder, `fsync`, rename, `fsync` of the folder.
@@ -41,11 +39,12 @@ pub fn write_with(
     let name = path
         .file_name()
         .ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
-    let count = UNIQUE.fetch_add(1, Ordering::Relaxed);
+    // After a power cut the same process id, and any count, may come again and meet its own litter.
     let temporary = folder.join(format!(
-        ".{}.{}.{count}.tmp",
+        ".{}.{}.{:016x}.tmp",
         name.to_string_lossy(),
-        std::process::id()
+        std::process::id(),
+        RandomState::new().hash_one(path)
     ));
     let outcome = (|| {
         let mut file = OpenOptions::new()
@@ -85,6 +84,18 @@ mod tests {
         assert!(!path.exists());
         remove(&path).unwrap();
         assert!(remove(folder.path()).is_err());
+    }
+
+    #[test]
+    fn litter_of_an_earlier_program_with_our_id_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        for count in 0..1000 {
+            let litter = format!(".f.{}.{count}.tmp", std::process::id());
+            fs::write(folder.path().join(litter), "half").unwrap();
+        }
+        let path = folder.path().join("f");
+        write(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 
     #[test]
