@@ -215,6 +215,7 @@ impl Host for FakeHost {
             bytes: records.collect::<String>().into_bytes(),
             next: end as u64,
             lost: self.log_lost,
+            more: end < self.log.len(),
         })
     }
 
