@@ -5,16 +5,18 @@
 
 pub mod commit;
 pub mod describe;
+pub mod redate;
 pub mod sign;
 pub mod stage;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::{durable, regular};
 
 use crate::client::Refusal;
@@ -118,7 +120,7 @@ pub struct Workspace {
     top: PathBuf,
     /// Who may sign what.
     pub policy: Policy,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What the world sees now.
@@ -188,13 +190,15 @@ impl Workspace {
             Err(source) => return Err(PublishError::File { path, source }),
         };
         let lock_path = top.join(".lock");
-        let lock = File::create(&lock_path).map_err(|source| PublishError::File {
-            path: lock_path,
-            source,
-        })?;
-        lock.try_lock().map_err(|_| PublishError::Locked {
-            path: top.to_owned(),
-        })?;
+        let lock = match lock::take(&lock_path, "") {
+            Ok(Taken::Ours(lock)) => lock,
+            Ok(Taken::Held { .. }) => {
+                return Err(PublishError::Locked {
+                    path: top.to_owned(),
+                });
+            }
+            Err(LockError { path, source }) => return Err(PublishError::File { path, source }),
+        };
         Ok(Self {
             top: top.to_owned(),
             policy: Policy::from_toml(&text)?,

@@ -1,17 +1,22 @@
 //! What the publisher accepts, and what it refuses.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use tuxtape_archive::index::KernelIndex;
+use tuxtape_archive::client::{self, MemoryStore, Refusal, Store, Stored, UpdateError};
+use tuxtape_archive::index::{IndexedKernel, KernelIndex, OnWithdraw, Unpatchable, Withdrawn};
+use tuxtape_archive::keys::{Key, KeyId};
+use tuxtape_archive::metadata::{Body, Envelope, Root, TargetFile, Targets};
 use tuxtape_archive::policy::Duty;
 use tuxtape_archive::publish::sign::SignError;
-use tuxtape_archive::publish::stage::StageError;
+use tuxtape_archive::publish::stage::{StageError, StageRequest};
 use tuxtape_archive::publish::verify::verify;
 use tuxtape_archive::publish::{PublishError, Workspace};
 use tuxtape_archive::sample::{self, Archive, KERNEL, RELEASE, key, module_for, policy, start};
 use tuxtape_archive::source::DirectorySource;
+use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{Arch, PatchLevel};
 
 fn archive() -> (tempfile::TempDir, Archive) {
@@ -218,15 +223,321 @@ fn renewing_signs_the_timestamp_and_the_snapshot_only_when_due() {
     assert_eq!((later.timestamp, later.snapshot), (3, 2));
 }
 
+/// Changes the body of a draft as somebody with access to the folder could.
+fn rewrite<T: Body>(path: &Path, change: impl FnOnce(&mut T)) {
+    let envelope = Envelope::parse(&fs::read(path).unwrap(), 1 << 22).unwrap();
+    let mut body: T = envelope.body().unwrap();
+    change(&mut body);
+    let envelope = Envelope::unsigned(&body).unwrap();
+    fs::write(path, envelope.to_bytes()).unwrap();
+}
+
+/// Runs what clients run, for the one kernel.
+fn client_level(archive: &Archive, now: UtcSeconds) -> Result<u32, UpdateError> {
+    let root = fs::read(archive.public().join("metadata/1.root.json")).unwrap();
+    let mut store = MemoryStore::default();
+    store.save(&Stored::Root, &root)?;
+    let source = DirectorySource::new(&archive.public());
+    let mut session = client::refresh(&mut store, &source, now)?;
+    let found = session.kernel(Arch::X86_64, &RELEASE.parse().unwrap())?;
+    let (role, index) = found.unwrap();
+    Ok(index.kernels[0].newest(&role.targets).unwrap().level.0)
+}
+
 #[test]
-fn an_archive_with_an_expired_role_cannot_be_renewed_into_validity() {
+fn an_expired_top_level_role_cannot_be_renewed_into_validity() {
     let (_folder, archive) = archive();
     let before = public(&archive);
     assert!(matches!(
-        archive.workspace.renew(start().plus(31 * 86_400)),
+        archive.workspace.renew(start().plus(91 * 86_400)),
         Err(PublishError::Unverified(_))
     ));
     assert_eq!(public(&archive), before);
+}
+
+/// Publishes a second kernel besides the sample's.
+fn other_kernel(archive: &Archive, n: u8, now: UtcSeconds) {
+    let vermagic = sample::VERMAGIC.replace("-47-", "-50-");
+    let fields = [
+        ("livepatch", "Y"),
+        ("name", &*format!("tt_other_{n}")),
+        ("vermagic", &*vermagic),
+        (tuxtape_core::module::KERNEL_BUILD_ID, &*"3f".repeat(20)),
+    ];
+    let request = StageRequest {
+        release: "6.1.0-50-cloud-amd64".parse().unwrap(),
+        module: tuxtape_core::module::sample::module(&fields, &[100 + n; 20]),
+        fixes: Vec::new(),
+        unpatchable: Vec::new(),
+        base_version: None,
+    };
+    archive.workspace.stage(&request, now).unwrap();
+    archive.sign_all().unwrap();
+}
+
+#[test]
+fn one_expired_kernel_stops_no_other() {
+    let (_folder, archive) = archive();
+    let month = start().plus(31 * 86_400);
+    let renewed = archive.workspace.renew(month).unwrap();
+    assert_eq!(
+        renewed.expired,
+        ["k__x86_64__6.1.0-47-cloud-amd64 expired at 2026-12-24T18:00:00Z"]
+    );
+    other_kernel(&archive, 1, month);
+    let published = archive.workspace.publish(month).unwrap();
+    assert_eq!(published.expired.len(), 1);
+    let refused = client_level(&archive, month).unwrap_err();
+    assert!(
+        matches!(&refused, UpdateError::Refused(Refusal::Expired { role, .. }) if role.contains("-47-")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_expired_kernel_comes_back_by_a_signed_successor_that_changes_nothing_else() {
+    let (_folder, archive) = archive();
+    let month = start().plus(31 * 86_400);
+    let redated = archive.workspace.redate(month).unwrap();
+    let [draft] = &redated.drafts[..] else {
+        panic!("one kernel, one draft")
+    };
+    let shown = archive
+        .workspace
+        .show(&draft.display().to_string())
+        .unwrap();
+    assert_eq!(
+        shown.changes,
+        [
+            "k__x86_64__6.1.0-47-cloud-amd64: version 2, published is 1",
+            "expires 2027-01-24T18:00:00Z",
+            "only version and expiry differ",
+        ]
+    );
+    archive
+        .workspace
+        .sign(&shown.path.display().to_string(), &key(1), &shown.words)
+        .unwrap();
+    // Asked again an hour later, the draft and its signature stay.
+    let again = archive.workspace.redate(month.plus(3600)).unwrap();
+    assert_eq!(again, redated);
+    archive.sign_all().unwrap();
+    let published = archive.workspace.publish(month.plus(3600)).unwrap();
+    assert!(published.expired.is_empty());
+    assert_eq!(client_level(&archive, month.plus(3600)).unwrap(), 1);
+}
+
+#[test]
+fn a_level_that_waits_for_signatures_is_not_replaced_by_a_later_expiry() {
+    let (_folder, archive) = archive();
+    let staged = archive.stage(2, start()).unwrap();
+    let before = fs::read(&staged.draft).unwrap();
+    let redated = archive.workspace.redate(start().plus(60)).unwrap();
+    assert_eq!(redated.open, ["k__x86_64__6.1.0-47-cloud-amd64"]);
+    assert!(redated.drafts.is_empty());
+    assert_eq!(fs::read(&staged.draft).unwrap(), before);
+}
+
+#[test]
+fn a_signed_draft_that_expired_stays_a_draft_and_stops_no_other() {
+    let (_folder, archive) = archive();
+    archive.stage(2, start()).unwrap();
+    archive.sign_all().unwrap();
+    let month = start().plus(31 * 86_400);
+    other_kernel(&archive, 1, month);
+    let published = archive.workspace.publish(month).unwrap();
+    assert!(
+        published.left_out[0].why.contains("its validity ended at"),
+        "{published:?}"
+    );
+}
+
+#[test]
+fn a_key_swapped_behind_its_id_is_neither_shown_nor_signed_nor_published() {
+    let swap = |keys: &mut BTreeMap<KeyId, Key>| {
+        for listed in keys.values_mut() {
+            *listed = key(66).public();
+        }
+    };
+    let refused = |archive: &Archive, draft: &Path| {
+        let draft = draft.display().to_string();
+        let envelope = Envelope::parse(&fs::read(&draft).unwrap(), 1 << 22).unwrap();
+        let words = tuxtape_archive::words::spoken(&envelope.digest());
+        for error in [
+            archive.workspace.show(&draft).unwrap_err(),
+            archive.workspace.sign(&draft, &key(1), &words).unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, PublishError::Sign(SignError::Swapped { .. })),
+                "{error}"
+            );
+        }
+    };
+    let (_folder, mut archive) = archive();
+    let mut policy = archive.workspace.policy.clone();
+    policy.thresholds.targets = 1;
+    policy.lab = true;
+    archive.workspace.set_policy(policy, start()).unwrap();
+    let targets = archive.workspace.drafts().join("2.targets.json");
+    let good = fs::read(&targets).unwrap();
+    rewrite::<Targets>(&targets, |body| {
+        swap(&mut body.delegations.as_mut().unwrap().keys);
+    });
+    refused(&archive, &targets);
+    // Also for the reviewers, whose keys that draft would give.
+    let staged = archive.stage(2, start()).unwrap();
+    refused(&archive, &staged.draft);
+    fs::write(&targets, good).unwrap();
+    let root = archive.workspace.drafts().join("2.root.json");
+    for online in ["timestamp", "snapshot", "targets"] {
+        let good = fs::read(&root).unwrap();
+        rewrite::<Root>(&root, |body| {
+            let role = match online {
+                "timestamp" => &body.roles.timestamp,
+                "snapshot" => &body.roles.snapshot,
+                _ => &body.roles.targets,
+            };
+            let id = role.keyids[0].clone();
+            body.keys.insert(id, key(66).public());
+        });
+        refused(&archive, &root);
+        fs::write(&root, good).unwrap();
+    }
+}
+
+#[test]
+fn a_signer_sees_every_change_of_a_kernels_index() {
+    type Change = fn(&mut IndexedKernel);
+    let withdrawn = || Withdrawn {
+        level: PatchLevel(1),
+        sha256: "ab".repeat(32),
+        on_withdraw: OnWithdraw::Revert,
+        reason: "hangs".to_owned(),
+        at: start(),
+    };
+    let prepared = |kernel: &mut IndexedKernel| {
+        kernel.withdrawn.push(withdrawn());
+        kernel.unpatchable.push(Unpatchable {
+            cve: "CVE-2026-0700".to_owned(),
+            why: "data-layout".to_owned(),
+        });
+    };
+    let changes: [(&str, Change); 11] = [
+        ("no longer said: level 1 withdrawn", |k| k.withdrawn.clear()),
+        ("level 1 withdrawn at", |k| {
+            k.withdrawn[0].on_withdraw = OnWithdraw::Keep;
+        }),
+        ("no longer said: CVE-2026-0001 closed from level 1", |k| {
+            k.fixes.clear();
+        }),
+        ("CVE-2026-0001 closed from level 1 until level 2", |k| {
+            k.fixes[0].until = Some(PatchLevel(2));
+        }),
+        ("no longer said: CVE-2026-0700 cannot be livepatched", |k| {
+            k.unpatchable.clear();
+        }),
+        ("CVE-2026-0701 cannot be livepatched: other", |k| {
+            k.unpatchable[0] = Unpatchable {
+                cve: "CVE-2026-0701".to_owned(),
+                why: "other".to_owned(),
+            };
+        }),
+        ("vermagic is", |k| k.vermagic.push('x')),
+        ("base version is unknown", |k| k.base_version = None),
+        ("floor is level 9", |k| k.floor = PatchLevel(9)),
+        ("support is Supported, until 2027-06-30", |k| {
+            k.support.until = Some("2027-06-30".to_owned());
+        }),
+        ("level 1 is another now", |k| {
+            k.levels[0].srcversion = Some("A".to_owned());
+        }),
+    ];
+    let (_folder, archive) = archive();
+    let edit = |body: &mut Targets, change: &dyn Fn(&mut IndexedKernel)| {
+        let mut index: KernelIndex = serde_json::from_value(body.tuxtape.clone().unwrap()).unwrap();
+        change(&mut index.kernels[0]);
+        body.tuxtape = Some(serde_json::to_value(&index).unwrap());
+    };
+    let draft = archive.workspace.redate(start()).unwrap().drafts.remove(0);
+    rewrite::<Targets>(&draft, |body| edit(body, &prepared));
+    archive.sign_all().unwrap();
+    archive.workspace.publish(start()).unwrap();
+    for (wanted, change) in changes {
+        let draft = archive.workspace.redate(start()).unwrap().drafts.remove(0);
+        rewrite::<Targets>(&draft, |body| edit(body, &change));
+        let shown = archive
+            .workspace
+            .show(&draft.display().to_string())
+            .unwrap();
+        let text = shown.changes.join("\n");
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        assert!(!text.contains("only version"), "{wanted:?}\n{text}");
+        fs::remove_file(draft).unwrap();
+    }
+    // The module behind a level that is there already.
+    let draft = archive.workspace.redate(start()).unwrap().drafts.remove(0);
+    rewrite::<Targets>(&draft, |body| {
+        let file = body.targets.values_mut().next().unwrap();
+        file.hashes.insert("sha256".to_owned(), "cd".repeat(32));
+    });
+    let shown = archive
+        .workspace
+        .show(&draft.display().to_string())
+        .unwrap();
+    let text = shown.changes.join("\n");
+    assert!(
+        text.contains("level 1 is another now") && text.contains(&"cd".repeat(32)),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_signer_sees_every_change_of_targets() {
+    type Change = fn(&mut Targets);
+    let changes: [(&str, Change); 6] = [
+        ("file x.ko comes, sha256 00, 1 bytes", |body| {
+            body.targets.insert(
+                "x.ko".to_owned(),
+                TargetFile {
+                    length: 1,
+                    hashes: [("sha256".to_owned(), "00".to_owned())].into(),
+                },
+            );
+        }),
+        (
+            "is now for *, was for tt__x86_64__6.1.0-47-cloud-amd64__",
+            |body| {
+                body.delegations.as_mut().unwrap().roles[0].paths = Some(vec!["*".to_owned()]);
+            },
+        ),
+        ("is now for digests from , was for", |body| {
+            let role = &mut body.delegations.as_mut().unwrap().roles[0];
+            role.paths = None;
+            role.path_hash_prefixes = Some(vec![String::new()]);
+        }),
+        ("does not end the search", |body| {
+            body.delegations.as_mut().unwrap().roles[0].terminating = false;
+        }),
+        ("1 of 2 must sign", |body| {
+            body.delegations.as_mut().unwrap().roles[0].keys.threshold = 1;
+        }),
+        // Of a targets draft the list of kernels is shown, whatever else it carries.
+        ("kernel k__x86_64__6.1.0-47-cloud-amd64 leaves", |body| {
+            body.delegations = None;
+            body.tuxtape = Some(serde_json::json!({"format": 1}));
+        }),
+    ];
+    let (_folder, mut archive) = archive();
+    for (wanted, change) in changes {
+        let policy = archive.workspace.policy.clone();
+        archive.workspace.set_policy(policy, start()).unwrap();
+        let draft = archive.workspace.drafts().join("2.targets.json");
+        rewrite::<Targets>(&draft, change);
+        let shown = archive.workspace.show("targets").unwrap();
+        let text = shown.changes.join("\n");
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        fs::remove_file(draft).unwrap();
+    }
 }
 
 #[test]
@@ -267,7 +578,7 @@ fn lab_python_tuf_reads_our_archive() {
     let folder = tempfile::tempdir().unwrap();
     // A stranger reads the wall clock, so this archive is made now.
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = tuxtape_archive::time::UtcSeconds::from_unix(unix.unwrap().as_secs());
+    let now = UtcSeconds::from_unix(unix.unwrap().as_secs());
     let workspace = Workspace::init(&folder.path().join("a"), &policy(), now).unwrap();
     let archive = Archive { workspace };
     let staged = archive.stage(1, now).unwrap();

@@ -435,6 +435,50 @@ fn what_was_trusted_can_be_read_without_the_archive_even_when_expired() {
 }
 
 #[test]
+fn an_update_cut_between_snapshot_and_role_leaves_the_trusted_role_readable() {
+    let lab = Lab::new();
+    lab.update(start()).unwrap();
+    let mut policy = lab.archive.workspace.policy.clone();
+    policy.lifetimes.targets_days += 1;
+    let mut lab = lab;
+    lab.archive.workspace.set_policy(policy, start()).unwrap();
+    lab.next_level(2, start().plus(60));
+    for cut in ["2.targets.json", "2.k__x86_64__6.1.0-47-cloud-amd64.json"] {
+        let hidden = fs::read(lab.metadata(cut)).unwrap();
+        fs::remove_file(lab.metadata(cut)).unwrap();
+        assert!(lab.update(start().plus(61)).is_err());
+        let mut store = lab.store();
+        let floor = store.floor().clone();
+        let mut session = client::local(&mut store).unwrap();
+        let (_, index) = session
+            .kernel(Arch::X86_64, &RELEASE.parse().unwrap())
+            .unwrap()
+            .unwrap();
+        assert_eq!(index.kernels[0].levels.len(), 1, "{cut}");
+        assert_eq!(*lab.store().floor(), floor, "looking changes nothing");
+        fs::write(lab.metadata(cut), hidden).unwrap();
+    }
+    // The archive itself is still held to what its snapshot names.
+    assert_eq!(lab.update(start().plus(62)).unwrap(), 2);
+}
+
+#[test]
+fn looking_never_raises_the_floor() {
+    let lab = Lab::new();
+    lab.update(start()).unwrap();
+    for slot in ["floor.a", "floor.b"] {
+        fs::remove_file(lab.folder.path().join("client").join(slot)).ok();
+    }
+    let mut store = lab.store();
+    let mut session = client::local(&mut store).unwrap();
+    session
+        .kernel(Arch::X86_64, &RELEASE.parse().unwrap())
+        .unwrap();
+    assert_eq!(store.floor().time, UtcSeconds::EPOCH);
+    assert!(!lab.folder.path().join("client/floor.a").exists());
+}
+
+#[test]
 fn a_kernel_the_archive_does_not_have_is_no_error() {
     let lab = Lab::new();
     let mut store = lab.store();

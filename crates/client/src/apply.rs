@@ -136,9 +136,20 @@ pub fn source(config: &Config) -> Result<Box<dyn Source>, ClientError> {
         connect: config.dial_timeout,
         total: config.download_timeout,
         ca_certs: config.ca_certs.clone(),
-        proxy: config.proxy.clone(),
+        proxy: config.proxy().map(ToOwned::to_owned),
     };
     Ok(open(url, &options)?)
+}
+
+/// What `refresh` came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The archive has this kernel's release.
+    Listed(KernelIndex),
+    /// The archive does not have it.
+    NotListed,
+    /// The switch forbids even looking.
+    Off(Mode),
 }
 
 /// Brings the metadata up to date and loads nothing.
@@ -146,14 +157,17 @@ pub fn refresh(
     host: &dyn Host,
     settings: &Settings,
     source: &dyn Source,
-) -> Result<Option<KernelIndex>, ClientError> {
+) -> Result<Refreshed, ClientError> {
+    if settings.switch.mode >= Mode::NoRefresh {
+        return Ok(Refreshed::Off(settings.switch.mode));
+    }
     let mut state = State::open(&settings.state)?;
     let kernel = host.kernel()?;
     let now = host.clock();
     let found = look(&mut state, source, &kernel, now);
     let error = found.as_ref().err().map(chain);
     state.set_last_check(now, error)?;
-    Ok(found?.map(|(_, index)| index))
+    Ok(found?.map_or(Refreshed::NotListed, |(_, index)| Refreshed::Listed(index)))
 }
 
 /// Does what the plan says.
@@ -248,50 +262,78 @@ pub fn apply(
     Ok((applied, remarks))
 }
 
-/// Takes the level in force out, on a person's word, and pins the machine until `apply --clear`.
+/// What `rollback` came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Levels of ours that it took out, in that order.
+    pub levels: Vec<JournaledLevel>,
+    /// Livepatches that are still in the kernel: those of somebody else.
+    pub others: Vec<String>,
+}
+
+/// Takes every level of ours out, on a person's word, and pins the machine until `apply --clear`.
 ///
-/// Returns the level, or none when no level of ours was in force.
+/// An interrupted attempt goes first: it may have been on the way to replace a level that is still in
+/// force.
 pub fn rollback(
     host: &mut dyn Host,
     settings: &Settings,
-) -> Result<(Option<JournaledLevel>, Remarks), ClientError> {
+) -> Result<(RolledBack, Remarks), ClientError> {
     let mut remarks = Remarks::new();
+    let mut done = RolledBack::default();
     let mut state = State::open(&settings.state)?;
+    let pin = |state: &mut State| {
+        let pin = |journal: &mut crate::journal::Journal| journal.pinned = true;
+        state.journal.record(pin).map_err(StateError::from)
+    };
+    // A module that stays in memory out of force must not keep another level in.
+    let mut stays = None;
+    let mut out =
+        |host: &mut dyn Host, state: &mut State, level: &JournaledLevel| match load::take_out(
+            host, state, level, None,
+        ) {
+            Err(error @ LoadError::Removal { .. }) => {
+                stays.get_or_insert(failed(level, error));
+                Ok(())
+            }
+            outcome => outcome.map_err(|source| failed(level, source)),
+        };
     match recover(host, &mut state, &mut remarks).map_err(ClientError::Recover)? {
-        Recovery::Clean | Recovery::Stuck(_) => {}
+        Recovery::Clean => {}
+        Recovery::Stuck(level) => {
+            pin(&mut state)?;
+            let tasks = host.lagging(0).join(", ");
+            return Err(failed(&level, LoadError::Stuck { tasks }));
+        }
         // A person wants it out; what it was on the way to does not matter any more.
         Recovery::Settle(level) | Recovery::TakeOut(level, _) => {
-            load::take_out(host, &mut state, &level, None)
-                .map_err(|source| failed(&level, source))?;
-            return Ok((Some(level), remarks));
+            out(host, &mut state, &level)?;
+            done.levels.push(level);
         }
     }
     let kernel = host.kernel()?;
-    let running = running(host)?;
     let found = local(&mut state, &kernel);
-    let journal = &state.journal.journal;
-    let level = match &found {
-        Some((role, index)) => index
-            .kernel(&kernel.build_id)
-            .and_then(|indexed| plan::current(indexed, role, journal, &running)),
-        // Without readable metadata the journal alone says what is ours.
-        None => journal.committed.clone().filter(|level| {
-            level.kernel == kernel.build_id
-                && running.iter().any(|r| {
-                    r.livepatch.name == level.module
-                        && r.build_id
-                            .as_ref()
-                            .is_none_or(|id| *id == level.module_build_id)
-                })
-        }),
-    };
-    if let Some(level) = &level {
-        load::take_out(host, &mut state, level, None).map_err(|source| failed(level, source))?;
-    } else {
-        let pin = |journal: &mut crate::journal::Journal| journal.pinned = true;
-        state.journal.record(pin).map_err(StateError::from)?;
+    let indexed = found.as_ref().and_then(|(role, index)| {
+        let indexed = index.kernel(&kernel.build_id)?;
+        Some((role, indexed))
+    });
+    loop {
+        let running = running(host)?;
+        let journal = &state.journal.journal;
+        let current = plan::current(&kernel.build_id, indexed, journal, &running);
+        let Some(level) = current.filter(|level| !done.levels.contains(level)) else {
+            let others = running.into_iter().map(|running| running.livepatch.name);
+            done.others = others.collect();
+            break;
+        };
+        out(host, &mut state, &level)?;
+        done.levels.push(level);
     }
-    Ok((level, remarks))
+    pin(&mut state)?;
+    match stays {
+        Some(error) => Err(error),
+        None => Ok((done, remarks)),
+    }
 }
 
 /// Lists the livepatches in the kernel with the build-ids of their modules.

@@ -4,8 +4,18 @@ use tuxtape_archive::source::Source;
 
 use crate::apply::{ClientError, Settings, chain, look, make_plan};
 use crate::host::Host;
+use crate::mode::Mode;
 use crate::plan::{self, Plan};
 use crate::state::State;
+
+/// What `check` came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// What `apply` would do.
+    Plan(Plan),
+    /// The switch forbids even looking.
+    Off(Mode),
+}
 
 /// Looks into the archive and makes a plan; changes metadata, nothing else.
 ///
@@ -15,7 +25,10 @@ pub fn check(
     host: &dyn Host,
     settings: &Settings,
     source: &dyn Source,
-) -> Result<Plan, ClientError> {
+) -> Result<Checked, ClientError> {
+    if settings.switch.mode >= Mode::NoRefresh {
+        return Ok(Checked::Off(settings.switch.mode));
+    }
     let mut state = State::open(&settings.state)?;
     let kernel = host.kernel()?;
     let now = host.clock();
@@ -23,7 +36,7 @@ pub fn check(
     state.set_last_check(now, found.as_ref().err().map(chain))?;
     let found = found?;
     let plan = make_plan(host, &state, settings, &kernel, found.as_ref())?;
-    Ok(match plan {
+    Ok(Checked::Plan(match plan {
         Plan::Load(level, target, name) => {
             let demands = plan::demands(&host.load_policy(), b"");
             if demands.is_empty() {
@@ -33,5 +46,5 @@ pub fn check(
             }
         }
         other => other,
-    })
+    }))
 }

@@ -13,8 +13,10 @@ pub struct Config {
     pub archive_url: Option<String>,
     /// PEM file of certificate authorities; `None` for the system's.
     pub ca_certs: Option<PathBuf>,
-    /// Proxy for the archive.
-    pub proxy: Option<String>,
+    /// Proxy for an archive at `http://`.
+    pub http_proxy: Option<String>,
+    /// Proxy for an archive at `https://`.
+    pub https_proxy: Option<String>,
     /// Longest wait for a connection.
     pub dial_timeout: Duration,
     /// Longest time for one file.
@@ -91,13 +93,9 @@ impl Config {
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|e| ConfigError::Malformed(e.to_string()))?;
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let proxy = if file.archive_url.starts_with("http:") {
-            &file.http_proxy
-        } else {
-            &file.https_proxy
-        };
         Ok(Self {
-            proxy: some(proxy),
+            http_proxy: some(&file.http_proxy),
+            https_proxy: some(&file.https_proxy),
             archive_url: some(&file.archive_url),
             ca_certs: some(&file.ca_certs).map(PathBuf::from),
             dial_timeout: duration("dial-timeout", &file.dial_timeout)?,
@@ -106,6 +104,20 @@ impl Config {
             foreign: file.foreign_livepatches,
             probation: duration("probation", &file.probation)?,
         })
+    }
+
+    /// Returns the proxy for the archive as it is named now; the file's may have been overridden.
+    pub fn proxy(&self) -> Option<&str> {
+        let plain = self
+            .archive_url
+            .as_ref()
+            .is_some_and(|url| url.starts_with("http:"));
+        let proxy = if plain {
+            &self.http_proxy
+        } else {
+            &self.https_proxy
+        };
+        proxy.as_deref()
     }
 }
 
@@ -162,6 +174,16 @@ mod tests {
             text.contains("line 2") && text.contains("probatoin"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_proxy_is_that_of_the_address_in_use() {
+        let text =
+            "archive-url = \"https://a\"\nhttp-proxy = \"http://p\"\nhttps-proxy = \"http://s\"";
+        let mut config = Config::from_toml(text).unwrap();
+        assert_eq!(config.proxy(), Some("http://s"));
+        config.archive_url = Some("http://b".to_owned());
+        assert_eq!(config.proxy(), Some("http://p"));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct FakeHost {
     pub transition_takes: Option<u32>,
     /// Whether a stalled transition can be reversed.
     pub reversible: bool,
+    /// Module that cannot be removed.
+    pub irremovable: Option<String>,
     /// Error number that the next insertion fails with.
     pub refuse: Option<i32>,
     /// Oopses the kernel counts, and how many a loaded level adds during probation.
@@ -52,6 +54,18 @@ pub struct FakeHost {
     pub inserted: Vec<String>,
     /// The switches.
     pub policy: LoadPolicy,
+    /// Records of the kernel log, numbered from 0.
+    pub log: Vec<String>,
+    /// Records that one read of it gives at most.
+    pub log_reads: usize,
+    /// Records that were overwritten before anybody read them.
+    pub log_lost: bool,
+    /// Whether what stands in `log` is written only at the next insertion.
+    pub log_written_at_insertion: bool,
+    /// Time after which the kernel answers nothing any more, as when the boot ends under the client.
+    pub stops_after: Option<Duration>,
+    /// What the kernel says once a loaded level is watched.
+    pub log_when_loaded: Vec<String>,
     /// Wall clock.
     pub now: UtcSeconds,
     /// Seconds since boot.
@@ -70,6 +84,7 @@ impl FakeHost {
             patches: Vec::new(),
             transition_takes: Some(2),
             reversible: true,
+            irremovable: None,
             refuse: None,
             oopses: 0,
             oops_when_loaded: false,
@@ -78,6 +93,12 @@ impl FakeHost {
             journaled: Vec::new(),
             inserted: Vec::new(),
             policy: LoadPolicy::default(),
+            log: Vec::new(),
+            log_reads: usize::MAX,
+            log_lost: false,
+            log_written_at_insertion: false,
+            stops_after: None,
+            log_when_loaded: Vec::new(),
             now,
             up: 3600,
             passed: Duration::ZERO,
@@ -92,6 +113,7 @@ impl FakeHost {
         self.patches.clear();
         self.oopses = 0;
         self.up = 3600;
+        self.passed = Duration::ZERO;
     }
 
     fn transitioning(&self) -> bool {
@@ -100,10 +122,38 @@ impl FakeHost {
 
     /// Every look brings a transition nearer to its end.
     fn look(&self) -> bool {
-        let looks = self.looks.get() + 1;
-        self.looks.set(looks);
+        self.looks.set(self.looks.get() + 1);
+        self.ended()
+    }
+
+    fn ended(&self) -> bool {
+        let looks = self.looks.get();
         self.transition_takes.is_some_and(|takes| looks >= takes)
     }
+
+    /// Makes the end of a transition last: what was seen of it until now was a look from outside.
+    fn settle(&mut self) {
+        if self.transitioning() && self.ended() {
+            self.patches = after(&self.patches);
+        }
+    }
+}
+
+/// Livepatches after the end of the transition: one that came in replaced the others, one that went
+/// out is gone, and what it was to replace is in force as before.
+fn after(patches: &[Livepatch]) -> Vec<Livepatch> {
+    let replaced = patches
+        .iter()
+        .any(|patch| patch.transition && patch.enabled);
+    let mut left: Vec<Livepatch> = patches
+        .iter()
+        .filter(|patch| patch.enabled && (patch.transition || !replaced))
+        .cloned()
+        .collect();
+    for patch in &mut left {
+        patch.transition = false;
+    }
+    left
 }
 
 impl Host for FakeHost {
@@ -120,14 +170,16 @@ impl Host for FakeHost {
     }
 
     fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError> {
-        let done = self.transitioning() && self.look();
-        let mut seen = self.patches.clone();
-        for patch in &mut seen {
-            patch.transition &= !done;
+        if self.stops_after.is_some_and(|end| self.passed >= end) {
+            return Err(KernelError::Read {
+                path: PathBuf::from("/sys/kernel/livepatch"),
+                source: io::Error::other("the boot ended"),
+            });
         }
-        // What is out of force is gone from sysfs once its transition ended.
-        seen.retain(|patch| patch.enabled || patch.transition);
-        Ok(seen)
+        if self.transitioning() && self.look() {
+            return Ok(after(&self.patches));
+        }
+        Ok(self.patches.clone())
     }
 
     fn module(&self, name: &str) -> Option<LoadedModule> {
@@ -151,9 +203,19 @@ impl Host for FakeHost {
     }
 
     fn log(&self, from: u64) -> Result<KernelLog, KernelError> {
+        if self.log_written_at_insertion {
+            return Ok(KernelLog::default());
+        }
+        let from = usize::try_from(from)
+            .unwrap_or(usize::MAX)
+            .min(self.log.len());
+        let end = from.saturating_add(self.log_reads).min(self.log.len());
+        let records = (from..end).map(|n| format!("4,{n},{n}00000,-;{}\n", self.log[n]));
         Ok(KernelLog {
-            next: from,
-            ..KernelLog::default()
+            bytes: records.collect::<String>().into_bytes(),
+            next: end as u64,
+            lost: self.log_lost,
+            more: end < self.log.len(),
         })
     }
 
@@ -173,11 +235,9 @@ impl Host for FakeHost {
         if self.modules.contains_key(&identity.name) {
             return Err(io::Error::from_raw_os_error(17));
         }
+        self.settle();
+        self.log_written_at_insertion = false;
         self.inserted.push(identity.name.clone());
-        self.patches.retain(|patch| patch.enabled);
-        for patch in &mut self.patches {
-            (patch.enabled, patch.transition) = (false, false);
-        }
         self.patches.push(Livepatch {
             name: identity.name.clone(),
             enabled: true,
@@ -199,6 +259,7 @@ impl Host for FakeHost {
     }
 
     fn disable(&mut self, name: &str) -> Result<(), KernelError> {
+        self.settle();
         let reversible = self.reversible;
         for patch in self.patches.iter_mut().filter(|patch| patch.name == name) {
             patch.enabled = false;
@@ -216,6 +277,10 @@ impl Host for FakeHost {
         if in_use.iter().any(|patch| patch.name == name) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        if self.irremovable.as_deref() == Some(name) {
+            return Err(io::Error::from_raw_os_error(16));
+        }
+        self.settle();
         self.patches.retain(|patch| patch.name != name);
         self.modules
             .remove(name)
@@ -228,6 +293,9 @@ impl Host for FakeHost {
         if self.oops_when_loaded && self.patches.iter().any(|patch| patch.enabled) {
             self.oopses += 1;
             self.oops_when_loaded = false;
+        }
+        if self.patches.iter().any(|patch| patch.enabled) {
+            self.log.append(&mut self.log_when_loaded);
         }
     }
 

@@ -74,12 +74,15 @@ pub struct Journal {
     pub previous: Option<JournaledLevel>,
     /// Boots that ended while a module, by digest, was being loaded or watched.
     pub strikes: BTreeMap<String, u32>,
+    /// Transitions of a module, by digest, that did not end in time: busy tasks, no crash.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stalls: BTreeMap<String, u32>,
     /// Whether a person rolled back, so that nothing is loaded until they say so.
     pub pinned: bool,
 }
 
-/// Digests whose strikes are kept; more would not fit the slot.
-const STRIKE_LIMIT: usize = 12;
+/// Digests whose strikes, and whose stalls, are kept; more would not fit the slot.
+const COUNT_LIMIT: usize = 8;
 
 impl Default for Journal {
     fn default() -> Self {
@@ -90,6 +93,7 @@ impl Default for Journal {
             committed: None,
             previous: None,
             strikes: BTreeMap::new(),
+            stalls: BTreeMap::new(),
             pinned: false,
         }
     }
@@ -104,17 +108,27 @@ impl Journal {
 
     /// Adds a strike against a module and returns how many it has.
     pub fn strike(&mut self, sha256: &str) -> u32 {
-        let strikes = self.strikes.entry(sha256.to_owned()).or_default();
-        *strikes += 1;
-        let strikes = *strikes;
-        while self.strikes.len() > STRIKE_LIMIT {
-            let other = self.strikes.keys().find(|key| *key != sha256).cloned();
-            if let Some(other) = other {
-                self.strikes.remove(&other);
-            }
-        }
-        strikes
+        count(&mut self.strikes, sha256)
     }
+
+    /// Counts a stalled transition of a module and returns how many it had.
+    pub fn stall(&mut self, sha256: &str) -> u32 {
+        count(&mut self.stalls, sha256)
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u32>, sha256: &str) -> u32 {
+    let counted = counts.entry(sha256.to_owned()).or_default();
+    *counted = counted.saturating_add(1);
+    let counted = *counted;
+    while counts.len() > COUNT_LIMIT {
+        let other = counts.keys().find(|key| *key != sha256).cloned();
+        match other {
+            Some(other) => counts.remove(&other),
+            None => break,
+        };
+    }
+    counted
 }
 
 /// The journal on disk.
@@ -205,6 +219,7 @@ mod tests {
         };
         for n in 0..100 {
             journal.strike(&format!("{n:064}"));
+            journal.stall(&format!("{n:064}"));
         }
         let bytes = serde_json::to_vec(&journal).unwrap();
         assert!(bytes.len() < SLOT_LIMIT - 24, "{}", bytes.len());

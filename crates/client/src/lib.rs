@@ -18,3 +18,4 @@ pub mod plan;
 pub mod recover;
 pub mod state;
 pub mod status;
+mod watch;

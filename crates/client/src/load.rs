@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::journal::{Attempt, JournaledLevel, Phase};
 use crate::recover::is_ours;
 use crate::state::{State, StateError};
+use crate::watch::{complaint, log_end};
 
 /// How long a transition may take in each direction.
 pub const TRANSITION: Duration = Duration::from_secs(60);
@@ -23,7 +24,12 @@ pub enum LogVerdict {
     /// Nothing since it was loaded.
     Clean,
     /// Complaints that nothing ties to it.
-    Unrelated(String),
+    Unrelated {
+        /// The worst or first of them.
+        what: String,
+        /// How many of them are oopses.
+        oopses: u64,
+    },
     /// Complaints with it on the stack or during its transition.
     Guilty(String),
 }
@@ -103,7 +109,7 @@ pub fn load(
 ) -> Result<Remarks, LoadError> {
     let boot_id = host.boot_id()?;
     // Complaints from before the attempt are not about it.
-    let log_from = host.log(0).map_or(0, |log| log.next);
+    let log_from = log_end(host);
     let attempt = Attempt {
         level: level.clone(),
         boot_id,
@@ -150,11 +156,11 @@ pub fn settle(
         }
         Waited::Late => {
             let tasks = host.lagging(1).join(", ");
-            let struck = state.journal.record(|journal| {
-                journal.strike(&level.sha256);
+            let counted = state.journal.record(|journal| {
+                journal.stall(&level.sha256);
             });
             take_out(host, state, level, Some("the transition stalled"))?;
-            struck.map_err(StateError::from)?;
+            counted.map_err(StateError::from)?;
             return Err(LoadError::Stalled {
                 seconds: TRANSITION.as_secs(),
                 tasks,
@@ -182,6 +188,7 @@ pub fn settle(
         .journal
         .record(|journal| {
             journal.strikes.remove(&keep.sha256);
+            journal.stalls.remove(&keep.sha256);
             if journal.committed.as_ref() != Some(&keep) {
                 journal.previous = journal.committed.replace(keep);
             }
@@ -228,11 +235,14 @@ pub fn take_out(
         host.disable(&level.module)?;
     }
     let left = wait(host, &level.module, TRANSITION, |patch| patch.is_none())?;
-    if matches!(left, Waited::Late) {
-        let tasks = host.lagging(0).join(", ");
-        // The kernel's state matters more to the reader than a journal that cannot be written.
-        set_phase(state, Phase::Stuck).ok();
-        return Err(LoadError::Stuck { tasks });
+    match left {
+        Waited::Done(_) => {}
+        Waited::Late => {
+            let tasks = host.lagging(0).join(", ");
+            // The kernel's state matters more to the reader than a journal that cannot be written.
+            set_phase(state, Phase::Stuck).ok();
+            return Err(LoadError::Stuck { tasks });
+        }
     }
     if host.module(&level.module).is_some()
         && let Err(source) = remove(host, &level.module)
@@ -282,56 +292,8 @@ fn condemn(
         return error;
     }
     match barred {
-        Ok(()) => LoadError::Complained(why),
+        Ok(_) => LoadError::Complained(why),
         Err(error) => error.into(),
-    }
-}
-
-/// Watches a level for its probation and returns what speaks against it.
-fn complaint(
-    host: &mut dyn Host,
-    state: &State,
-    level: &JournaledLevel,
-    watch: Watch,
-    remarks: &mut Remarks,
-) -> Result<Option<String>, LoadError> {
-    let attempt = state.journal.journal.attempt.clone();
-    let (log_from, oopses) = attempt.map_or((0, None), |a| (a.log_from, a.oopses));
-    let end = host.monotonic() + watch.probation;
-    if watch.judge.is_none() {
-        remarks.push("the kernel log was not judged: this build has no log reader".to_owned());
-    }
-    loop {
-        if let (Some(before), Some(now)) = (oopses, host.counters().oops)
-            && now > before
-        {
-            return Ok(Some(format!(
-                "the kernel counted {} oopses since it was loaded",
-                now - before
-            )));
-        }
-        if let Some(judge) = watch.judge {
-            match host.log(log_from) {
-                Ok(log) => match judge(&log.bytes, &level.module) {
-                    LogVerdict::Guilty(why) => return Ok(Some(why)),
-                    LogVerdict::Unrelated(what) => note(remarks, format!("kernel log: {what}")),
-                    LogVerdict::Clean => {}
-                },
-                Err(error) => note(remarks, format!("the kernel log was not read: {error}")),
-            }
-        }
-        let still = host
-            .livepatches()?
-            .into_iter()
-            .find(|patch| patch.name == level.module);
-        if still.is_none_or(|patch| !patch.enabled) {
-            return Ok(Some("somebody disabled it while it was watched".to_owned()));
-        }
-        let left = end.saturating_sub(host.monotonic());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        host.pause(left.min(Duration::from_secs(1)));
     }
 }
 
@@ -394,7 +356,8 @@ fn remove(host: &mut dyn Host, name: &str) -> io::Result<()> {
     }
 }
 
-fn note(remarks: &mut Remarks, remark: String) {
+/// Remarks a thing once.
+pub(crate) fn note(remarks: &mut Remarks, remark: String) {
     if !remarks.contains(&remark) {
         remarks.push(remark);
     }

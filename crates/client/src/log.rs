@@ -1,5 +1,6 @@
 //! What the kernel log says about a level that was just loaded.
 
+use tuxtape_klog::header::Severity;
 use tuxtape_klog::judge::{self, Verdict};
 
 use crate::load::LogVerdict;
@@ -14,16 +15,20 @@ pub fn judge(log: &[u8], module: &str) -> LogVerdict {
     let Some(found) = judged.modules.first() else {
         return LogVerdict::Clean;
     };
-    // The reports that led to the verdict; where none did, the worst of the log.
     let first = found
-        .reports
-        .first()
-        .and_then(|&index| judged.reports.get(index))
-        .or_else(|| judged.reports.iter().max_by_key(|report| report.severity))
-        .map_or_else(|| "no report".to_owned(), |report| report.title.clone());
+        .because
+        .clone()
+        .unwrap_or_else(|| "no report".to_owned());
     match found.verdict {
         Verdict::Innocent => LogVerdict::Clean,
-        Verdict::Unknown => LogVerdict::Unrelated(first),
+        Verdict::Unknown => LogVerdict::Unrelated {
+            what: first,
+            oopses: judged
+                .reports
+                .iter()
+                .filter(|report| report.severity >= Severity::Oops)
+                .count() as u64,
+        },
         Verdict::Suspect => {
             LogVerdict::Guilty(format!("the kernel complained with it involved: {first}"))
         }
@@ -77,7 +82,7 @@ mod tests {
         ]);
         assert!(matches!(
             judge(&log(&lines), "tt_1"),
-            LogVerdict::Unrelated(_)
+            LogVerdict::Unrelated { oopses: 1, .. }
         ));
     }
 }

@@ -1,5 +1,6 @@
 //! `tuxtape-client`: keeps one machine on the newest livepatch level its reviewers signed.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -11,8 +12,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use sha2::{Digest, Sha256};
 use tuxtape_archive::names::cap;
 use tuxtape_archive::words;
-use tuxtape_client::apply::{self, Applied, Settings};
-use tuxtape_client::check::check;
+use tuxtape_client::apply::{self, Applied, Refreshed, RolledBack, Settings};
+use tuxtape_client::check::{Checked, check};
 use tuxtape_client::config::{Config, duration};
 use tuxtape_client::host::{Host, RunningHost};
 use tuxtape_client::journal::JournaledLevel;
@@ -23,6 +24,10 @@ use tuxtape_sys::regular;
 
 /// "No, and here is why".
 const NO: u8 = 3;
+/// Of `status` and `check`, whose other codes are answers: the question was not understood.
+const USAGE: u8 = 64;
+/// Of `status` and `check`: there is no answer.
+const UNREADABLE: u8 = 70;
 
 /// Keeps this machine on the newest livepatch level its reviewers signed
 ///
@@ -79,7 +84,7 @@ enum Command {
         #[arg(long)]
         clear: bool,
     },
-    /// Show what runs, what is missing and what to do; exits 0 well, 1 nothing applied, 2 a newer level is due, 3 kernel not served
+    /// Show what runs, what is missing and what to do; exits 0 well, 1 nothing applied, 2 a newer level is due, 3 kernel not served, 64 usage, 70 no answer
     Status {
         /// Form of the answer; json exits 0 whenever it could be read
         #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -87,7 +92,7 @@ enum Command {
     },
     /// Go back to the stock kernel and stay there until `apply --clear`
     Rollback,
-    /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way
+    /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way, 64 usage, 70 no answer
     Check,
 }
 
@@ -98,59 +103,76 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks(std::env::args_os()) => {
+            error.print().ok();
+            return ExitCode::from(USAGE);
+        }
+        Err(error) => error.exit(),
+    };
+    let asks = matches!(cli.command, Command::Status { .. } | Command::Check);
+    let settings = match settings(&cli) {
+        Ok(settings) => settings,
+        Err(error) => {
+            say(format_args!("error: {error:#}"));
+            return ExitCode::from(if asks { USAGE } else { 1 });
+        }
+    };
+    match run(cli, &settings) {
         Ok(code) => code,
         Err(error) => {
             say(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
+            ExitCode::from(if asks { UNREADABLE } else { 1 })
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let settings = settings(&cli)?;
+/// Tells whether a command line that cannot be read names `status` or `check`.
+fn asks(words: impl Iterator<Item = OsString>) -> bool {
+    words
+        .skip(1)
+        .any(|word| word == "status" || word == "check")
+}
+
+fn run(cli: Cli, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut host = RunningHost::default();
     match cli.command {
-        Command::Init { root } => init(&settings, &root),
+        Command::Init { root } => init(settings, &root),
         Command::Refresh => {
             let source = apply::source(&settings.config)?;
-            match apply::refresh(&host, &settings, &*source)? {
-                Some(index) => print(format_args!(
+            match apply::refresh(&host, settings, &*source)? {
+                Refreshed::Listed(index) => print(format_args!(
                     "archive is up to date; builds of kernel {} there: {}",
                     index.release,
                     index.kernels.len()
                 ))?,
-                None => print(format_args!(
+                Refreshed::NotListed => print(format_args!(
                     "archive is up to date; kernel {} is not in it",
                     host.kernel()?.release
                 ))?,
+                Refreshed::Off(mode) => {
+                    say(format_args!("nothing done: mode is {mode}"));
+                    return Ok(ExitCode::from(NO));
+                }
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Apply { dry_run, clear } => {
             let source = apply::source(&settings.config)?;
-            let (applied, remarks) = apply::apply(&mut host, &settings, &*source, dry_run, clear)?;
+            let (applied, remarks) = apply::apply(&mut host, settings, &*source, dry_run, clear)?;
             for remark in remarks {
                 say(format_args!("note: {remark}"));
             }
             tell_applied(&applied)
         }
-        Command::Status { format } => show_status(&host, &settings, format),
+        Command::Status { format } => show_status(&host, settings, format),
         Command::Rollback => {
-            let (level, remarks) = apply::rollback(&mut host, &settings)?;
+            let (done, remarks) = apply::rollback(&mut host, settings)?;
             for remark in remarks {
                 say(format_args!("note: {remark}"));
             }
-            match level {
-                Some(level) => print(format_args!(
-                    "rolled back level {} ({}); the stock kernel runs",
-                    level.level, level.module
-                ))?,
-                None => print(format_args!(
-                    "no level of ours was in force; the stock kernel runs"
-                ))?,
-            }
+            tell_rolled_back(&done)?;
             print(format_args!(
                 "pinned: nothing is loaded until `tuxtape-client apply --clear`"
             ))?;
@@ -158,7 +180,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Check => {
             let source = apply::source(&settings.config)?;
-            tell_plan(&check(&host, &settings, &*source)?)
+            match check(&host, settings, &*source)? {
+                Checked::Plan(plan) => tell_plan(&plan),
+                Checked::Off(mode) => {
+                    print(format_args!("not looked: mode is {mode}"))?;
+                    Ok(ExitCode::from(NO))
+                }
+            }
         }
     }
 }
@@ -179,9 +207,12 @@ fn settings(cli: &Cli) -> anyhow::Result<Settings> {
     if let Some(text) = &cli.probation {
         config.probation = duration("probation", text)?;
     }
-    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let file = fs::read_to_string("/etc/tuxtape/mode").ok();
-    let switch = mode::read(&line, file.as_deref());
+    let switch = mode::look(Path::new("/proc/cmdline"), Path::new("/etc/tuxtape/mode"));
+    if let Some(what) = &switch.unread {
+        say(format_args!(
+            "warning: could not read {what}; taken as no-apply"
+        ));
+    }
     if let Some(word) = &switch.unknown {
         say(format_args!(
             "warning: mode {word:?} is none of normal, no-apply, no-refresh, stop; taken as no-apply"
@@ -208,7 +239,6 @@ fn init(settings: &Settings, path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn show_status(host: &dyn Host, settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
-    const UNREADABLE: u8 = 70;
     let status = match status(host, settings) {
         Ok(status) => status,
         Err(error) => {
@@ -238,6 +268,30 @@ fn show_status(host: &dyn Host, settings: &Settings, format: Format) -> anyhow::
             Ok(ExitCode::from(status.exit_code()))
         }
     }
+}
+
+fn tell_rolled_back(done: &RolledBack) -> io::Result<()> {
+    let now = if done.others.is_empty() {
+        "the stock kernel runs".to_owned()
+    } else {
+        format!(
+            "livepatches of somebody else stay: {}",
+            done.others.join(", ")
+        )
+    };
+    let Some((last, before)) = done.levels.split_last() else {
+        return print(format_args!("no level of ours was in force; {now}"));
+    };
+    for level in before {
+        print(format_args!(
+            "rolled back level {} ({})",
+            level.level, level.module
+        ))?;
+    }
+    print(format_args!(
+        "rolled back level {} ({}); {now}",
+        last.level, last.module
+    ))
 }
 
 fn tell_applied(applied: &Applied) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! What is to be done, decided from facts alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tuxtape_archive::index::{IndexedKernel, KernelIndex, OnWithdraw, SupportState};
 use tuxtape_archive::metadata::{TargetFile, Targets};
@@ -98,12 +99,14 @@ pub enum Obstacle {
     #[error("pinned by a rollback or a lost journal; `tuxtape-client apply --clear` lifts it")]
     Pinned,
     /// Barred here.
-    #[error("level {level} is quarantined on this kernel: {reason}")]
+    #[error("level {level} is quarantined on this kernel: {reason}; removing {file} lifts that", file = file.display())]
     Quarantined {
         /// The level.
         level: u32,
         /// Why.
         reason: String,
+        /// The file that bars it.
+        file: PathBuf,
     },
     /// An earlier boot ended during an attempt.
     #[error(
@@ -153,13 +156,20 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
             listed: listed.join(", "),
         });
     };
-    let current = current(kernel, role, facts.journal, facts.running);
+    let current = current(
+        &kernel.build_id,
+        Some((role, kernel)),
+        facts.journal,
+        facts.running,
+    );
     if let Some(current) = &current
         && let Some(withdrawn) = kernel.withdrawal(&current.sha256)
-        && withdrawn.on_withdraw == OnWithdraw::Revert
         && facts.mode == Mode::Normal
     {
-        return Plan::Leave(current.clone(), withdrawn.reason.clone());
+        match withdrawn.on_withdraw {
+            OnWithdraw::Revert => return Plan::Leave(current.clone(), withdrawn.reason.clone()),
+            OnWithdraw::Keep => {}
+        }
     }
     let Some((wanted, target, name)) = wanted(facts, kernel, role) else {
         return match current {
@@ -178,23 +188,28 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     }
 }
 
-/// Finds the level of ours that is in force, by the build-id of its module.
+/// Finds the level of ours that is in force, by the build-id of its module; the highest, when one
+/// replaces another just now.
+///
+/// The journal says what was loaded; the index, where this build is in it, also knows a level that a
+/// lost journal forgot.
 pub fn current(
-    kernel: &IndexedKernel,
-    role: &Targets,
+    build_id: &BuildId,
+    indexed: Option<(&Targets, &IndexedKernel)>,
     journal: &Journal,
     running: &[Running],
 ) -> Option<JournaledLevel> {
-    let in_force = running.iter().filter(|running| running.livepatch.enabled);
-    in_force
-        .filter_map(|running| ours(kernel, role, journal, running))
-        .next_back()
+    running
+        .iter()
+        .filter(|running| running.livepatch.enabled)
+        .filter_map(|running| ours(build_id, indexed, journal, running))
+        .max_by_key(|level| level.level)
 }
 
 /// Tells which level a livepatch is; `None` when it is somebody else's.
 pub fn ours(
-    kernel: &IndexedKernel,
-    role: &Targets,
+    build_id: &BuildId,
+    indexed: Option<(&Targets, &IndexedKernel)>,
     journal: &Journal,
     running: &Running,
 ) -> Option<JournaledLevel> {
@@ -205,10 +220,11 @@ pub fn ours(
     };
     let attempt = journal.attempt.iter().map(|attempt| &attempt.level);
     let journaled = attempt.chain(&journal.committed).chain(&journal.previous);
-    let mut journaled = journaled.filter(|level| level.kernel == kernel.build_id);
+    let mut journaled = journaled.filter(|level| level.kernel == *build_id);
     if let Some(level) = journaled.find(|level| same(&level.module, &level.module_build_id)) {
         return Some(level.clone());
     }
+    let (role, kernel) = indexed?;
     let level = kernel
         .levels
         .iter()
@@ -273,18 +289,22 @@ fn obstacles(
     if facts.journal.pinned {
         found.push(Obstacle::Pinned);
     }
-    if facts.journal.phase == Phase::Stuck {
-        let name = facts
-            .journal
-            .attempt
-            .as_ref()
-            .map(|attempt| &attempt.level.module);
-        found.push(Obstacle::Stuck(name.cloned().unwrap_or_default()));
+    match facts.journal.phase {
+        Phase::Stuck => {
+            let name = facts
+                .journal
+                .attempt
+                .as_ref()
+                .map(|attempt| &attempt.level.module);
+            found.push(Obstacle::Stuck(name.cloned().unwrap_or_default()));
+        }
+        Phase::Idle | Phase::Armed | Phase::Transition | Phase::Probation | Phase::Revert => {}
     }
     if let Some(quarantine) = facts.quarantined.get(&wanted.sha256) {
         found.push(Obstacle::Quarantined {
             level: wanted.level.0,
             reason: quarantine.reason.clone(),
+            file: quarantine.file.clone(),
         });
     }
     let struck = facts
@@ -298,11 +318,22 @@ fn obstacles(
     let foreign: Vec<&str> = facts
         .running
         .iter()
-        .filter(|running| ours(kernel, role, facts.journal, running).is_none())
+        .filter(|running| {
+            ours(
+                &kernel.build_id,
+                Some((role, kernel)),
+                facts.journal,
+                running,
+            )
+            .is_none()
+        })
         .map(|running| running.livepatch.name.as_str())
         .collect();
-    if facts.foreign == Foreign::Refuse && !foreign.is_empty() {
-        found.push(Obstacle::Foreign(foreign.join(", ")));
+    match facts.foreign {
+        Foreign::Refuse if !foreign.is_empty() => {
+            found.push(Obstacle::Foreign(foreign.join(", ")));
+        }
+        Foreign::Refuse | Foreign::Replace => {}
     }
     if let Some(busy) = facts
         .running

@@ -5,6 +5,9 @@ use crate::journal::{Attempt, JournaledLevel, Phase};
 use crate::load::{LoadError, Remarks, finish_revert};
 use crate::state::{State, StateError};
 
+/// Seconds after which a level that was good before is not blamed for the end of a boot.
+const WATCHED: u64 = 60;
+
 /// What is left to do after an interruption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovery {
@@ -96,6 +99,14 @@ fn other_boot(
     let level = &attempt.level;
     match state.journal.journal.phase {
         Phase::Idle => {}
+        // It passed its probation in an earlier boot and ran well in this one: two reboots soon after
+        // the start must not cost a good level.
+        Phase::Armed | Phase::Transition | Phase::Probation
+            if attempt.watched >= WATCHED
+                && state.journal.journal.committed.as_ref() == Some(level) =>
+        {
+            idle(state)?;
+        }
         Phase::Armed | Phase::Transition | Phase::Probation => {
             // A power cut cannot be told from a crash here, so it counts as one.
             let strikes = state.journal.journal.strikes.get(&level.sha256).copied();
@@ -103,8 +114,13 @@ fn other_boot(
             if strikes >= 2 {
                 let reason = "two boots ended while it was being loaded or watched";
                 let now = host.clock();
-                state.quarantine(&level.sha256, &level.kernel, level.level, reason, now)?;
-                remarks.push(format!("level {} is quarantined: {reason}", level.level));
+                let file =
+                    state.quarantine(&level.sha256, &level.kernel, level.level, reason, now)?;
+                remarks.push(format!(
+                    "level {} is quarantined: {reason}; removing {} lifts that",
+                    level.level,
+                    file.display()
+                ));
             } else {
                 remarks.push(format!(
                     "the boot ended while level {} was being loaded or watched: strike {strikes}",

@@ -1,7 +1,7 @@
 //! The client's folder: trusted metadata, journal, modules, quarantine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use tuxtape_archive::client::store::private_folder;
 use tuxtape_archive::client::{DiskStore, StoreError};
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{BuildId, PatchLevel};
+use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::slots::SlotError;
 use tuxtape_sys::{durable, regular};
 
@@ -58,6 +59,9 @@ pub struct Quarantine {
     pub reason: String,
     /// When.
     pub at: UtcSeconds,
+    /// The file that bars it; removing it lifts the bar.
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 /// What the last look into the archive gave.
@@ -79,19 +83,21 @@ pub struct State {
     pub store: DiskStore,
     /// The journal.
     pub journal: JournalFile,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl State {
     /// Opens the state in `folder`, making it (mode 0700) if needed, against other clients.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         private_folder(folder)?;
-        let path = folder.join("lock");
-        let lock = File::create(&path).map_err(|source| StateError::File { path, source })?;
-        lock.try_lock().map_err(|_| StateError::Busy {
-            path: folder.to_owned(),
-        })?;
-        Self::open_parts(folder, Some(lock))
+        // No note: writing one could fail where the disk is full, and a rollback must not.
+        match lock::take(&folder.join("lock"), "") {
+            Ok(Taken::Ours(lock)) => Self::open_parts(folder, Some(lock)),
+            Ok(Taken::Held { .. }) => Err(StateError::Busy {
+                path: folder.to_owned(),
+            }),
+            Err(LockError { path, source }) => Err(StateError::File { path, source }),
+        }
     }
 
     /// Opens the state for looking, also while a client is at work.
@@ -99,7 +105,7 @@ impl State {
         Self::open_parts(folder, None)
     }
 
-    fn open_parts(folder: &Path, lock: Option<File>) -> Result<Self, StateError> {
+    fn open_parts(folder: &Path, lock: Option<Lock>) -> Result<Self, StateError> {
         let store = DiskStore::open(folder)?;
         for name in ["modules", "quarantine"] {
             private_folder(&folder.join(name))?;
@@ -136,19 +142,25 @@ impl State {
                 continue;
             }
             let bytes = regular::read(&entry.path(), SMALL).ok().flatten();
-            let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let read: Option<Quarantine> =
+                bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let unread = Quarantine {
+                file: PathBuf::new(),
                 format: 1,
                 level: PatchLevel(0),
                 reason: "the quarantine file is not readable".to_owned(),
                 at: UtcSeconds::EPOCH,
             };
-            found.insert(sha256.to_owned(), read.unwrap_or(unread));
+            let quarantine = Quarantine {
+                file: entry.path(),
+                ..read.unwrap_or(unread)
+            };
+            found.insert(sha256.to_owned(), quarantine);
         }
         Ok(found)
     }
 
-    /// Bars a module from this kernel build.
+    /// Bars a module from this kernel build, and returns the file that does.
     pub fn quarantine(
         &self,
         sha256: &str,
@@ -156,19 +168,21 @@ impl State {
         level: PatchLevel,
         reason: &str,
         at: UtcSeconds,
-    ) -> Result<(), StateError> {
+    ) -> Result<PathBuf, StateError> {
+        let path = self
+            .folder
+            .join("quarantine")
+            .join(format!("{sha256}@{kernel}.json"));
         let quarantine = Quarantine {
             format: 1,
             level,
             reason: reason.chars().take(2000).collect(),
             at,
+            file: path.clone(),
         };
-        let path = self
-            .folder
-            .join("quarantine")
-            .join(format!("{sha256}@{kernel}.json"));
         let bytes = serde_json::to_vec(&quarantine).expect("strings and numbers can be written");
-        Ok(durable::write(&path, &bytes)?)
+        durable::write(&path, &bytes)?;
+        Ok(path)
     }
 
     /// Keeps the verified bytes of a module.

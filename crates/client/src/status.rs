@@ -1,5 +1,6 @@
 //! `status`: what runs, what is missing, and what to do about it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use tuxtape_archive::names::cap;
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::KernelId;
 
-use crate::apply::{ClientError, Settings, make_plan, running};
+use crate::apply::{ClientError, Settings, chain, make_plan, running};
 use crate::host::Host;
 use crate::journal::{JournaledLevel, Phase};
 use crate::plan::{self, Plan, support_word};
@@ -47,6 +48,8 @@ pub struct Status {
     pub phase: Phase,
     /// Strikes against the newest level.
     pub strikes: u32,
+    /// Transitions of the newest level that did not end in time.
+    pub stalls: u32,
     /// Quarantined levels and why.
     pub quarantine: Vec<(u32, String)>,
     /// Mode and where it was set.
@@ -57,6 +60,8 @@ pub struct Status {
     pub expires: Option<UtcSeconds>,
     /// Version of the kernel's role.
     pub role_version: Option<u64>,
+    /// Whether what is trusted about the kernel could not be read.
+    pub unread: bool,
     /// What the plan is.
     plan: Option<Plan>,
 }
@@ -66,7 +71,11 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
     let mut state = State::look(&settings.state)?;
     let kernel = host.kernel()?;
     let enabled = state.store.load(&Stored::Root, cap::ROOT)?.is_some();
-    let (found, expires) = local(&mut state, &kernel);
+    let Local {
+        found,
+        expires,
+        unread,
+    } = local(&mut state, &kernel);
     let running = running(host)?;
     let quarantined = state.quarantined(&kernel.build_id)?;
     let check = state.last_check();
@@ -76,20 +85,27 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
             .kernel(&kernel.build_id)
             .map(|indexed| (role, indexed))
     });
-    let level =
-        indexed.and_then(|(role, indexed)| plan::current(indexed, role, &journal, &running));
+    let level = plan::current(&kernel.build_id, indexed, &journal, &running);
+    let transition = running.iter().any(|running| running.livepatch.transition);
     let newest = indexed.and_then(|(role, indexed)| indexed.newest(&role.targets));
     let plan = enabled
         .then(|| make_plan(host, &state, settings, &kernel, found.as_ref()))
         .transpose()?
-        .filter(|_| found.is_some() || expires.is_some());
+        .filter(|_| unread.is_none() && (found.is_some() || expires.is_some()));
     let cves = |level| {
         indexed
             .map(|(_, indexed)| indexed.cves(level))
             .unwrap_or_default()
     };
+    // While it is in transition, some task still runs the old code.
+    let moving = level.as_ref().is_some_and(|level| {
+        running
+            .iter()
+            .any(|running| running.livepatch.transition && running.livepatch.name == level.module)
+    });
     let fixed = level
         .as_ref()
+        .filter(|_| !moving)
         .map(|level| cves(level.level))
         .unwrap_or_default();
     let mut open: Vec<(String, String)> = Vec::new();
@@ -109,22 +125,26 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         open.push((entry.cve.clone(), why));
     }
     open.sort();
-    let strikes = newest.and_then(|newest| {
-        let digest = indexed?
-            .0
-            .targets
-            .get(&newest.target)?
-            .hashes
-            .get("sha256")?;
-        journal.strikes.get(digest).copied()
+    let digest = newest.and_then(|newest| {
+        let target = indexed?.0.targets.get(&newest.target)?;
+        target.hashes.get("sha256")
     });
-    let obstacles = match &plan {
+    let counted = |counts: &BTreeMap<String, u32>| {
+        let count = digest.and_then(|digest| counts.get(digest));
+        count.copied().unwrap_or_default()
+    };
+    let (strikes, stalls) = (counted(&journal.strikes), counted(&journal.stalls));
+    let mut obstacles: Vec<String> = match &plan {
         Some(Plan::Blocked(_, obstacles)) => obstacles.iter().map(ToString::to_string).collect(),
         Some(Plan::Unsupported(why)) => vec![why.to_string()],
         Some(Plan::UpToDate(_) | Plan::NothingToApply | Plan::Load(..) | Plan::Leave(..))
         | None => Vec::new(),
     };
-    let transition = running.iter().any(|running| running.livepatch.transition);
+    if let Some(why) = &unread {
+        obstacles.push(format!(
+            "what was trusted about this kernel cannot be read: {why}"
+        ));
+    }
     Ok(Status {
         uptime: host.uptime()?,
         now: host.clock(),
@@ -135,7 +155,7 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
             plan.as_ref(),
             check.as_ref(),
         ),
-        supported: if found.is_none() && expires.is_none() {
+        supported: if found.is_none() && (unread.is_some() || expires.is_none()) {
             "unknown"
         } else {
             support_word(indexed.map(|(_, indexed)| indexed))
@@ -146,7 +166,8 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         open,
         obstacles,
         phase: journal.phase,
-        strikes: strikes.unwrap_or_default(),
+        strikes,
+        stalls,
         quarantine: quarantined
             .values()
             .map(|quarantine| (quarantine.level.0, quarantine.reason.clone()))
@@ -159,19 +180,36 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         level,
         kernel,
         plan,
+        unread: unread.is_some(),
     })
 }
 
-fn local(
-    state: &mut State,
-    kernel: &KernelId,
-) -> (Option<(Targets, KernelIndex)>, Option<UtcSeconds>) {
+/// What is trusted about the kernel.
+struct Local {
+    found: Option<(Targets, KernelIndex)>,
+    expires: Option<UtcSeconds>,
+    /// Why it could not be read. That is another thing than a kernel the archive does not have.
+    unread: Option<String>,
+}
+
+fn local(state: &mut State, kernel: &KernelId) -> Local {
     let Ok(mut session) = client::local(&mut state.store) else {
-        return (None, None);
+        return Local {
+            found: None,
+            expires: None,
+            unread: None,
+        };
     };
-    let expires = session.timestamp.expires;
-    let found = session.kernel(kernel.arch, &kernel.release).ok().flatten();
-    (found, Some(expires))
+    let expires = Some(session.timestamp.expires);
+    let (found, unread) = match session.kernel(kernel.arch, &kernel.release) {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(chain(&error))),
+    };
+    Local {
+        found,
+        expires,
+        unread,
+    }
 }
 
 fn state_word(
@@ -205,9 +243,13 @@ fn state_word(
 
 impl Status {
     /// Exit code of the text form, which is kcarectl's: 0 nothing better is due, 1 levels exist and
-    /// none is applied, 2 a newer one is due, 3 the kernel is not served.
+    /// none is applied, 2 a newer one is due, 3 the kernel is not served, or no longer, 70
+    /// what is known of it cannot be read.
     pub fn exit_code(&self) -> u8 {
+        let past = ["kernel-upgrade-required", "kernel-end-of-life"].contains(&self.supported);
         match &self.plan {
+            _ if self.unread => 70,
+            Some(_) if past => 3,
             Some(Plan::Unsupported(_)) | None => 3,
             Some(Plan::UpToDate(_) | Plan::NothingToApply) => 0,
             Some(Plan::Load(..) | Plan::Leave(..) | Plan::Blocked(..)) if self.level.is_none() => 1,
@@ -272,6 +314,9 @@ impl Status {
         }
         if self.strikes > 0 {
             line("strikes", &self.strikes.to_string());
+        }
+        if self.stalls > 0 {
+            line("stalls", &self.stalls.to_string());
         }
         for (level, why) in &self.quarantine {
             line("quarantine", &format!("level {level}: {why}"));
@@ -362,6 +407,7 @@ impl Status {
                 "wait": self.obstacles,
                 "quarantine": quarantine,
                 "strikes": self.strikes,
+                "stalls": self.stalls,
                 "open": open,
                 "archive": {
                     "role_version": self.role_version,

@@ -11,8 +11,8 @@ use tuxtape_archive::sample::{self, Archive, KERNEL, RELEASE, key, start};
 use tuxtape_archive::serve::serve;
 use tuxtape_archive::source::{HttpOptions, Source, open};
 use tuxtape_archive::time::UtcSeconds;
-use tuxtape_client::apply::{self, Applied, ClientError, Settings};
-use tuxtape_client::check::check;
+use tuxtape_client::apply::{self, Applied, ClientError, Refreshed, Settings};
+use tuxtape_client::check::{Checked, check};
 use tuxtape_client::config::Config;
 use tuxtape_client::fake::FakeHost;
 use tuxtape_client::host::Host;
@@ -153,8 +153,8 @@ fn a_level_is_loaded_shown_and_rolled_back() {
         "cve-2026-0001"
     );
     assert!(matches!(lab.apply().unwrap(), Applied::UpToDate(_)));
-    let (level, _) = apply::rollback(&mut lab.host, &lab.settings).unwrap();
-    assert_eq!(level.unwrap().level, PatchLevel(1));
+    let (done, _) = apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    assert_eq!(done.levels[0].level, PatchLevel(1));
     assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
     assert!(matches!(lab.apply().unwrap(), Applied::Blocked(_, o) if o == [Obstacle::Pinned]));
     let source = lab.source();
@@ -552,7 +552,7 @@ fn somebody_elses_livepatch_is_not_replaced() {
     lab.refused("somebody else are loaded and would be replaced: vendor_edr");
     assert!(matches!(
         check(&lab.host, &lab.settings, &*lab.source()).unwrap(),
-        Plan::Blocked(..)
+        Checked::Plan(Plan::Blocked(..))
     ));
 }
 
@@ -721,4 +721,344 @@ fn a_lost_journal_holds_the_machine_as_a_rollback_does() {
     let source = lab.source();
     let (done, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, true).unwrap();
     assert!(matches!(done, Applied::Loaded(_)));
+}
+
+/// The state a client leaves that is killed in the transition of level 2, with level 1 in force.
+fn killed_in_transition(lab: &mut Lab) {
+    lab.apply().unwrap();
+    lab.next_level(2);
+    lab.host.transition_takes = None;
+    let module = sample::module(2);
+    let level = JournaledLevel {
+        kernel: lab.host.kernel.build_id.clone(),
+        level: PatchLevel(2),
+        sha256: {
+            use sha2::{Digest, Sha256};
+            hex::encode(Sha256::digest(&module))
+        },
+        module: "tt_2f2f2f2f_2".to_owned(),
+        module_build_id: BuildId::from_bytes(&[2; 20]).unwrap(),
+    };
+    let boot_id = lab.host.boot_id().unwrap();
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    file.record(|journal| {
+        journal.phase = Phase::Transition;
+        journal.attempt = Some(Attempt {
+            level,
+            boot_id,
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            because: None,
+        });
+    })
+    .unwrap();
+    lab.host.insert(&module).unwrap();
+    lab.host.inserted.clear();
+}
+
+#[test]
+fn a_rollback_during_a_replacement_takes_both_levels_out() {
+    let mut lab = Lab::new();
+    killed_in_transition(&mut lab);
+    assert_eq!(lab.in_force(), ["tt_2f2f2f2f_1", "tt_2f2f2f2f_2"]);
+    let (done, _) = apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    let levels: Vec<u32> = done.levels.iter().map(|level| level.level.0).collect();
+    assert_eq!(levels, [2, 1]);
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+    let journal = lab.journal();
+    assert!(journal.pinned && journal.committed.is_none() && journal.attempt.is_none());
+}
+
+#[test]
+fn a_rollback_of_a_level_on_its_way_out_takes_the_other_out_too() {
+    let mut lab = Lab::new();
+    killed_in_transition(&mut lab);
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    file.record(|journal| {
+        journal.phase = Phase::Revert;
+        journal.attempt.as_mut().unwrap().because = Some("it oopsed".to_owned());
+    })
+    .unwrap();
+    apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    assert!(lab.in_force().is_empty() && lab.host.modules.is_empty());
+}
+
+#[test]
+fn a_module_that_stays_in_memory_keeps_no_other_level_in_force() {
+    let mut lab = Lab::new();
+    killed_in_transition(&mut lab);
+    lab.host.irremovable = Some("tt_2f2f2f2f_2".to_owned());
+    let error = apply::rollback(&mut lab.host, &lab.settings).unwrap_err();
+    let said = Chain(&error).to_string();
+    assert!(
+        said.contains("out of force, but its module stays"),
+        "{said}"
+    );
+    assert!(lab.in_force().is_empty());
+    assert!(lab.journal().pinned);
+}
+
+#[test]
+fn a_rollback_of_a_level_that_hangs_is_no_success() {
+    let mut lab = Lab::new();
+    lab.host.transition_takes = None;
+    lab.host.reversible = false;
+    assert!(lab.apply().is_err());
+    let error = apply::rollback(&mut lab.host, &lab.settings).unwrap_err();
+    let said = Chain(&error).to_string();
+    assert!(said.contains("ended in neither direction"), "{said}");
+    assert!(lab.journal().pinned);
+}
+
+#[test]
+fn a_rollback_knows_its_level_when_the_index_lists_this_build_no_more() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    let path = lab.metadata("1.k__x86_64__6.1.0-47-cloud-amd64.json");
+    forge::<Targets>(&path, &[&key(1), &key(2)], |body| {
+        let index = body.tuxtape.as_mut().unwrap();
+        index["kernels"] = serde_json::json!([]);
+        body.targets.clear();
+    });
+    let stored = lab
+        .settings
+        .state
+        .join("tuf/roles/k__x86_64__6.1.0-47-cloud-amd64.json");
+    fs::copy(&path, &stored).unwrap();
+    assert!(matches!(lab.apply().unwrap(), Applied::Unsupported(_)));
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.level.unwrap().level, PatchLevel(1));
+    let (done, _) = apply::rollback(&mut lab.host, &lab.settings).unwrap();
+    assert_eq!(done.levels.len(), 1);
+    assert!(lab.in_force().is_empty());
+}
+
+#[test]
+fn the_switch_stops_looking_too() {
+    let mut lab = Lab::new();
+    for word in ["no-refresh", "stop"] {
+        lab.settings.switch = mode::read("", Some(word));
+        let refreshed = apply::refresh(&lab.host, &lab.settings, &*lab.source()).unwrap();
+        assert!(matches!(refreshed, Refreshed::Off(_)), "{refreshed:?}");
+        let checked = check(&lab.host, &lab.settings, &*lab.source()).unwrap();
+        assert!(matches!(checked, Checked::Off(_)), "{checked:?}");
+    }
+    assert!(!lab.settings.state.join("tuf/timestamp.json").exists());
+    assert!(!lab.settings.state.join("check.json").exists());
+}
+
+#[test]
+fn an_update_cut_short_hides_no_level_and_keeps_none_from_coming_back() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.next_level(2);
+    let role = lab.metadata("2.k__x86_64__6.1.0-47-cloud-amd64.json");
+    fs::remove_file(&role).unwrap();
+    assert!(apply::refresh(&lab.host, &lab.settings, &*lab.source()).is_err());
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!((shown.state, shown.exit_code()), ("applied", 0));
+    assert_eq!(shown.fixed, ["CVE-2026-0001"]);
+    lab.host.reboot();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(level) if level.level == PatchLevel(1)));
+}
+
+#[test]
+fn without_readable_metadata_status_still_shows_the_level_in_force() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    fs::remove_dir_all(lab.settings.state.join("tuf/roles")).unwrap();
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.exit_code(), 70);
+    let text = shown.text(["ok", "busy", "bad"]);
+    assert!(text.contains("about this kernel cannot be read"), "{text}");
+    assert!(!text.contains("is not in the archive"), "{text}");
+    assert_eq!(shown.level.unwrap().level, PatchLevel(1));
+    assert_eq!(shown.state, "applied");
+}
+
+/// Boots, and ends the boot while the level is watched, after `seconds`.
+fn boot_that_ends(lab: &mut Lab, seconds: u64) {
+    lab.host.reboot();
+    lab.settings.config.probation = Duration::from_secs(900);
+    lab.host.stops_after = Some(Duration::from_secs(seconds));
+    assert!(lab.apply().is_err(), "the boot ended");
+    lab.host.stops_after = None;
+    assert_ne!(lab.journal().phase, Phase::Idle);
+}
+
+#[test]
+fn reboots_soon_after_the_start_cost_no_level_that_was_good_before() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    for _ in 0..4 {
+        boot_that_ends(&mut lab, 100);
+    }
+    lab.host.reboot();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    assert!(lab.journal().strikes.is_empty());
+}
+
+#[test]
+fn a_level_that_ends_boots_at_once_is_barred_though_it_was_good_before() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    for _ in 0..2 {
+        boot_that_ends(&mut lab, 30);
+    }
+    lab.host.reboot();
+    let Applied::Blocked(_, obstacles) = lab.apply().unwrap() else {
+        panic!("it ended two boots")
+    };
+    let said = obstacles[0].to_string();
+    let file = lab.settings.state.join("quarantine");
+    assert!(
+        said.contains(&format!("removing {}", file.display())) && said.contains("lifts that"),
+        "{said}"
+    );
+    fs::remove_dir_all(&file).unwrap();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+}
+
+#[test]
+fn a_level_never_good_before_is_not_excused_by_a_minute() {
+    let mut lab = Lab::new();
+    boot_that_ends(&mut lab, 100);
+    lab.host.reboot();
+    lab.host.up = 60;
+    let blocked = lab.apply().unwrap();
+    assert!(
+        matches!(&blocked, Applied::Blocked(_, o) if o.contains(&Obstacle::Strike)),
+        "{blocked:?}"
+    );
+}
+
+#[test]
+fn a_stall_is_no_crash() {
+    let mut lab = Lab::new();
+    lab.host.transition_takes = None;
+    assert!(lab.apply().is_err());
+    let journal = lab.journal();
+    assert!(journal.strikes.is_empty());
+    assert_eq!(journal.stalls.values().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(status(&lab.host, &lab.settings).unwrap().stalls, 1);
+    // One boot that ends while it is loaded is the first, not the second.
+    boot_that_ends(&mut lab, 30);
+    lab.host.reboot();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+}
+
+#[test]
+fn an_oops_the_log_shows_elsewhere_costs_no_level() {
+    let mut lab = Lab::new();
+    lab.settings.judge = Some(tuxtape_client::log::judge);
+    lab.host.oops_when_loaded = true;
+    lab.host.log_when_loaded = [
+        "BUG: kernel NULL pointer dereference, address: 0000000000000000",
+        "RIP: 0010:other_function+0x1/0x20 [e1000]",
+        "Call Trace:",
+        " g+0x1/0x20",
+        "---[ end trace 0000000000000000 ]---",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    lab.host.log = [
+        "livepatch: enabling patch 'tt_2f2f2f2f_1'",
+        "livepatch: 'tt_2f2f2f2f_1': starting patching transition",
+        "livepatch: 'tt_2f2f2f2f_1': patching complete",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    lab.host.log_written_at_insertion = true;
+    let mut lost = Lab::new();
+    lost.settings.judge = lab.settings.judge;
+    lost.host.oops_when_loaded = true;
+    lost.host
+        .log_when_loaded
+        .clone_from(&lab.host.log_when_loaded);
+    lost.host.log.clone_from(&lab.host.log);
+    lost.host.log_written_at_insertion = true;
+    lost.host.log_lost = true;
+    let done = lab.apply();
+    assert!(matches!(done, Ok(Applied::Loaded(_))), "{done:?}");
+    assert!(lost.apply().is_err(), "a log with gaps explains nothing");
+    assert!(lost.in_force().is_empty());
+}
+
+#[test]
+fn the_log_is_read_to_its_end_and_gaps_are_told() {
+    let mut lab = Lab::new();
+    lab.settings.judge = Some(tuxtape_client::log::judge);
+    lab.host.log_reads = 2;
+    lab.host.log = vec!["BUG: before it, in f+0x1/0x2 [tt_2f2f2f2f_1]".to_owned(); 9];
+    lab.host.log_when_loaded = ["noise"; 20].map(str::to_owned).to_vec();
+    lab.host.log_when_loaded.extend(
+        [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000000",
+            "RIP: 0010:f+0x1/0x20 [tt_2f2f2f2f_1]",
+        ]
+        .map(str::to_owned),
+    );
+    let said = Chain(&lab.apply().unwrap_err()).to_string();
+    assert!(said.contains("the kernel complained about it"), "{said}");
+    let mut lab = Lab::new();
+    lab.settings.judge = Some(tuxtape_client::log::judge);
+    lab.host.log_reads = 2;
+    lab.host.log = vec!["BUG: before it, in f+0x1/0x2 [tt_2f2f2f2f_1]".to_owned(); 9];
+    lab.host.log_lost = true;
+    let source = lab.source();
+    let (_, remarks) = apply::apply(&mut lab.host, &lab.settings, &*source, false, false).unwrap();
+    assert!(
+        remarks
+            .iter()
+            .any(|r| r.contains("records of the kernel log were lost")),
+        "{remarks:?}"
+    );
+}
+
+#[test]
+fn nothing_is_closed_while_its_level_is_in_transition() {
+    let mut lab = Lab::new();
+    killed_in_transition(&mut lab);
+    let shown = status(&lab.host, &lab.settings).unwrap();
+    assert_eq!(shown.state, "applying");
+    assert_eq!(shown.level.unwrap().level, PatchLevel(2));
+    assert_eq!(shown.fixed, [""; 0]);
+}
+
+#[test]
+fn a_kernel_past_its_support_is_told_by_the_exit_code() {
+    for state in ["kernel-end-of-life", "kernel-upgrade-required"] {
+        let mut lab = Lab::new();
+        let path = lab.metadata("1.k__x86_64__6.1.0-47-cloud-amd64.json");
+        forge::<Targets>(&path, &[&key(1), &key(2)], |body| {
+            let index = body.tuxtape.as_mut().unwrap();
+            index["kernels"][0]["support"]["state"] = serde_json::json!(state);
+        });
+        lab.apply().unwrap();
+        assert_eq!(status(&lab.host, &lab.settings).unwrap().exit_code(), 3);
+    }
+}
+
+#[test]
+fn the_program_tells_a_wrong_question_from_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("client.toml");
+    fs::write(&config, "probatoin = 1\n").unwrap();
+    let run = |words: &[&str]| {
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_tuxtape-client"))
+            .args(words)
+            .arg("--state-dir")
+            .arg(folder.path().join("state"))
+            .output()
+            .unwrap();
+        status.status.code().unwrap()
+    };
+    let config = config.display().to_string();
+    assert_eq!(run(&["status", "--no-such"]), 64);
+    assert_eq!(run(&["check", "--no-such"]), 64);
+    assert_eq!(run(&["status", "--config", &config]), 64);
+    assert_eq!(run(&["refresh", "--config", &config]), 1);
+    assert_eq!(run(&["refresh", "--no-such"]), 2);
+    assert_eq!(run(&["check"]), 70, "no archive to ask");
 }

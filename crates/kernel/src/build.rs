@@ -287,16 +287,8 @@ pub fn build(
         .map(|((pair, _, comparison), truth)| UnitResult {
             object: pair.parent.clone(),
             unit: pair.unit.clone(),
-            changed: comparison
-                .changed
-                .iter()
-                .map(|&id| comparison.original_name(id).to_owned())
-                .collect(),
-            new: comparison
-                .new_functions()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            changed: owned(comparison.changed_functions()),
+            new: owned(comparison.new_functions()),
             equal: (truth.equal(), truth.functions.len()),
         })
         .collect();
@@ -417,9 +409,8 @@ fn truth(
         }
     }
     let overridden: Vec<Refusal> = comparison
-        .changed
-        .iter()
-        .map(|&id| comparison.original_name(id))
+        .changed_functions()
+        .into_iter()
         .filter_map(|name| match truth.outcome(name) {
             Some(Outcome::Equal) => None,
             Some(Outcome::Overridden) => Some(refuse(
@@ -482,6 +473,10 @@ fn disagrees(label: &Label, problem: &Problem) -> Refusal {
             .unwrap_or_default(),
         why: problem.to_string(),
     }
+}
+
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {

@@ -214,7 +214,18 @@ fn refused_by_replay(profile: &KernelProfile, error: ReplayError) -> Result<Outc
             Rule::NotTheKernel,
             found.clone(),
         )])),
-        _ => Err(error.into()),
+        ReplayError::Apply(_)
+        | ReplayError::Tree(_)
+        | ReplayError::Kbuild(_)
+        | ReplayError::Version(_)
+        | ReplayError::Make(_)
+        | ReplayError::Compile(_)
+        | ReplayError::Unreplayable { .. }
+        | ReplayError::Search(_)
+        | ReplayError::Unsearched { .. }
+        | ReplayError::Parent { .. }
+        | ReplayError::Write(_)
+        | ReplayError::Keep { .. } => Err(error.into()),
     }
 }
 

@@ -144,14 +144,11 @@ pub fn save(home: &Path, profile: &KernelProfile) -> Result<PathBuf, SaveError> 
         durable::write(&plain, &text)?;
         (plain, packed)
     };
-    match fs::remove_file(&other) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WriteError {
-            path: other,
-            source,
-        }
-        .into()),
-        _ => Ok(path),
-    }
+    durable::remove(&other).map_err(|source| WriteError {
+        path: other,
+        source,
+    })?;
+    Ok(path)
 }
 
 /// Names the kernels that have a profile below `home`, sorted.

@@ -18,7 +18,9 @@ use std::time::Duration;
 use tuxtape_core::identity::{KernelRelease, ObjectName};
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::Accelerator;
-use tuxtape_kernel::lab::guest::{self, Ending, GuestFile, GuestPlan, HOST_ADDRESS, Network};
+use tuxtape_kernel::lab::guest::{
+    self, Ending, GuestFile, GuestPlan, HOST_ADDRESS, LogEnd, Network,
+};
 use tuxtape_kernel::lab::tools::Tools;
 use tuxtape_kernel::lab::trial::{
     self, Late, Limits, Livepatch, Order, Problem, Trial, TrialOutcome,
@@ -272,6 +274,24 @@ fn lab_a_guest_that_hangs_is_stopped_and_says_where() {
     let outcome = guest::boot(&lab.tools, &lab.kernel, &plan, &mut |_| {}).unwrap();
     assert_eq!(outcome.ending, Ending::Silent { seconds: 40 });
     assert_eq!(outcome.fact("here").as_deref(), Some("yes"));
+}
+
+#[test]
+fn lab_a_log_that_stops_before_the_script_does_is_not_called_whole() {
+    let Some(lab) = lab() else { return };
+    let boot = |script: &str| {
+        let plan = GuestPlan {
+            script: script.to_owned(),
+            ..GuestPlan::default()
+        };
+        let outcome = guest::boot(&lab.tools, &lab.kernel, &plan, &mut |_| {}).unwrap();
+        assert_eq!(outcome.ending, Ending::Finished { code: 0 });
+        outcome.log
+    };
+    assert_eq!(boot("true"), LogEnd::Whole);
+    // Stops what streams the log, and who would start it again.
+    let stop = "read -r pid name state parent rest </proc/$(pidof dd)/stat; kill -9 $parent $pid";
+    assert_eq!(boot(stop), LogEnd::Cut);
 }
 
 #[test]

@@ -85,6 +85,36 @@ fn lab_a_profile_says_what_a_stock_kernel_was_built_of() {
 }
 
 #[test]
+fn corpus_every_reference_fix_is_read_and_applies() {
+    let corpus = std::env::var_os("TUXTAPE_CORPUS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"),
+        PathBuf::from,
+    );
+    let folder = corpus.join("fixes/debian-6.1.170-3-cloud-amd64");
+    let Ok(entries) = fs::read_dir(&folder) else {
+        eprintln!("skipped: no corpus at {}", corpus.display());
+        return;
+    };
+    let kernel = kernel();
+    let mut count = 0;
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "patch") {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        let diff = unified::parse(&bytes);
+        assert!(diff.is_ok(), "{}: {diff:?}", path.display());
+        if let Some((_, files)) = &kernel {
+            after(files, &bytes);
+        }
+        count += 1;
+    }
+    assert!(count > 0, "an empty corpus proves nothing");
+    eprintln!("{count} fixes read, applied: {}", kernel.is_some());
+}
+
+#[test]
 fn corpus_cuts_have_the_effect_of_the_reference_fixes() {
     let corpus = std::env::var_os("TUXTAPE_CORPUS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"),

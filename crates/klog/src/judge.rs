@@ -6,7 +6,8 @@ use crate::event::{self, Direction, Kind};
 use crate::header::{self, Class, Severity};
 use crate::record::{self, Provenance, Record};
 
-/// Reports kept; what comes beyond is counted in [`Judgement::reports_dropped`].
+/// Reports kept; what comes beyond is judged too, but only counted in
+/// [`Judgement::reports_dropped`].
 pub const REPORT_LIMIT: usize = 256;
 /// Events kept; what comes beyond is counted in [`Judgement::events_dropped`].
 pub const EVENT_LIMIT: usize = 4096;
@@ -114,6 +115,9 @@ pub struct ModuleVerdict {
     pub verdict: Verdict,
     /// Indices into [`Judgement::reports`] that led there.
     pub reports: Vec<usize>,
+    /// Title of the first report that led to the verdict; also where that report was beyond
+    /// [`REPORT_LIMIT`].
+    pub because: Option<String>,
 }
 
 /// Everything one log says.
@@ -160,10 +164,18 @@ pub fn judge(log: &[u8], modules: &[&str]) -> Judgement {
     reader.judgement
 }
 
+/// Where a report is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the list.
+    Listed(usize),
+    /// Beyond the limit: in the scratch, until the next one comes.
+    Scratch,
+}
+
 /// The report whose lines are being read.
 struct Open {
-    /// Its index; none when it was beyond the limit.
-    index: Option<usize>,
+    place: Place,
     /// Records read since its header.
     span: u64,
     caller: Option<String>,
@@ -173,6 +185,8 @@ struct Reader {
     judgement: Judgement,
     places: BTreeMap<String, usize>,
     open: Option<Open>,
+    /// The newest report beyond the limit. A flood of complaints must not hide the one that counts.
+    scratch: Option<Report>,
     last_sequence: Option<u64>,
 }
 
@@ -185,6 +199,7 @@ impl Reader {
                 state: State::Unknown,
                 verdict: Verdict::Innocent,
                 reports: Vec::new(),
+                because: None,
             })
             .collect();
         Self {
@@ -198,6 +213,7 @@ impl Reader {
                 .map(|(place, module)| ((*module).to_owned(), place))
                 .collect(),
             open: None,
+            scratch: None,
             last_sequence: None,
         }
     }
@@ -220,8 +236,8 @@ impl Reader {
                     Class::LivepatchError
                 };
                 let report = self.open_report(record, class, 0);
-                if let (Some(index), Some(module)) = (report, said.module) {
-                    self.accuse(module, Verdict::Guilty, index);
+                if let Some(module) = said.module {
+                    self.accuse(module, Verdict::Guilty, report);
                 }
                 // One line says it all: what follows is not its stack.
                 self.open = None;
@@ -259,9 +275,9 @@ impl Reader {
         let preamble = self
             .open
             .as_ref()
-            .filter(|open| open.span < 8 && same_context(open, record));
-        let index = preamble.and_then(|open| open.index);
-        if let Some(report) = index.and_then(|index| self.judgement.reports.get_mut(index)) {
+            .filter(|open| open.span < 8 && same_context(open, record))
+            .map(|open| open.place);
+        if let Some(report) = preamble.and_then(|place| self.report_mut(place)) {
             let is_cut = report.title.starts_with("------------[ cut here");
             let said_why = matches!(
                 report.class,
@@ -289,42 +305,56 @@ impl Reader {
         self.open_report(record, header.class, header.at);
     }
 
-    fn open_report(&mut self, record: &Record<'_>, class: Class, at: usize) -> Option<usize> {
-        let index = if self.judgement.reports.len() < REPORT_LIMIT {
-            self.judgement.reports.push(Report {
-                class,
-                severity: class.severity(),
-                title: title_of(&record.text, at),
-                line: record.line,
-                offset: record.offset,
-                sequence: record.sequence,
-                time_us: record.time_us,
-                provenance: record.provenance,
-                ip: frame_in_header(&record.text),
-                frames: Vec::new(),
-            });
-            Some(self.judgement.reports.len() - 1)
+    fn report(&self, place: Place) -> Option<&Report> {
+        match place {
+            Place::Listed(index) => self.judgement.reports.get(index),
+            Place::Scratch => self.scratch.as_ref(),
+        }
+    }
+
+    fn report_mut(&mut self, place: Place) -> Option<&mut Report> {
+        match place {
+            Place::Listed(index) => self.judgement.reports.get_mut(index),
+            Place::Scratch => self.scratch.as_mut(),
+        }
+    }
+
+    fn open_report(&mut self, record: &Record<'_>, class: Class, at: usize) -> Place {
+        let report = Report {
+            class,
+            severity: class.severity(),
+            title: title_of(&record.text, at),
+            line: record.line,
+            offset: record.offset,
+            sequence: record.sequence,
+            time_us: record.time_us,
+            provenance: record.provenance,
+            ip: frame_in_header(&record.text),
+            frames: Vec::new(),
+        };
+        let place = if self.judgement.reports.len() < REPORT_LIMIT {
+            self.judgement.reports.push(report);
+            Place::Listed(self.judgement.reports.len() - 1)
         } else {
             self.judgement.reports_dropped += 1;
-            None
+            self.scratch = Some(report);
+            Place::Scratch
         };
         self.open = Some(Open {
-            index,
+            place,
             span: 0,
             caller: record.caller.map(ToOwned::to_owned),
         });
-        if let Some(index) = index {
-            if class.severity() > Severity::Livepatch {
-                self.suspect_all_moving(index);
-            }
-            self.accuse_by_frame(index);
+        if class.severity() > Severity::Livepatch {
+            self.suspect_all_moving(place);
         }
-        index
+        self.accuse_by_frame(place);
+        place
     }
 
     fn raise(&mut self, class: Class) {
-        let index = self.open.as_ref().and_then(|open| open.index);
-        if let Some(report) = index.and_then(|index| self.judgement.reports.get_mut(index)) {
+        let place = self.open.as_ref().map(|open| open.place);
+        if let Some(report) = place.and_then(|place| self.report_mut(place)) {
             report.severity = report.severity.max(class.severity());
         }
     }
@@ -335,27 +365,25 @@ impl Reader {
             return;
         }
         open.span += 1;
-        let index = open.index;
+        let place = open.place;
         let ends = record.text.starts_with("---[ end ") || open.span > REPORT_SPAN;
-        if let Some(index) = index {
-            if let Some(report) = self.judgement.reports.get_mut(index) {
-                if let Some(ip) = frame_on_ip_line(&record.text) {
-                    report.ip.get_or_insert(ip);
-                } else if let Some(frame) = frame_of(&record.text)
-                    && report.frames.len() < FRAME_LIMIT
-                {
-                    report.frames.push(frame);
-                }
+        if let Some(report) = self.report_mut(place) {
+            if let Some(ip) = frame_on_ip_line(&record.text) {
+                report.ip.get_or_insert(ip);
+            } else if let Some(frame) = frame_of(&record.text)
+                && report.frames.len() < FRAME_LIMIT
+            {
+                report.frames.push(frame);
             }
-            self.accuse_by_frame(index);
         }
+        self.accuse_by_frame(place);
         if ends {
             self.open = None;
         }
     }
 
-    fn accuse_by_frame(&mut self, index: usize) {
-        let Some(report) = self.judgement.reports.get(index) else {
+    fn accuse_by_frame(&mut self, place: Place) {
+        let Some(report) = self.report(place) else {
             return;
         };
         let direct = report.ip.as_ref().and_then(|frame| frame.module.clone());
@@ -366,14 +394,15 @@ impl Reader {
             .filter(|frame| frame.reliable)
             .and_then(|frame| frame.module.clone());
         if let Some(module) = direct {
-            self.accuse(&module, Verdict::Guilty, index);
+            self.accuse(&module, Verdict::Guilty, place);
         }
         if let Some(module) = indirect {
-            self.accuse(&module, Verdict::Suspect, index);
+            self.accuse(&module, Verdict::Suspect, place);
         }
     }
 
-    fn suspect_all_moving(&mut self, index: usize) {
+    fn suspect_all_moving(&mut self, place: Place) {
+        let title = self.report(place).map(|report| report.title.clone());
         for verdict in &mut self.judgement.modules {
             let found = match verdict.state {
                 State::Loading | State::Transition | State::Stalled | State::Removing => {
@@ -382,22 +411,18 @@ impl Reader {
                 State::Applied => Verdict::Unknown,
                 State::Unknown | State::Removed | State::Failed => continue,
             };
-            verdict.verdict = verdict.verdict.max(found);
-            verdict.reports.push(index);
+            verdict.blame(found, place, title.as_deref());
         }
     }
 
-    fn accuse(&mut self, module: &str, found: Verdict, index: usize) {
-        let Some(verdict) = self
+    fn accuse(&mut self, module: &str, found: Verdict, place: Place) {
+        let title = self.report(place).map(|report| report.title.clone());
+        let verdict = self
             .places
             .get(module)
-            .and_then(|place| self.judgement.modules.get_mut(*place))
-        else {
-            return;
-        };
-        verdict.verdict = verdict.verdict.max(found);
-        if verdict.reports.last() != Some(&index) {
-            verdict.reports.push(index);
+            .and_then(|place| self.judgement.modules.get_mut(*place));
+        if let Some(verdict) = verdict {
+            verdict.blame(found, place, title.as_deref());
         }
     }
 
@@ -415,8 +440,14 @@ impl Reader {
             // The kernel names no module here: it holds for whichever is in transition.
             None if said.kind == Kind::Stalled => {
                 for verdict in &mut self.judgement.modules {
-                    if matches!(verdict.state, State::Transition | State::Removing) {
-                        verdict.state = State::Stalled;
+                    match verdict.state {
+                        State::Transition | State::Removing => verdict.state = State::Stalled,
+                        State::Unknown
+                        | State::Loading
+                        | State::Stalled
+                        | State::Applied
+                        | State::Removed
+                        | State::Failed => {}
                     }
                 }
             }
@@ -433,6 +464,21 @@ impl Reader {
             });
         } else {
             self.judgement.events_dropped += 1;
+        }
+    }
+}
+
+impl ModuleVerdict {
+    /// Takes a report into account: the verdict only gets worse.
+    fn blame(&mut self, found: Verdict, place: Place, title: Option<&str>) {
+        if found > self.verdict {
+            self.verdict = found;
+            self.because = title.map(ToOwned::to_owned);
+        }
+        if let Place::Listed(index) = place
+            && self.reports.last() != Some(&index)
+        {
+            self.reports.push(index);
         }
     }
 }

@@ -137,8 +137,14 @@ pub enum EmitError {
 
 /// The bytes of `.altinstr_replacement` that an alternative's entry brings.
 pub fn replacement_range(unit: &Unit<'_>, entry: &Entry) -> Option<(SectionIndex, u64, u64)> {
-    let Role::Alternative { length_at } = entry.table.role else {
-        return None;
+    let length_at = match entry.table.role {
+        Role::Alternative { length_at } => length_at,
+        Role::Derived
+        | Role::Bug
+        | Role::Exception
+        | Role::JumpLabel
+        | Role::StaticCall
+        | Role::Paravirt => return None,
     };
     let at = entry.start.checked_add(length_at)?;
     let length = *unit.bytes(entry.section, at, entry.end).first()?;

@@ -78,7 +78,14 @@ fn groups(unit: &Unit<'_>) -> BTreeMap<Key, Vec<AtomId>> {
             Class::Code => "code",
             Class::Init => "init",
             Class::Fixed => "fixed",
-            _ => "data",
+            Class::Data
+            | Class::Ignored
+            | Class::Strings
+            | Class::Constants
+            | Class::Table(_)
+            | Class::OrcAddresses
+            | Class::OrcEntries
+            | Class::Chunks => "data",
         };
         let base = names::base(atom.name);
         // One section may be all the identity there is: `.init.text` of two units is not one thing.

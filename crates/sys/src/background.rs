@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::{self, ProcessError};
+use crate::process::{self, Leader, ProcessError};
 
 /// A running child that leads its own process group.
 ///
@@ -16,7 +16,7 @@ use crate::process::{self, ProcessError};
 /// ends, however that comes about: start it from the thread that waits for it.
 #[derive(Debug)]
 pub struct Background {
-    child: Child,
+    child: Leader,
     program: String,
 }
 
@@ -35,12 +35,16 @@ impl Background {
                 program: program.clone(),
                 source,
             })?;
-        Ok(Self { child, program })
+        Ok(Self {
+            child: Leader::new(child),
+            program,
+        })
     }
 
-    /// Returns how it ended, or none while it runs. Does not block.
+    /// Returns how it ended, or none while it runs. What it left of its group is killed with that.
+    /// Does not block.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, io::Error> {
-        self.child.try_wait()
+        self.child.ended()
     }
 
     /// Waits for its end, at most until `limit` has passed, then kills it with its group.
@@ -49,7 +53,7 @@ impl Background {
     pub fn wait(mut self, limit: Duration) -> Result<ExitStatus, ProcessError> {
         let start = Instant::now();
         while start.elapsed() < limit {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Ok(Some(status)) = self.child.ended() {
                 return Ok(status);
             }
             thread::sleep(Duration::from_millis(5));
@@ -63,7 +67,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        process::kill_group(&mut self.child);
+        self.child.end();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Files that others read, or that must survive power loss.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,6 @@ pub struct WriteError {
     /// What the system said.
     pub source: io::Error,
 }
-
-static UNIQUE: AtomicU32 = AtomicU32::new(0);
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, also after a
 /// power cut: temporary name in the same folder, `fsync`, rename, `fsync` of the folder.
@@ -41,11 +39,12 @@ pub fn write_with(
     let name = path
         .file_name()
         .ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
-    let count = UNIQUE.fetch_add(1, Ordering::Relaxed);
+    // After a power cut the same process id, and any count, may come again and meet its own litter.
     let temporary = folder.join(format!(
-        ".{}.{}.{count}.tmp",
+        ".{}.{}.{:016x}.tmp",
         name.to_string_lossy(),
-        std::process::id()
+        std::process::id(),
+        RandomState::new().hash_one(path)
     ));
     let outcome = (|| {
         let mut file = OpenOptions::new()
@@ -64,9 +63,40 @@ pub fn write_with(
     outcome.map_err(failed)
 }
 
+/// Removes a file; it is no error when there is none.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removing_what_is_not_there_is_no_error_and_a_folder_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, b"x").unwrap();
+        remove(&path).unwrap();
+        assert!(!path.exists());
+        remove(&path).unwrap();
+        assert!(remove(folder.path()).is_err());
+    }
+
+    #[test]
+    fn litter_of_an_earlier_program_with_our_id_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        for count in 0..1000 {
+            let litter = format!(".f.{}.{count}.tmp", std::process::id());
+            fs::write(folder.path().join(litter), "half").unwrap();
+        }
+        let path = folder.path().join("f");
+        write(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_litter() {

@@ -4,13 +4,17 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// Most bytes a child may print on one stream: more than any vmlinux that is unpacked through a pipe.
 const OUTPUT_LIMIT: u64 = 1 << 30;
+
+/// How long the last output of a child that has ended may take from the pipe, whatever its deadline.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// What a finished child left.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub enum ProcessError {
         /// What the system said.
         source: io::Error,
     },
-    /// It ran past its deadline and was killed with its process group.
+    /// It, or what it left behind with its output, ran past the deadline; its group was killed.
     #[error("{program} did not finish within {seconds} s and was stopped")]
     Deadline {
         /// Program name.
@@ -69,8 +73,8 @@ pub fn effective_user() -> u32 {
 
 /// Runs `command` to its end or to `deadline`, with no standard input, and collects what it prints.
 ///
-/// The child is in a process group of its own, which is killed whole at the deadline. A signal from the
-/// terminal therefore reaches only us; when we end, however that comes about, the child is ended with
+/// The child is in a process group of its own, which is killed whole when the child has ended, and at
+/// the deadline. A signal from the terminal therefore reaches only us; when we end, however that comes about, the child is ended with
 /// its group. Any exit status is `Ok`; see [`run_ok`].
 pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let program = name_of(command);
@@ -152,12 +156,16 @@ impl Group {
         leader.map_or(0, |leader| i32::try_from(leader.id()).unwrap_or(0))
     }
 
-    /// Kills everything in it, `child` too, and reaps `child`.
-    fn kill(&self, child: &mut Child) {
-        if let Some(group) = Pid::from_raw(self.id()) {
-            rustix::process::kill_process_group(group, Signal::KILL).ok();
+    /// Kills everything in it, `child` too, which must not have been reaped, and reaps `child`.
+    fn end(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        match Pid::from_raw(self.id()) {
+            Some(group) => {
+                rustix::process::kill_process_group(group, Signal::KILL).ok();
+                child.kill().ok();
+                child.wait()
+            }
+            None => end_group(child),
         }
-        kill_group(child);
     }
 }
 
@@ -203,12 +211,16 @@ fn collect(
     deadline: Duration,
     limit: u64,
 ) -> Result<Finished, ProcessError> {
+    let start = Instant::now();
     let stdout = drain(child.stdout.take(), limit);
     let stderr = drain(child.stderr.take(), limit);
-    let status = wait(&mut child, group, deadline);
-    let stdout = stdout.join().unwrap_or_default();
-    let stderr = stderr.join().unwrap_or_default();
-    let Some(status) = status else {
+    let status = wait(&mut child, group, start, deadline);
+    // Who left the group may hold a pipe for ever.
+    let last = |pipe: &Receiver<Vec<u8>>| {
+        let left = deadline.saturating_sub(start.elapsed());
+        pipe.recv_timeout(left.max(LAST_OUTPUT)).ok()
+    };
+    let (Some(status), Some(stdout), Some(stderr)) = (status, last(&stdout), last(&stderr)) else {
         let seconds = deadline.as_secs();
         return Err(ProcessError::Deadline { program, seconds });
     };
@@ -223,26 +235,35 @@ fn collect(
 }
 
 /// Reads one byte more than `limit` at most; the pipe is then closed, which ends who writes on.
-fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: u64) -> thread::JoinHandle<Vec<u8>> {
+fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: u64) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
             // A broken pipe ends the output; what came before it is kept.
             drop(pipe.take(limit.saturating_add(1)).read_to_end(&mut bytes));
         }
-        bytes
-    })
+        // Nobody listens when the deadline has passed.
+        sender.send(bytes).ok();
+    });
+    receiver
 }
 
-fn wait(child: &mut Child, group: &Group, deadline: Duration) -> Option<ExitStatus> {
-    let start = Instant::now();
+/// Waits until `child` ends or the deadline passes, then ends its group. `None` when it had to be
+/// killed.
+fn wait(
+    child: &mut Child,
+    group: &Group,
+    start: Instant,
+    deadline: Duration,
+) -> Option<ExitStatus> {
     let mut pause = Duration::from_millis(1);
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if start.elapsed() < deadline => thread::sleep(pause),
-            Ok(None) | Err(_) => {
-                group.kill(child);
+        match has_ended(child) {
+            Ok(true) => return group.end(child).ok(),
+            Ok(false) if start.elapsed() < deadline => thread::sleep(pause),
+            Ok(false) | Err(_) => {
+                group.end(child).ok();
                 return None;
             }
         }
@@ -250,13 +271,57 @@ fn wait(child: &mut Child, group: &Group, deadline: Duration) -> Option<ExitStat
     }
 }
 
-/// Kills `child` and its process group, and reaps it.
-pub fn kill_group(child: &mut Child) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        rustix::process::kill_process_group(pid, Signal::KILL).ok();
+/// Tells whether `child` has ended, and leaves it to be reaped: until then its id, which may be its
+/// group's, is nobody else's.
+fn has_ended(child: &Child) -> io::Result<bool> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(rustix::process::waitid(WaitId::Pid(pid), options)?.is_some())
+}
+
+/// Kills the process group that `child` leads, and reaps `child`, which must not have been reaped.
+fn end_group(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        rustix::process::kill_process_group(group, Signal::KILL).ok();
     }
-    drop(child.kill());
-    drop(child.wait());
+    child.kill().ok();
+    child.wait()
+}
+
+/// A child that leads a process group of its own.
+///
+/// The group is killed before its leader is reaped, and never after: the id may then be another's.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    child: Child,
+    status: Option<ExitStatus>,
+}
+
+impl Leader {
+    /// Takes a child that was started with `process_group(0)` and was not waited for.
+    pub(crate) fn new(child: Child) -> Self {
+        Self {
+            child,
+            status: None,
+        }
+    }
+
+    /// Returns how it ended, or none while it runs; what it left of its group is killed. Does not
+    /// block.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_none() && has_ended(&self.child)? {
+            self.status = Some(end_group(&mut self.child)?);
+        }
+        Ok(self.status)
+    }
+
+    /// Kills it with its group and reaps it, if that has not happened yet.
+    pub(crate) fn end(&mut self) {
+        if self.status.is_none() {
+            self.status = end_group(&mut self.child).ok();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -272,6 +337,30 @@ mod tests {
         );
         assert!(matches!(outcome, Err(ProcessError::Deadline { .. })));
         assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn what_a_child_leaves_behind_does_not_hold_its_output() {
+        let started = Instant::now();
+        let finished = run(
+            Command::new("sh").args(["-c", "sleep 60 & echo said"]),
+            Duration::from_secs(30),
+        )
+        .unwrap();
+        assert_eq!(finished.stdout, b"said\n");
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn output_held_from_outside_the_group_has_the_childs_deadline() {
+        // The holder leaves the group, and ends when its standard input does.
+        let (reader, writer) = io::pipe().unwrap();
+        let held = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let script = format!("setsid cat </proc/{}/fd/{held} & :", std::process::id());
+        let mut command = Command::new("sh");
+        let outcome = run(command.args(["-c", &script]), Duration::from_millis(300));
+        assert!(matches!(outcome, Err(ProcessError::Deadline { .. })));
+        drop(writer);
     }
 
     #[test]
@@ -296,12 +385,40 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_is_reaped_once_and_after_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("held");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "sleep 60 3>\"$0\" & exit 3"])
+            .arg(&fifo)
+            .process_group(0);
+        let mut leader = Leader::new(command.spawn().unwrap());
+        // Opens once the grandchild holds it; ends once it is gone.
+        let mut reader = std::fs::File::open(&fifo).unwrap();
+        let status = loop {
+            if let Some(status) = leader.ended().unwrap() {
+                break status;
+            }
+            thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(3));
+        reader.read_to_end(&mut Vec::new()).unwrap();
+        // Its id may be anybody's by now: the second end must not ask the system of it.
+        assert!(has_ended(&leader.child).is_err());
+        leader.end();
+        assert_eq!(leader.ended().unwrap(), Some(status));
+    }
+
+    #[test]
     fn a_child_ends_with_who_started_it() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("held");
         let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
-        let (sent, seen) = std::sync::mpsc::channel::<()>();
+        let (sent, seen) = mpsc::channel::<()>();
         let held = fifo.clone();
         let starter = thread::spawn(move || {
             let mut command = Command::new("sh");

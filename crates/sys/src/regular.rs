@@ -27,6 +27,14 @@ pub fn read(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= cap).then_some(bytes))
 }
 
+/// Like [`read()`], and `None` also when there is nothing.
+pub fn read_if_there(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
+    match read(path, cap) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -44,5 +52,12 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(read(&link, 5).is_err());
         assert!(read(folder.path(), 5).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_nothing_and_what_cannot_be_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_if_there(&folder.path().join("f"), 5).unwrap(), None);
+        assert!(read_if_there(folder.path(), 5).is_err());
     }
 }

@@ -438,6 +438,77 @@ fn the_gauge_answers_in_three_ways_with_evidence() {
 }
 
 #[test]
+fn a_fix_that_nobody_knows_is_not_invented() {
+    let user = User::new();
+    let mut feed = Feed::new(user.folder.path(), 1);
+    // Fixed on another branch, before the kernel's base version, and after it.
+    feed.publish(1001, "6.2.16");
+    feed.publish(1002, "6.1.9");
+    feed.commit();
+    user.scan(&feed.folder);
+    add_kernel(&user, "6.1.10");
+    for (cve, from, words) in [
+        (
+            "CVE-2024-1001",
+            None,
+            "no fix of CVE-2024-1001 is known on branch 6.1",
+        ),
+        ("CVE-2024-1001", Some("6.1.30-1"), "is known on branch 6.1"),
+        (
+            "CVE-2024-1002",
+            None,
+            "6.1.10 already has the fix of CVE-2024-1002, which is in 6.1.9",
+        ),
+        (
+            "CVE-2024-1000",
+            Some("6.1.19-1"),
+            "6.1.19-1 does not have the fix of CVE-2024-1000, which is in 6.1.20",
+        ),
+    ] {
+        let mut arguments = vec!["fix", "show", "6.1.0-1-test", cve];
+        arguments.extend(from.into_iter().flat_map(|from| ["--from", from]));
+        for file in [&[][..], &["--file", "net/1000.c"]] {
+            let output = user.run(&[&arguments, file].concat());
+            let text = talk(&output);
+            assert_eq!(output.status.code(), Some(3), "{cve}: {text}");
+            assert!(text.contains(words), "{words:?} is not in: {text}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+    // The package is looked for only where the record knows a fix: this kernel names none.
+    let output = user.run(&["fix", "show", "6.1.0-1-test", "CVE-2024-1000"]);
+    assert_eq!(output.status.code(), Some(1), "{}", talk(&output));
+    assert!(talk(&output).contains("names no source package"));
+    let output = user.run(&[
+        "patch",
+        "build",
+        "6.1.0-1-test",
+        "--cve",
+        "CVE-2024-1001",
+        "--cve",
+        "CVE-2024-1002",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "{}", talk(&output));
+    let answer = &lines(&output)[0];
+    assert_eq!(answer["status"], "refused");
+    let refused: Vec<(&Value, &Value)> = answer["refusals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|refusal| (&refusal["rule"], &refusal["symbol"]))
+        .collect();
+    let rule = Value::from("no-fix");
+    assert_eq!(
+        refused,
+        [
+            (&rule, &"CVE-2024-1001".into()),
+            (&rule, &"CVE-2024-1002".into())
+        ]
+    );
+}
+
+#[test]
 fn a_kernel_beyond_the_horizon_is_unknown_not_unaffected() {
     let user = User::new();
     let feed = Feed::new(user.folder.path(), 1);

@@ -173,11 +173,7 @@ impl DiskStore {
 impl Store for DiskStore {
     fn load(&self, file: &Stored, cap: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(file);
-        match regular::read(&path, cap) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Read { path, source }),
-        }
+        regular::read_if_there(&path, cap).map_err(|source| StoreError::Read { path, source })
     }
 
     fn save(&mut self, file: &Stored, bytes: &[u8]) -> Result<(), StoreError> {
@@ -186,11 +182,7 @@ impl Store for DiskStore {
 
     fn discard(&mut self, file: &Stored) -> Result<(), StoreError> {
         let path = self.path(file);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(StoreError::Read { path, source }),
-        }
+        durable::remove(&path).map_err(|source| StoreError::Read { path, source })
     }
 
     fn floor(&self) -> &Floor {

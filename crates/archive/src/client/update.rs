@@ -1,20 +1,25 @@
-//! The update workflow, step by step (specification 5).
+//! The update workflow (specification 5): what a client trusts, and how it comes to more.
+
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tuxtape_core::identity::{Arch, KernelRelease};
 
-use super::trusted::{self, Refusal};
-use super::{Store, StoreError, Stored};
+use super::trusted::Refusal;
+use super::{Store, StoreError};
 use crate::index::{IndexError, KernelIndex};
 use crate::keys::{Key, KeyId};
 use crate::metadata::{
-    DelegatedRole, FileMeta, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp, Unequal,
-    compare,
+    DelegatedRole, Root, Snapshot, TargetFile, Targets, Timestamp, Unequal, compare,
 };
-use crate::names::{self, NameTooLong, cap};
+use crate::names::{self, NameTooLong};
 use crate::source::{Fetched, Source, SourceError};
 use crate::time::UtcSeconds;
+use steps::{
+    Wanted, named, stored_root, stored_snapshot, stored_timestamp, update_root, update_snapshot,
+    update_targets, update_timestamp,
+};
 
 /// Roots walked in one update, and roles asked for one target.
 const ROOT_STEPS: u32 = 256;
@@ -126,27 +131,13 @@ pub fn refresh<'a>(
     let root = update_root(store, source, now)?;
     let timestamp = update_timestamp(store, source, &root, now)?;
     let snapshot = update_snapshot(store, source, &root, &timestamp, now)?;
-    let named = named(&snapshot, "targets")?.clone();
-    let want = Wanted {
-        keys: &root.keys,
-        role: &root.roles.targets,
-        name: "targets",
-        meta: &named,
-    };
-    let targets = update_targets(store, Some(source), &want, now)?;
-    Ok(Session {
-        store,
-        source: Some(source),
-        now,
-        root,
-        timestamp,
-        snapshot,
-        targets,
-        roles: BTreeMap::new(),
-    })
+    session(store, Some(source), now, root, timestamp, snapshot)
 }
 
 /// Reads what was trusted at the last update, without asking anybody; expired metadata too.
+///
+/// An update that was cut short leaves a snapshot that names newer files than are stored. Those files
+/// were trusted when they came and still count as long as their signers are the ones wanted now.
 ///
 /// For looking, and for a level that was accepted before: never for accepting something new.
 pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
@@ -157,6 +148,18 @@ pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
     let root = stored_root(store)?;
     let timestamp = stored_timestamp(store, &root)?.ok_or_else(|| missing("timestamp.json"))?;
     let snapshot = stored_snapshot(store, &root)?.ok_or_else(|| missing("snapshot.json"))?;
+    session(store, None, now, root, timestamp, snapshot)
+}
+
+/// The last step of both, and what came of all.
+fn session<'a>(
+    store: &'a mut dyn Store,
+    source: Option<&'a dyn Source>,
+    now: UtcSeconds,
+    root: Root,
+    timestamp: Timestamp,
+    snapshot: Snapshot,
+) -> Result<Session<'a>, UpdateError> {
     let named = named(&snapshot, "targets")?.clone();
     let want = Wanted {
         keys: &root.keys,
@@ -164,10 +167,10 @@ pub fn local(store: &mut dyn Store) -> Result<Session<'_>, UpdateError> {
         name: "targets",
         meta: &named,
     };
-    let targets = update_targets(store, None, &want, now)?;
+    let targets = update_targets(store, source, &want, now)?;
     Ok(Session {
         store,
-        source: None,
+        source,
         now,
         root,
         timestamp,
@@ -185,7 +188,8 @@ impl Session<'_> {
 
     /// Returns the role and the index of one kernel release; `None` when the archive has none.
     ///
-    /// Raises the time floor to the index's own times.
+    /// Raises the time floor to the index's own times, unless only what was trusted before is read:
+    /// that was counted when it came, and whoever looks may not hold the lock.
     pub fn kernel(
         &mut self,
         arch: Arch,
@@ -208,12 +212,14 @@ impl Session<'_> {
         let role = self.role(&delegations.keys, delegated)?;
         let index = KernelIndex::read(&role, arch, release)
             .map_err(|source| UpdateError::Index { role: name, source })?;
-        let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
-        let latest = created.map(|level| level.created).max();
-        let mut floor = self.store.floor().clone();
-        let latest = latest.unwrap_or(index.created).max(index.created);
-        floor.raise_time(latest.min(self.root.expires));
-        self.store.set_floor(floor)?;
+        if self.source.is_some() {
+            let created = index.kernels.iter().flat_map(|kernel| &kernel.levels);
+            let latest = created.map(|level| level.created).max();
+            let mut floor = self.store.floor().clone();
+            let latest = latest.unwrap_or(index.created).max(index.created);
+            floor.raise_time(latest.min(self.root.expires));
+            self.store.set_floor(floor)?;
+        }
         Ok(Some((role, index)))
     }
 
@@ -331,151 +337,6 @@ pub fn fetch_target(
     Ok(bytes)
 }
 
-/// A targets role, who must have signed it, and what the snapshot says of it.
-struct Wanted<'a> {
-    keys: &'a BTreeMap<KeyId, Key>,
-    role: &'a RoleKeys,
-    name: &'a str,
-    meta: &'a FileMeta,
-}
-
-/// 5.2 and 5.3.
-fn update_root(
-    store: &mut dyn Store,
-    source: &dyn Source,
-    now: UtcSeconds,
-) -> Result<Root, UpdateError> {
-    let mut root = stored_root(store)?;
-    for step in 0.. {
-        if step == ROOT_STEPS {
-            return Err(UpdateError::RootSteps);
-        }
-        let version = root.version.saturating_add(1);
-        let file = format!("{version}.root.json");
-        let Some(bytes) = fetch(source, &file, cap::ROOT)? else {
-            break;
-        };
-        let next = trusted::next_root(&root, &bytes, &file)?;
-        // 5.3.11, before the new root is stored: a crash between the two must not leave old files
-        // that a thief fast-forwarded. The floor, bound to its keys, still guards the others.
-        let (old, new) = (&root.roles, &next.roles);
-        let rotated = |old: &RoleKeys, new: &RoleKeys| old.fingerprint() != new.fingerprint();
-        if rotated(&old.timestamp, &new.timestamp) || rotated(&old.snapshot, &new.snapshot) {
-            store.discard(&Stored::Timestamp)?;
-            store.discard(&Stored::Snapshot)?;
-        }
-        store.save(&Stored::RootVersion(version), &bytes)?;
-        store.save(&Stored::Root, &bytes)?;
-        root = next;
-        raise(store, "root", &unbound(), root.version)?;
-    }
-    let seen = store.floor().version("root", &unbound());
-    trusted::not_below("root.json", "root", root.version, [seen, None])?;
-    trusted::fresh(&root, "root", now)?;
-    Ok(root)
-}
-
-/// 5.4.
-fn update_timestamp(
-    store: &mut dyn Store,
-    source: &dyn Source,
-    root: &Root,
-    now: UtcSeconds,
-) -> Result<Timestamp, UpdateError> {
-    let before = stored_timestamp(store, root)?;
-    let file = "timestamp.json";
-    let bytes = needed(source, file, cap::TIMESTAMP)?;
-    let new = trusted::timestamp(root, &bytes)?;
-    trusted::no_timestamp_rollback(&new, before.as_ref(), root, store.floor())?;
-    // The same version with other content: the one seen first counts.
-    if let Some(before) = before.filter(|before| before.version == new.version) {
-        trusted::fresh(&before, "timestamp", now)?;
-        return Ok(before);
-    }
-    trusted::fresh(&new, "timestamp", now)?;
-    store.save(&Stored::Timestamp, &bytes)?;
-    let mut floor = store.floor().clone();
-    floor.raise("timestamp", &root.roles.timestamp, new.version);
-    if let Some(issued) = new.tuxtape_issued {
-        // The floor never falls: a stolen online key must not put it where no new root is valid any
-        // more.
-        floor.raise_time(issued.min(root.expires));
-    }
-    store.set_floor(floor)?;
-    Ok(new)
-}
-
-/// 5.5.
-fn update_snapshot(
-    store: &mut dyn Store,
-    source: &dyn Source,
-    root: &Root,
-    timestamp: &Timestamp,
-    now: UtcSeconds,
-) -> Result<Snapshot, UpdateError> {
-    let meta = timestamp.snapshot();
-    let above = "timestamp.json";
-    let bytes = store.load(&Stored::Snapshot, cap::SNAPSHOT)?;
-    let before = stored_snapshot(store, root)?;
-    if let (Some(bytes), Some(before)) = (bytes, &before)
-        && trusted::fits(&bytes, before.version, meta, above, "snapshot.json").is_ok()
-    {
-        trusted::fresh(before, "snapshot", now)?;
-        return Ok(before.clone());
-    }
-    let file = format!("{}.snapshot.json", meta.version);
-    let limit = meta.length.unwrap_or(cap::SNAPSHOT).min(cap::SNAPSHOT);
-    let bytes = needed(source, &file, limit)?;
-    let new = trusted::snapshot(root, &bytes, &file)?;
-    trusted::fits(&bytes, new.version, meta, above, &file)?;
-    trusted::no_snapshot_rollback(&new, before.as_ref(), root, store.floor(), &file)?;
-    trusted::fresh(&new, "snapshot", now)?;
-    store.save(&Stored::Snapshot, &bytes)?;
-    raise(store, "snapshot", &root.roles.snapshot, new.version)?;
-    Ok(new)
-}
-
-/// 5.6, for the top-level targets and every delegated role alike.
-fn update_targets(
-    store: &mut dyn Store,
-    source: Option<&dyn Source>,
-    want: &Wanted<'_>,
-    now: UtcSeconds,
-) -> Result<Targets, UpdateError> {
-    let top = want.name == "targets";
-    let stored = if top {
-        Stored::Targets
-    } else {
-        Stored::Role(want.name.to_owned())
-    };
-    let above = "snapshot.json";
-    let check = |bytes: &[u8], file: &str| {
-        let role = trusted::targets(want.keys, want.role, want.name, bytes, file)?;
-        trusted::fits(bytes, role.version, want.meta, above, file)?;
-        Ok::<_, Refusal>(role)
-    };
-    let limit = trusted::targets_cap(want.name);
-    if let Some(bytes) = store.load(&stored, limit)?
-        && let Ok(role) = check(&bytes, want.name)
-    {
-        trusted::fresh(&role, want.name, now)?;
-        return Ok(role);
-    }
-    let file = format!("{}.{}.json", want.meta.version, names::file(want.name));
-    let Some(source) = source else {
-        return Err(UpdateError::Missing { file });
-    };
-    let limit = want.meta.length.unwrap_or(limit).min(limit);
-    let bytes = needed(source, &file, limit)?;
-    let role = check(&bytes, &file)?;
-    let seen = store.floor().version(want.name, want.role);
-    trusted::not_below(&file, want.name, role.version, [seen, None])?;
-    trusted::fresh(&role, want.name, now)?;
-    store.save(&stored, &bytes)?;
-    raise(store, want.name, want.role, role.version)?;
-    Ok(role)
-}
-
 /// Delegated roles that own `path`, last first; nothing after a terminating one.
 fn owners(targets: &Targets, path: &str) -> Vec<(BTreeMap<KeyId, Key>, DelegatedRole)> {
     let Some(delegations) = &targets.delegations else {
@@ -490,93 +351,4 @@ fn owners(targets: &Targets, path: &str) -> Vec<(BTreeMap<KeyId, Key>, Delegated
     }
     owners.reverse();
     owners
-}
-
-/// The newest root that still vouches for itself: the stored one, else from the history, where a
-/// torn disk left it.
-fn stored_root(store: &dyn Store) -> Result<Root, UpdateError> {
-    if let Some(bytes) = store.load(&Stored::Root, cap::ROOT)? {
-        match trusted::root(&bytes, "root.json") {
-            Ok(root) => return Ok(root),
-            Err(refusal) => {
-                return newest_of_history(store)?.ok_or(UpdateError::Refused(refusal));
-            }
-        }
-    }
-    newest_of_history(store)?.ok_or(UpdateError::NoRoot)
-}
-
-fn newest_of_history(store: &dyn Store) -> Result<Option<Root>, UpdateError> {
-    let mut newest: Option<Root> = None;
-    let mut gap = 0;
-    // Clients start with any version, so the history may begin late, but it has no gaps after that.
-    for version in 1u64.. {
-        let file = format!("{version}.root.json");
-        let bytes = store.load(&Stored::RootVersion(version), cap::ROOT)?;
-        match bytes.and_then(|bytes| trusted::root(&bytes, &file).ok()) {
-            Some(root) if root.version == version => {
-                newest = Some(root);
-                gap = 0;
-            }
-            Some(_) | None => gap += 1,
-        }
-        if gap > ROOT_STEPS {
-            break;
-        }
-    }
-    Ok(newest)
-}
-
-/// A stored file that no longer verifies does not count; an expired one still does, as a floor.
-fn stored_timestamp(store: &dyn Store, root: &Root) -> Result<Option<Timestamp>, UpdateError> {
-    let bytes = store.load(&Stored::Timestamp, cap::TIMESTAMP)?;
-    Ok(bytes.and_then(|bytes| trusted::timestamp(root, &bytes).ok()))
-}
-
-fn stored_snapshot(store: &dyn Store, root: &Root) -> Result<Option<Snapshot>, UpdateError> {
-    let bytes = store.load(&Stored::Snapshot, cap::SNAPSHOT)?;
-    Ok(bytes.and_then(|bytes| trusted::snapshot(root, &bytes, "snapshot.json").ok()))
-}
-
-/// A root's version never falls, whoever signs it, so its floor is bound to no keys.
-fn unbound() -> RoleKeys {
-    RoleKeys {
-        keyids: Vec::new(),
-        threshold: 1,
-    }
-}
-
-fn named<'a>(snapshot: &'a Snapshot, role: &str) -> Result<&'a FileMeta, UpdateError> {
-    snapshot
-        .meta
-        .get(&format!("{role}.json"))
-        .ok_or_else(|| UpdateError::NoRole(role.to_owned()))
-}
-
-fn raise(
-    store: &mut dyn Store,
-    role: &str,
-    keys: &RoleKeys,
-    version: u64,
-) -> Result<(), UpdateError> {
-    let mut floor = store.floor().clone();
-    floor.raise(role, keys, version);
-    Ok(store.set_floor(floor)?)
-}
-
-fn fetch(source: &dyn Source, file: &str, cap: u64) -> Result<Option<Vec<u8>>, UpdateError> {
-    match source.metadata(file, cap) {
-        Ok(Fetched::Bytes(bytes)) => Ok(Some(bytes)),
-        Ok(Fetched::Absent) => Ok(None),
-        Err(source) => Err(UpdateError::Source {
-            file: file.to_owned(),
-            source,
-        }),
-    }
-}
-
-fn needed(source: &dyn Source, file: &str, cap: u64) -> Result<Vec<u8>, UpdateError> {
-    fetch(source, file, cap)?.ok_or_else(|| UpdateError::Missing {
-        file: file.to_owned(),
-    })
 }

@@ -1,22 +1,25 @@
 //! Making drafts public, and keeping the online roles fresh.
 
+mod batch;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use tuxtape_core::identity::{Arch, KernelRelease};
 use tuxtape_sys::durable;
 
+use super::sign::own_ids;
 use super::{PublishError, Published, Workspace, body, read_draft, read_file, role_of};
-use crate::client::{self, MemoryStore, Store, Stored, UpdateError};
+use crate::client::{self, MemoryStore, Refusal, UpdateError};
 use crate::index::KernelIndex;
 use crate::metadata::{
     Body, Envelope, FileMeta, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
 };
 use crate::names::{self, cap};
-use crate::source::{DirectorySource, Fetched, Source, SourceError};
+use crate::source::DirectorySource;
 use crate::time::UtcSeconds;
+use batch::{Batch, Staged, warm};
 
 /// What was made public.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub struct Publication {
     pub files: Vec<String>,
     /// Drafts that stay drafts, and why.
     pub left_out: Vec<LeftOut>,
+    /// Published kernel roles whose validity is over: their machines get nothing new until a successor
+    /// is signed (see [`Workspace::redate`]).
+    pub expired: Vec<String>,
 }
 
 /// A draft that was not published.
@@ -55,7 +61,7 @@ impl Workspace {
             .as_ref()
             .map(|p| p.roles.clone())
             .unwrap_or_default();
-        self.take_kernels(&targets, &mut roles, &mut batch)?;
+        self.take_kernels(&targets, &mut roles, &mut batch, now)?;
         if batch.taken.is_empty() {
             let waiting: Vec<String> = batch
                 .left_out
@@ -87,6 +93,7 @@ impl Workspace {
         let before = published.map(|published| &published.root);
         if let Some((path, envelope)) = self.draft("root")? {
             let root: Root = body(&envelope, "root")?;
+            own_ids("root", &root.keys)?;
             let own = envelope.verify(&root.keys, &root.roles.root);
             let old = before.map_or(Ok(()), |old| envelope.verify(&old.keys, &old.roles.root));
             match own.and(old) {
@@ -108,6 +115,9 @@ impl Workspace {
     ) -> Result<Targets, PublishError> {
         if let Some((path, envelope)) = self.draft("targets")? {
             let targets: Targets = body(&envelope, "targets")?;
+            if let Some(delegations) = &targets.delegations {
+                own_ids("targets", &delegations.keys)?;
+            }
             match envelope.verify(&root.keys, &root.roles.targets) {
                 Ok(()) => {
                     batch.take("targets", path, &envelope, targets.version);
@@ -126,6 +136,7 @@ impl Workspace {
         targets: &Targets,
         roles: &mut BTreeMap<String, Targets>,
         batch: &mut Batch,
+        now: UtcSeconds,
     ) -> Result<(), PublishError> {
         let delegations = targets.delegations.clone().unwrap_or_default();
         for path in self.open_drafts()? {
@@ -145,6 +156,14 @@ impl Workspace {
                 continue;
             };
             match envelope.verify(&delegations.keys, &delegated.keys) {
+                // It would stop every other kernel's.
+                Ok(()) if role.expires <= now => {
+                    let why = format!(
+                        "its validity ended at {}; delete and draft it anew",
+                        role.expires
+                    );
+                    batch.leave(&name, &why);
+                }
                 Ok(()) => {
                     for (target, file) in &role.targets {
                         self.take_module(target, file, batch)?;
@@ -242,7 +261,7 @@ impl Workspace {
             tuxtape_issued: Some(now),
         };
         batch.timestamp = self.sign_online("timestamp", &timestamp)?;
-        self.check(published, &batch, now)?;
+        let expired = self.check(published, &batch, now)?;
         let files = self.write(&batch)?;
         for path in batch.taken.iter().chain(&batch.used) {
             // A draft left behind would only be published again unchanged, and refused as such.
@@ -253,6 +272,7 @@ impl Workspace {
             snapshot: snapshot_version,
             files,
             left_out: batch.left_out,
+            expired,
         })
     }
 
@@ -266,12 +286,16 @@ impl Workspace {
     }
 
     /// Walks the staged tree as a client that saw the last publication, for every kernel.
+    ///
+    /// A role that was published before and has expired since stops nobody but its own machines, so it
+    /// is named in the answer: the others must stay fresh.
     fn check(
         &self,
         published: Option<&Published>,
         batch: &Batch,
         now: UtcSeconds,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Vec<String>, PublishError> {
+        let mut expired = Vec::new();
         for (name, bytes, cap) in batch.metadata() {
             let length = bytes.len() as u64;
             if length > cap / 2 {
@@ -299,13 +323,19 @@ impl Workspace {
             let Some((arch, release)) = kernel_of(&role.name).filter(|_| named) else {
                 continue;
             };
-            let kernel = session.kernel(arch, &release).map_err(unverified)?;
             let changed = batch.kernels.contains_key(&role.name);
+            let kernel = match session.kernel(arch, &release) {
+                Err(UpdateError::Refused(Refusal::Expired { role, at, .. })) if !changed => {
+                    expired.push(format!("{role} expired at {at}"));
+                    continue;
+                }
+                outcome => outcome.map_err(unverified)?,
+            };
             if let Some((body, _)) = kernel.filter(|_| changed) {
                 check_modules(&mut session, &body).map_err(unverified)?;
             }
         }
-        Ok(())
+        Ok(expired)
     }
 
     fn write(&self, batch: &Batch) -> Result<Vec<String>, PublishError> {
@@ -352,127 +382,6 @@ pub(crate) fn kernel_of(role: &str) -> Option<(Arch, KernelRelease)> {
     release.push_str(rest);
     let release: KernelRelease = release.parse().ok()?;
     (names::role(arch, &release).ok()? == role).then_some((arch, release))
-}
-
-/// Files about to become public.
-#[derive(Debug, Default)]
-struct Batch {
-    modules: BTreeMap<String, Vec<u8>>,
-    /// Kernel roles by name, with file name and bytes.
-    kernels: BTreeMap<String, (String, Vec<u8>)>,
-    targets: Option<(String, Vec<u8>)>,
-    snapshot: Option<(String, Vec<u8>)>,
-    root: Option<(String, Vec<u8>)>,
-    timestamp: Vec<u8>,
-    taken: Vec<PathBuf>,
-    used: Vec<PathBuf>,
-    left_out: Vec<LeftOut>,
-}
-
-impl Batch {
-    fn take(&mut self, role: &str, path: PathBuf, envelope: &Envelope, version: u64) {
-        let file = (format!("{version}.{role}.json"), envelope.to_bytes());
-        match role {
-            "root" => self.root = Some(file),
-            "targets" => self.targets = Some(file),
-            kernel => {
-                self.kernels.insert(kernel.to_owned(), file);
-            }
-        }
-        self.taken.push(path);
-    }
-
-    fn leave(&mut self, role: &str, why: &impl ToString) {
-        self.left_out.push(LeftOut {
-            role: role.to_owned(),
-            why: why.to_string(),
-        });
-    }
-
-    fn nothing(&self) -> PublishError {
-        let waiting = self
-            .left_out
-            .iter()
-            .map(|left| format!("{}: {}", left.role, left.why));
-        let waiting: Vec<String> = waiting.collect();
-        PublishError::Nothing(waiting.join("; "))
-    }
-
-    /// Metadata files in the order they are published, with their caps.
-    fn metadata(&self) -> Vec<(&str, &[u8], u64)> {
-        fn file(file: &(String, Vec<u8>), cap: u64) -> (&str, &[u8], u64) {
-            (&file.0, &file.1, cap)
-        }
-        let mut files: Vec<(&str, &[u8], u64)> = Vec::new();
-        files.extend(self.kernels.values().map(|f| file(f, cap::KERNEL)));
-        files.extend(self.targets.iter().map(|f| file(f, cap::TARGETS)));
-        files.extend(self.snapshot.iter().map(|f| file(f, cap::SNAPSHOT)));
-        files.extend(self.root.iter().map(|f| file(f, cap::ROOT)));
-        files.push(("timestamp.json", &self.timestamp, cap::TIMESTAMP));
-        files
-    }
-}
-
-/// The public tree as it will be.
-struct Staged<'a> {
-    batch: &'a Batch,
-    public: DirectorySource,
-}
-
-impl Source for Staged<'_> {
-    fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        let staged = self.batch.metadata();
-        match staged.into_iter().find(|(name, _, _)| *name == file) {
-            Some((_, bytes, _)) if bytes.len() as u64 <= cap => Ok(Fetched::Bytes(bytes.to_vec())),
-            Some(_) => Err(SourceError::TooLarge { cap }),
-            None => self.public.metadata(file, cap),
-        }
-    }
-
-    fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        match self.batch.modules.get(file) {
-            Some(bytes) if bytes.len() as u64 <= cap => Ok(Fetched::Bytes(bytes.clone())),
-            Some(_) => Err(SourceError::TooLarge { cap }),
-            None => self.public.target(file, cap),
-        }
-    }
-}
-
-/// Puts a client's store into the state after the last publication.
-fn warm(
-    store: &mut MemoryStore,
-    published: Option<&Published>,
-    batch: &Batch,
-) -> Result<(), UpdateError> {
-    let Some(published) = published else {
-        // The first publication: its root is where clients will start.
-        if let Some((_, bytes)) = &batch.root {
-            store.save(&Stored::Root, bytes)?;
-        }
-        return Ok(());
-    };
-    let file = |name: String| published.files.get(&name).cloned().unwrap_or_default();
-    let Published {
-        root,
-        snapshot,
-        targets,
-        ..
-    } = published;
-    store.save(&Stored::Root, &file(format!("{}.root.json", root.version)))?;
-    store.save(&Stored::Timestamp, &file("timestamp.json".to_owned()))?;
-    store.save(
-        &Stored::Snapshot,
-        &file(format!("{}.snapshot.json", snapshot.version)),
-    )?;
-    store.save(
-        &Stored::Targets,
-        &file(format!("{}.targets.json", targets.version)),
-    )?;
-    for (name, role) in &published.roles {
-        let bytes = file(format!("{}.{name}.json", role.version));
-        store.save(&Stored::Role(name.clone()), &bytes)?;
-    }
-    Ok(())
 }
 
 /// Names the kernels of an index for people.

@@ -1,38 +1,92 @@
 //! What a draft changes, in sentences for the one who signs it.
+//!
+//! Bodies are taken apart field by field, so that a new field cannot be left out unseen.
+
+mod index;
 
 use std::collections::BTreeSet;
 
+use super::sign::{SignError, own_ids};
 use super::{PublishError, Published, body, kind_of};
-use crate::index::{KernelIndex, Level};
+use crate::index::KernelIndex;
 use crate::keys::KeyId;
-use crate::metadata::{Envelope, RoleKeys, Root, Targets};
+use crate::metadata::{Body, DelegatedRole, Envelope, RoleKeys, Root, TargetFile, Targets};
 use crate::policy::Policy;
+use index::index_changes;
 
-/// Compares a draft with what is published.
+/// Compares the draft of `role` with what is published.
 pub fn describe(
     draft: &Envelope,
+    role: &str,
     published: Option<&Published>,
     policy: &Policy,
 ) -> Result<Vec<String>, PublishError> {
     if kind_of(draft) == "root" {
-        let new: Root = body(draft, "root")?;
-        return Ok(root_changes(&new, published.map(|p| &p.root), policy));
+        let new: Root = body(draft, role)?;
+        own_ids(role, &new.keys)?;
+        let mut lines = root_changes(&new, published.map(|p| &p.root), policy);
+        lines.extend(unknown_fields(draft, &new));
+        return Ok(lines);
     }
-    let new: Targets = body(draft, "targets")?;
-    let Some(index) = &new.tuxtape else {
-        return Ok(targets_changes(&new, published.map(|p| &p.targets), policy));
+    let new: Targets = body(draft, role)?;
+    let keys = new.delegations.iter().map(|delegations| &delegations.keys);
+    keys.into_iter().try_for_each(|keys| own_ids(role, keys))?;
+    let mut lines = if role == "targets" {
+        targets_changes(&new, published.map(|p| &p.targets), policy)
+    } else {
+        kernel_changes(&new, role, published, policy)?
     };
-    let index: KernelIndex = serde_json::from_value(index.clone())
-        .map_err(|e| crate::index::IndexError::Malformed(e.to_string()))?;
-    let index = KernelIndex::read(&new, index.arch, &index.release)?;
+    lines.extend(unknown_fields(draft, &new));
+    Ok(lines)
+}
+
+/// What is signed besides what this program reads. Clients ignore it; the signer must know.
+fn unknown_fields(draft: &Envelope, body: &impl Body) -> Option<String> {
+    let known = serde_json::to_value(body).ok();
+    (known.as_ref() != Some(&draft.signed))
+        .then(|| "carries fields that this program does not know".to_owned())
+}
+
+fn kernel_changes(
+    new: &Targets,
+    role: &str,
+    published: Option<&Published>,
+    policy: &Policy,
+) -> Result<Vec<String>, PublishError> {
+    let malformed = |e: &dyn ToString| crate::index::IndexError::Malformed(e.to_string());
+    let index = new
+        .tuxtape
+        .clone()
+        .ok_or(crate::index::IndexError::Missing)?;
+    let index: KernelIndex = serde_json::from_value(index).map_err(|e| malformed(&e))?;
+    let index = KernelIndex::read(new, index.arch, &index.release)?;
     let name = crate::names::role(index.arch, &index.release)?;
-    let old = published.and_then(|published| published.roles.get(&name));
+    if name != role {
+        return Err(SignError::OtherKernel {
+            draft: role.to_owned(),
+            index: name,
+        }
+        .into());
+    }
+    let old = published.and_then(|published| published.roles.get(role));
     let old_index = old
         .map(|old| KernelIndex::read(old, index.arch, &index.release))
         .transpose()?;
-    let mut lines = versions(&name, new.version, old.map(|old| old.version));
+    let mut lines = versions(role, new.version, old.map(|old| old.version));
     lines.push(format!("expires {}", new.expires));
-    lines.extend(index_changes(&index, old_index.as_ref(), &new));
+    let before = old_index.as_ref().zip(old.map(|old| &old.targets));
+    let mut changes = index_changes(&index, &new.targets, before);
+    changes.extend(delegation_changes(new, old, policy));
+    if changes.is_empty() {
+        let created = old_index.is_none_or(|old| old.created != index.created);
+        let what = if created {
+            "only version, expiry and creation time differ"
+        } else {
+            "only version and expiry differ"
+        };
+        changes.push(what.to_owned());
+    }
+    lines.extend(changes);
     Ok(lines)
 }
 
@@ -55,26 +109,76 @@ fn root_changes(new: &Root, old: Option<&Root>, policy: &Policy) -> Vec<String> 
             .map(|(_, keys)| keys);
         lines.extend(key_changes(name, keys, before, policy));
     }
+    if !new.consistent_snapshot {
+        lines.push("root: no consistent snapshots any more; clients refuse that".to_owned());
+    }
     lines.push(format!("expires {}", new.expires));
     lines
 }
 
 fn targets_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> Vec<String> {
-    let mut lines = versions("targets", new.version, old.map(|old| old.version));
-    let empty = Vec::new();
+    let Targets {
+        kind: _,
+        spec_version: _,
+        version,
+        expires,
+        targets,
+        delegations: _,
+        tuxtape,
+    } = new;
+    let mut lines = versions("targets", *version, old.map(|old| old.version));
+    let none = std::collections::BTreeMap::new();
+    let before = old.map_or(&none, |old| &old.targets);
+    for (name, file) in targets {
+        match before.get(name) {
+            None => lines.push(format!("file {name} comes, {}", file_text(file))),
+            Some(earlier) if earlier != file => {
+                lines.push(format!("file {name} is another now, {}", file_text(file)));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in before.keys().filter(|name| !targets.contains_key(*name)) {
+        lines.push(format!("file {name} leaves"));
+    }
+    if *tuxtape != old.and_then(|old| old.tuxtape.clone()) {
+        lines.push("the kernel index that targets itself carries changes".to_owned());
+    }
+    lines.extend(delegation_changes(new, old, policy));
+    lines.push(format!("expires {expires}"));
+    lines
+}
+
+fn delegation_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> Vec<String> {
     let roles = |targets: Option<&Targets>| {
         let delegations = targets.and_then(|targets| targets.delegations.clone());
-        delegations.map_or_else(|| empty.clone(), |delegations| delegations.roles)
+        delegations.map_or_else(Vec::new, |delegations| delegations.roles)
     };
     let (now, before) = (roles(Some(new)), roles(old));
+    let mut lines = Vec::new();
     for role in &now {
-        let earlier = before.iter().find(|other| other.name == role.name);
-        if earlier.is_none() {
-            let paths = role.paths.clone().unwrap_or_default().join(", ");
-            lines.push(format!("kernel {} comes, for {paths}", role.name));
+        let DelegatedRole {
+            name,
+            keys,
+            terminating,
+            paths: _,
+            path_hash_prefixes: _,
+        } = role;
+        let earlier = before.iter().find(|other| other.name == *name);
+        match earlier {
+            None => lines.push(format!("kernel {name} comes, for {}", scope(role))),
+            Some(earlier) if scope(earlier) != scope(role) => lines.push(format!(
+                "kernel {name} is now for {}, was for {}",
+                scope(role),
+                scope(earlier)
+            )),
+            Some(_) => {}
         }
-        let earlier = earlier.map(|earlier| &earlier.keys);
-        lines.extend(key_changes(&role.name, &role.keys, earlier, policy));
+        if earlier.map_or(!terminating, |earlier| earlier.terminating != *terminating) {
+            let ends = if *terminating { "ends" } else { "does not end" };
+            lines.push(format!("kernel {name} {ends} the search for its files"));
+        }
+        lines.extend(key_changes(name, keys, earlier.map(|e| &e.keys), policy));
     }
     for role in before
         .iter()
@@ -82,88 +186,39 @@ fn targets_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> Vec
     {
         lines.push(format!("kernel {} leaves", role.name));
     }
-    lines.push(format!("expires {}", new.expires));
+    let order = |these: &[DelegatedRole], those: &[DelegatedRole]| -> Vec<String> {
+        let common = these
+            .iter()
+            .filter(|role| those.iter().any(|other| other.name == role.name));
+        common.map(|role| role.name.clone()).collect()
+    };
+    if order(&now, &before) != order(&before, &now) {
+        lines.push("the order in which kernels are asked changes".to_owned());
+    }
     lines
 }
 
-fn index_changes(new: &KernelIndex, old: Option<&KernelIndex>, body: &Targets) -> Vec<String> {
-    let mut lines = Vec::new();
-    for kernel in &new.kernels {
-        let build = kernel.build_id.short();
-        let before = old.and_then(|old| old.kernel(&kernel.build_id));
-        if before.is_none() {
-            lines.push(format!(
-                "build {build}: new, vermagic {:?}",
-                kernel.vermagic
-            ));
-        }
-        let had = |level: &&Level| before.is_some_and(|b| b.levels.contains(level));
-        for level in kernel.levels.iter().filter(|level| !had(level)) {
-            let target = body.targets.get(&level.target);
-            let digest = target.and_then(|target| target.hashes.get("sha256"));
-            lines.push(format!(
-                "build {build}: level {} comes, module {} with sha256 {}, {} bytes",
-                level.level,
-                level.module,
-                digest.map_or("none", String::as_str),
-                target.map_or(0, |target| target.length),
-            ));
-        }
-        let gone = before.into_iter().flat_map(|before| &before.levels);
-        for level in gone.filter(|level| !kernel.levels.contains(level)) {
-            lines.push(format!("build {build}: level {} leaves", level.level));
-        }
-        for fix in &kernel.fixes {
-            let name = fix
-                .cve
-                .as_deref()
-                .or(fix.commit.as_deref())
-                .unwrap_or("a fix");
-            match before.and_then(|b| {
-                b.fixes
-                    .iter()
-                    .find(|o| o.cve == fix.cve && o.since == fix.since)
-            }) {
-                None => lines.push(format!(
-                    "build {build}: {name} closed from level {}",
-                    fix.since
-                )),
-                Some(earlier) if earlier != fix => {
-                    let until = fix.until.map_or("for ever".to_owned(), |until| {
-                        format!("until level {until}")
-                    });
-                    lines.push(format!("build {build}: {name} closed {until}"));
-                }
-                Some(_) => {}
-            }
-        }
-        for entry in &kernel.withdrawn {
-            if before.is_none_or(|before| !before.withdrawn.contains(entry)) {
-                lines.push(format!(
-                    "build {build}: level {} withdrawn: {}",
-                    entry.level, entry.reason
-                ));
-            }
-        }
-        if before.is_some_and(|before| before.floor != kernel.floor) {
-            lines.push(format!("build {build}: floor is level {}", kernel.floor));
-        }
-        if before.is_some_and(|before| before.support != kernel.support) {
-            lines.push(format!(
-                "build {build}: support is {:?}",
-                kernel.support.state
-            ));
-        }
+/// Which files a role may vouch for.
+fn scope(role: &DelegatedRole) -> String {
+    let paths = role.paths.iter().flatten().cloned();
+    let prefixes = role.path_hash_prefixes.iter().flatten();
+    let all: Vec<String> = paths
+        .chain(prefixes.map(|prefix| format!("digests from {prefix}")))
+        .collect();
+    if all.is_empty() {
+        "nothing".to_owned()
+    } else {
+        all.join(", ")
     }
-    for kernel in old.iter().flat_map(|old| &old.kernels) {
-        if new.kernel(&kernel.build_id).is_none() {
-            lines.push(format!("build {} leaves", kernel.build_id.short()));
-        }
-    }
-    if lines.is_empty() {
-        lines.push("only version, expiry and creation time differ".to_owned());
-    }
-    lines
+}
+
+fn file_text(file: &TargetFile) -> String {
+    let hashes = file
+        .hashes
+        .iter()
+        .map(|(name, hash)| format!("{name} {hash}"));
+    let hashes: Vec<String> = hashes.collect();
+    format!("{}, {} bytes", hashes.join(", "), file.length)
 }
 
 fn versions(name: &str, new: u64, old: Option<u64>) -> Vec<String> {

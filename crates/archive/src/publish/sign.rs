@@ -1,12 +1,13 @@
 //! Signing a draft.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tuxtape_sys::durable;
 
 use super::describe::describe;
 use super::{PublishError, Workspace, body, kind_of, read_draft, role_of};
-use crate::keys::{KeyId, PrivateKey};
+use crate::keys::{Key, KeyId, PrivateKey};
 use crate::metadata::{Envelope, RoleKeys, Root, Targets};
 use crate::policy::{Duty, PolicyError};
 use crate::words;
@@ -57,6 +58,41 @@ pub enum SignError {
         /// What.
         role: String,
     },
+    /// A key stands under the id of another.
+    #[error(
+        "{file} lists a key under an id that is not its own: {name} holds key {found}; somebody may have swapped it"
+    )]
+    Swapped {
+        /// The role that lists it.
+        file: String,
+        /// The id it stands under.
+        name: KeyId,
+        /// Its own id.
+        found: KeyId,
+    },
+    /// A kernel's draft holds the index of another.
+    #[error("the draft of {draft} holds the index of {index}")]
+    OtherKernel {
+        /// The draft's role.
+        draft: String,
+        /// The index's role.
+        index: String,
+    },
+}
+
+/// Checks that every key stands under the id this program gives it.
+///
+/// Clients take ids as they are, and people see nothing but the id: a key swapped behind an id would
+/// go through unseen.
+pub(crate) fn own_ids(file: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), SignError> {
+    match keys.iter().find(|(name, key)| key.id() != **name) {
+        Some((name, key)) => Err(SignError::Swapped {
+            file: file.to_owned(),
+            name: name.clone(),
+            found: key.id(),
+        }),
+        None => Ok(()),
+    }
 }
 
 impl Workspace {
@@ -70,7 +106,7 @@ impl Workspace {
         Ok(Shown {
             sha256: hex::encode(envelope.digest()),
             words: words::spoken(&envelope.digest()),
-            changes: describe(&envelope, published.as_ref(), &self.policy)?,
+            changes: describe(&envelope, role, published.as_ref(), &self.policy)?,
             signed: self.signed_by(&envelope, &keys),
             wanted: keys.threshold,
             role: role.to_owned(),
@@ -131,20 +167,31 @@ impl Workspace {
     fn signers(&self, role: &str, envelope: &Envelope) -> Result<(Duty, RoleKeys), PublishError> {
         let published = self.published()?;
         match kind_of(envelope) {
-            "root" => Ok((Duty::Root, body::<Root>(envelope, role)?.roles.root)),
+            "root" => {
+                let root: Root = body(envelope, role)?;
+                own_ids(role, &root.keys)?;
+                Ok((Duty::Root, root.roles.root))
+            }
             "targets" if role == "targets" => {
                 let root = self.newest("root", published.as_ref().map(|p| &p.root))?;
-                let keys = root.map(|root| root.roles.targets);
-                keys.map(|keys| (Duty::Targets, keys))
-                    .ok_or_else(|| SignError::NoDraft(role.to_owned()).into())
+                let root = root.ok_or_else(|| SignError::NoDraft(role.to_owned()))?;
+                own_ids("root", &root.keys)?;
+                let new: Targets = body(envelope, role)?;
+                if let Some(delegations) = &new.delegations {
+                    own_ids(role, &delegations.keys)?;
+                }
+                Ok((Duty::Targets, root.roles.targets))
             }
             "targets" => {
                 let known: Option<Targets> =
                     self.newest("targets", published.as_ref().map(|p| &p.targets))?;
-                let delegations = known.and_then(|targets| targets.delegations);
+                let delegations = known
+                    .and_then(|targets| targets.delegations)
+                    .unwrap_or_default();
+                own_ids("targets", &delegations.keys)?;
                 let delegated = delegations
+                    .roles
                     .into_iter()
-                    .flat_map(|delegations| delegations.roles)
                     .find(|delegated| delegated.name == role);
                 delegated
                     .map(|delegated| (Duty::Review, delegated.keys))

@@ -14,7 +14,7 @@ use tuxtape_livepatch::tables::layout_for;
 
 use super::names::Names;
 use super::parents::DebugModules;
-use super::{BuildError, Owners, UnitPair, parents, refused_by_writer, sorted, truth};
+use super::{BuildError, Owners, UnitPair, owned, parents, refused_by_writer, sorted, truth};
 
 /// What one pair of objects gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,16 +53,8 @@ pub fn compare_objects(
             source,
         })?;
     let mut single = Single {
-        changed: comparison
-            .changed
-            .iter()
-            .map(|&id| comparison.original_name(id).to_owned())
-            .collect(),
-        new: comparison
-            .new_functions()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        changed: owned(comparison.changed_functions()),
+        new: owned(comparison.new_functions()),
         refusals: comparison.refusals.clone(),
         ..Single::default()
     };

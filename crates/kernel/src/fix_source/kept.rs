@@ -120,7 +120,8 @@ pub fn import(
         file: name.into_owned(),
         sha256: hex::encode(Sha256::digest(diff.as_bytes())),
     };
-    // The origin first: a diff without one is refused, an origin without its diff is nothing.
+    // The origin first: a diff without one is refused, an origin without its diff is nothing. Of a
+    // replacement cut between the two the old diff is refused, until the new one is given again.
     let text = serde_json::to_vec(&wire).expect("texts and a number always become JSON");
     durable::write(&origin, &text)?;
     durable::write(&patch, diff.as_bytes())?;
@@ -271,6 +272,21 @@ mod tests {
             load(bench.folder.path(), &bench.files, cve()).unwrap(),
             Some(given)
         );
+    }
+
+    #[test]
+    fn a_replacement_cut_short_is_refused_until_the_diff_is_given_again() {
+        let bench = Bench::new();
+        bench.import(GOOD, Replace::No).unwrap();
+        let (patch, _) = places(bench.folder.path(), &bench.files.release, cve());
+        let other = GOOD.replace("+3", "+4");
+        bench.import(&other, Replace::Yes).unwrap();
+        // The power went after the origin was written and before the diff was.
+        fs::write(patch, GOOD).unwrap();
+        let load = || load(bench.folder.path(), &bench.files, cve());
+        assert!(matches!(load(), Err(KeepError::Origin { .. })));
+        let given = bench.import(&other, Replace::Yes).unwrap();
+        assert_eq!(load().unwrap(), Some(given));
     }
 
     #[test]

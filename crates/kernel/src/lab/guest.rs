@@ -26,7 +26,7 @@ pub const HOST_ADDRESS: &str = "10.0.2.2";
 /// A KVM guest that is silent for this long never starts: see [`boot`].
 const FIRST_FACT: Duration = Duration::from_secs(20);
 /// The log's last records may still be on their way when the guest says it is done.
-const LAST_RECORDS: Duration = Duration::from_secs(8);
+const LAST_RECORDS: Duration = Duration::from_secs(30);
 const END_MARK: &[u8] = b";tuxtape-lab: end\n";
 
 /// Which network the guest sees.
@@ -143,6 +143,27 @@ impl fmt::Display for Ending {
     }
 }
 
+/// Whether the kernel's log came out of the guest to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// The guest's mark of the end is in it.
+    Whole,
+    /// It is not: what the kernel said last is not known.
+    Cut,
+}
+
+impl LogEnd {
+    fn of(records: &[u8]) -> Self {
+        // Not much comes after the mark, and the log may be long.
+        let marked = records
+            .windows(END_MARK.len())
+            .rev()
+            .take(1 << 16)
+            .any(|window| window == END_MARK);
+        if marked { Self::Whole } else { Self::Cut }
+    }
+}
+
 /// What came out of a boot.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -156,6 +177,8 @@ pub struct Outcome {
     pub console: Vec<u8>,
     /// The kernel's log as `/dev/kmsg` records.
     pub records: Vec<u8>,
+    /// Whether the records go to the script's end.
+    pub log: LogEnd,
     /// How it ran.
     pub accelerator: Accelerator,
     /// From the start of QEMU to its end.
@@ -282,6 +305,7 @@ pub(super) fn boot_once(
         .map_err(|source| GuestError::Scratch { source })?;
     Ok(Outcome {
         ending,
+        log: LogEnd::of(&machine.records.bytes),
         facts: facts.facts,
         talk: facts.talk,
         console: std::mem::take(&mut machine.console.bytes),
@@ -320,18 +344,14 @@ fn follow(
             facts.facts.push(fact);
         }
         if let Some((ending, since)) = &done {
-            let whole = machine.records.bytes.ends_with(END_MARK)
-                || machine
-                    .records
-                    .bytes
-                    .windows(END_MARK.len())
-                    .rev()
-                    .take(1 << 16)
-                    .any(|window| window == END_MARK);
+            let whole = LogEnd::of(&machine.records.bytes) == LogEnd::Whole;
             if whole || ended.is_some() || since.elapsed() > LAST_RECORDS {
                 return Ok(ending.clone());
             }
-        } else if let Some(why) = ended {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        if let Some(why) = ended {
             return Ok(Ending::Stopped { why });
         }
         let limit = if facts.facts.is_empty() {
@@ -449,6 +469,19 @@ fn fact_of(line: &[u8]) -> Option<Fact> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_without_the_guests_mark_is_cut() {
+        for (records, end) in [
+            ("", LogEnd::Cut),
+            ("12,9,1,-;tuxtape-lab: end", LogEnd::Cut),
+            ("12,9,1,-;tuxtape-lab: end\n", LogEnd::Whole),
+            ("12,9,1,-;tuxtape-lab: end\n6,10,1,-;late\n", LogEnd::Whole),
+            ("12,9,1,-;tuxtape-lab: module.0.begin\n", LogEnd::Cut),
+        ] {
+            assert_eq!(LogEnd::of(records.as_bytes()), end, "{records}");
+        }
+    }
 
     #[test]
     fn facts_are_told_from_talk_however_the_port_is_cut() {

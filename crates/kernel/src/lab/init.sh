@@ -39,5 +39,5 @@ code=$?
 mark end
 fact lab.end "$code"
 # The host stops the machine once it has read the log to its end.
-sleep 10
+sleep 40
 poweroff -f

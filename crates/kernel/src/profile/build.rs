@@ -80,6 +80,17 @@ pub enum BuildError {
         /// What is wrong with it.
         source: DwarfError,
     },
+    /// A module that is loaded has no debug data: what it was built of would pass for not built.
+    #[error("{path} has no counterpart among the {count} modules in {folder}",
+        path = path.display(), folder = folder.display())]
+    NoDebugData {
+        /// The module.
+        path: PathBuf,
+        /// Where its debug data was looked for.
+        folder: PathBuf,
+        /// Number of modules there.
+        count: usize,
+    },
     /// An object has no build-id.
     #[error("{path} has no build-id", path = path.display())]
     NoBuildId {

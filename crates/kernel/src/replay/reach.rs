@@ -191,15 +191,14 @@ impl Search<'_> {
 
     /// Takes `file` if it is a unit; tells whether there is nothing more to follow in it.
     fn takes_unit(&mut self, file: &TreePath) -> Result<bool, ReplayError> {
+        if may_be_in_vdso(file) {
+            return Err(ReplayError::Unreplayable {
+                path: self.header.clone(),
+                why: "it reaches the vDSO, which no livepatch can change",
+            });
+        }
         match file.extension() {
             Some("c") => {
-                // It runs in every process, and nothing of it is a unit.
-                if file.as_str().starts_with("arch/x86/entry/vdso/") {
-                    return Err(ReplayError::Unreplayable {
-                        path: self.header.clone(),
-                        why: "it reaches the vDSO, which no livepatch can change",
-                    });
-                }
                 let unit = self.units.units.contains_key(file);
                 if unit {
                     self.found.insert(file.clone());
@@ -289,6 +288,12 @@ impl Search<'_> {
     }
 }
 
+/// Tells whether `file` may be compiled into what runs in every process. A few files of that folder
+/// are units of the kernel; they are not told apart.
+fn may_be_in_vdso(file: &TreePath) -> bool {
+    file.as_str().starts_with("arch/x86/entry/vdso/") && matches!(file.extension(), Some("c" | "S"))
+}
+
 /// Finds the names of `.c` files that are included somewhere.
 pub(super) fn included_units(tree: &WorkTree) -> Result<BTreeSet<String>, ReplayError> {
     let pattern = "^[[:space:]]*#[[:space:]]*include.*\\.c[\">]".to_owned();
@@ -329,5 +334,22 @@ fn search(tree: &WorkTree, arguments: &[String]) -> Result<String, ReplayError> 
         Err(ReplayError::Unsearched {
             status: finished.status,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assembly_of_the_vdso_is_in_it_like_its_c() {
+        for (path, wanted) in [
+            ("arch/x86/entry/vdso/vclock_gettime.c", true),
+            ("arch/x86/entry/vdso/vdso32/system_call.S", true),
+            ("arch/x86/entry/vdso/vdso2c.h", false),
+            ("arch/x86/entry/entry_64.S", false),
+        ] {
+            assert_eq!(may_be_in_vdso(&path.parse().unwrap()), wanted, "{path}");
+        }
     }
 }

@@ -218,14 +218,7 @@ impl WorkTree {
 
 /// Removes a file if it is there.
 pub fn remove(path: &Path) -> Result<(), TreeError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(TreeError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    durable::remove(path).map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> TreeError {

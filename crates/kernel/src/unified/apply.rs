@@ -101,6 +101,16 @@ pub enum ApplyError {
         /// Another one.
         second: usize,
     },
+    /// A hunk of a file with lines names none of them.
+    #[error(
+        "hunk {hunk} of {path} has no lines around it: its place is known by line number alone (want context, as `diff -u` writes it)"
+    )]
+    NoContext {
+        /// The file.
+        path: TreePath,
+        /// Number of the hunk in the file, from 1.
+        hunk: usize,
+    },
     /// A deleted file holds lines that the diff does not name.
     #[error("{path} is deleted by the fix and has other lines than the fix names")]
     NotEmptied {
@@ -146,6 +156,13 @@ fn apply_hunks(diff: &FileDiff, before: &[PatchedLine]) -> Result<PatchedFile, A
     let mut moved = 0_isize;
     for (index, hunk) in diff.hunks.iter().enumerate() {
         let old: Vec<&HunkLine> = hunk.old().collect();
+        // A line number alone is a guess in any source but the author's.
+        if old.is_empty() && !before.is_empty() {
+            return Err(ApplyError::NoContext {
+                path: diff.path.clone(),
+                hunk: index + 1,
+            });
+        }
         // A hunk without old lines names the line it follows.
         let named = match (hunk.old_start as usize, old.is_empty()) {
             (start, true) => start,
@@ -216,23 +233,17 @@ impl Place<'_> {
         if self.expected >= self.from && self.fits(old, self.expected) {
             return Ok(self.expected);
         }
-        // Without lines to recognise, any other place would be a guess.
-        if !old.is_empty() {
-            let mut places = (self.from..self.before.len()).filter(|&at| self.fits(old, at));
-            match (places.next(), places.next()) {
-                (Some(at), None) => return Ok(at),
-                (Some(first), Some(second)) => {
-                    return Err(ApplyError::Ambiguous {
-                        path: self.diff.path.clone(),
-                        hunk: self.hunk,
-                        first: first + 1,
-                        second: second + 1,
-                    });
-                }
-                (None, _) => {}
-            }
+        let mut places = (self.from..self.before.len()).filter(|&at| self.fits(old, at));
+        match (places.next(), places.next()) {
+            (Some(at), None) => Ok(at),
+            (Some(first), Some(second)) => Err(ApplyError::Ambiguous {
+                path: self.diff.path.clone(),
+                hunk: self.hunk,
+                first: first + 1,
+                second: second + 1,
+            }),
+            (None, _) => Err(self.failure(old, hunk)),
         }
-        Err(self.failure(old, hunk))
     }
 
     fn fits(&self, wanted: &[&HunkLine], at: usize) -> bool {
@@ -326,6 +337,24 @@ mod tests {
             ),
             "{outcome:?}"
         );
+    }
+
+    #[test]
+    fn a_hunk_without_old_lines_fits_only_an_empty_file() {
+        for hunk in ["@@ -1,0 +2 @@\n+new\n", "@@ -0,0 +1 @@\n+new\n"] {
+            let outcome = after("a\nb\n", hunk);
+            assert!(
+                matches!(outcome, Err(ApplyError::NoContext { hunk: 1, .. })),
+                "{outcome:?}"
+            );
+        }
+        let second = "@@ -1 +1 @@\n-a\n+A\n@@ -2,0 +3 @@\n+new\n";
+        let outcome = after("a\nb\n", second);
+        assert!(
+            matches!(outcome, Err(ApplyError::NoContext { hunk: 2, .. })),
+            "{outcome:?}"
+        );
+        assert_eq!(after("", "@@ -0,0 +1 @@\n+new\n").unwrap(), "new\n");
     }
 
     #[test]

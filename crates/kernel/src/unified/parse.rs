@@ -59,7 +59,8 @@ pub enum Unsupported {
 
 /// Reads a diff; paths lose their first component (`-p1`).
 ///
-/// Text around the changes (mail headers, commit messages) is skipped.
+/// Text around the changes (mail headers, commit messages) is skipped, but not right after a hunk
+/// where it could be lines of it.
 pub fn parse(text: &[u8]) -> Result<Diff, DiffError> {
     if text.len() > LONGEST_DIFF {
         return Err(DiffError::TooLong { length: text.len() });
@@ -100,6 +101,7 @@ pub fn parse(text: &[u8]) -> Result<Diff, DiffError> {
 }
 
 /// Lines of the text, with one line of look-ahead.
+#[derive(Clone)]
 struct Reader<'a> {
     rest: Option<&'a [u8]>,
     number: usize,
@@ -293,6 +295,7 @@ fn read_file(reader: &mut Reader<'_>, git: Option<GitHeader>) -> Result<FileDiff
     if hunks.is_empty() {
         return Err(reader.malformed("a file header without a hunk"));
     }
+    no_more_lines(reader)?;
     let lines = |side: Side| {
         hunks.iter().any(|hunk| {
             hunk.lines
@@ -313,6 +316,24 @@ fn read_file(reader: &mut Reader<'_>, git: Option<GitHeader>) -> Result<FileDiff
         change: dated,
         hunks,
     })
+}
+
+/// Refuses what looks like more of the last hunk: a header that counts too few would cut the fix.
+fn no_more_lines(reader: &Reader<'_>) -> Result<(), DiffError> {
+    let mut ahead = reader.clone();
+    while let Some(line) = ahead.peek() {
+        // A blank context line may have lost its blank; `-- ` ends a mailed patch.
+        if !matches!(line, b"" | b"-- " | b"--") {
+            let more = matches!(line.first(), Some(b'+' | b'-' | b' ' | b'\t' | b'\\'));
+            return if more && !starts_file(&ahead) {
+                Err(ahead.malformed("more lines than the hunk header says"))
+            } else {
+                Ok(())
+            };
+        }
+        ahead.next();
+    }
+    Ok(())
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Name, DiffError> {
@@ -538,6 +559,33 @@ mod tests {
         }
         assert_eq!(parse(b""), Err(DiffError::Empty));
         assert_eq!(parse(b"just words\n"), Err(DiffError::Empty));
+    }
+
+    #[test]
+    fn more_lines_than_a_hunk_counts_are_never_taken_for_mail() {
+        let hunk = "--- /dev/null\n+++ b/x.c\n@@ -0,0 +1 @@\n+a\n";
+        for rest in [
+            "+b\n",
+            "-b\n",
+            " b\n",
+            "\tb\n",
+            "\n+b\n",
+            "--- b\n",
+            "-- \n+b\n",
+            "\\ No newline at end of file\n\\ No newline at end of file\n",
+        ] {
+            malformed(&format!("{hunk}{rest}"));
+        }
+        for rest in [
+            "",
+            "\n",
+            "-- \n2.39.2\n\n",
+            "--\n2.39.2\n",
+            "--- a/y.c\n+++ b/y.c\n@@ -1 +1 @@\n-a\n+b\n",
+            "\nFrom 12 Mon Sep 17\nSubject: next\n\n- an item\n y.c | 2 +-\n",
+        ] {
+            assert!(parse(format!("{hunk}{rest}").as_bytes()).is_ok(), "{rest}");
+        }
     }
 
     #[test]

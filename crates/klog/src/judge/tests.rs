@@ -115,6 +115,32 @@ fn a_flood_of_headers_is_bounded() {
 }
 
 #[test]
+fn a_flood_of_warnings_does_not_hide_a_later_fault() {
+    let noise = "4,200,9,-;WARNING: CPU: 0 PID: 1 at drivers/x.c:1 f+0x1/0x2 [noisy]\n4,201,9,-;---[ end trace 0000000000000000 ]---\n"
+        .repeat(REPORT_LIMIT + 1);
+    let fault = "4,900,9,-;------------[ cut here ]------------\n\
+                 4,901,9,-;WARNING: CPU: 0 PID: 1 at net/x.c:1 tcp_sendmsg+0x16/0x40 [tt_1]\n\
+                 4,902,9,-;RIP: 0010:tcp_sendmsg+0x16/0x40 [tt_1]\n\
+                 4,903,9,-; __sys_sendto+0x58/0x70\n";
+    let judged = judge(format!("{LIFE}{noise}{fault}").as_bytes(), &["tt_1"]);
+    assert_eq!(judged.reports.len(), REPORT_LIMIT);
+    assert_eq!(judged.reports_dropped, 2);
+    let module = &judged.modules[0];
+    assert_eq!(module.verdict, Verdict::Guilty);
+    assert!(
+        module.because.as_ref().unwrap().contains("net/x.c:1"),
+        "{module:?}"
+    );
+    let frames = fault.replace("RIP: 0010:tcp_sendmsg", " tcp_sendmsg");
+    let judged = judge(format!("{LIFE}{noise}{frames}").as_bytes(), &["tt_1"]);
+    assert_eq!(judged.modules[0].verdict, Verdict::Suspect);
+    let start = LIFE.split_inclusive('\n').take(4).collect::<String>();
+    let elsewhere = fault.replace(" [tt_1]", "");
+    let judged = judge(format!("{noise}{start}{elsewhere}").as_bytes(), &["tt_1"]);
+    assert_eq!(judged.modules[0].verdict, Verdict::Suspect, "in transition");
+}
+
+#[test]
 fn one_complaint_with_a_reason_before_it_is_one_report() {
     let log = "------------[ cut here ]------------\nlist_del corruption. prev->next should be x\nkernel BUG at lib/list_debug.c:1!\ninvalid opcode: 0000 [#1] SMP\n";
     let judged = judge(log.as_bytes(), &[]);

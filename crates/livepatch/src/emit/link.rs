@@ -212,7 +212,14 @@ impl Builder<'_, '_> {
                 })
             }
             Class::Chunks => self.chunk(home, offset).map(|place| (place, 0)),
-            _ => None,
+            Class::Ignored
+            | Class::Code
+            | Class::Data
+            | Class::Table(_)
+            | Class::OrcAddresses
+            | Class::OrcEntries
+            | Class::Init
+            | Class::Fixed => None,
         };
         match found {
             Some(((out, at), inside)) => Link::Relocation {

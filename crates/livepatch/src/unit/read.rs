@@ -170,7 +170,15 @@ impl<'data> Unit<'data> {
             let Class::Table(table) = self.class(section.index) else {
                 continue;
             };
-            let padded = matches!(table.role, Role::Paravirt);
+            let padded = match table.role {
+                Role::Paravirt => true,
+                Role::Derived
+                | Role::Bug
+                | Role::Exception
+                | Role::JumpLabel
+                | Role::StaticCall
+                | Role::Alternative { .. } => false,
+            };
             let mut start = 0;
             while start < section.size {
                 let end = start.saturating_add(table.entry);

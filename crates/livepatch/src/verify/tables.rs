@@ -21,6 +21,23 @@ enum Wants {
     CodeButKey(u64, u64),
 }
 
+impl Wants {
+    /// Whether all it refers to, but for keys, must be instructions.
+    fn is_about_code(self) -> bool {
+        match self {
+            Self::Code | Self::CodeButKey(..) => true,
+            Self::Own => false,
+        }
+    }
+
+    fn has_keys(self) -> bool {
+        match self {
+            Self::CodeButKey(..) => true,
+            Self::Code | Self::Own => false,
+        }
+    }
+}
+
 const TABLES: [(&str, Wants); 13] = [
     ("__jump_table", Wants::CodeButKey(8, 16)),
     (".static_call_sites", Wants::CodeButKey(4, 8)),
@@ -87,7 +104,7 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
             let Some(section) = module.file.section(section) else {
                 continue;
             };
-            if matches!(wants, Wants::Code | Wants::CodeButKey(..)) && !section.is_executable() {
+            if wants.is_about_code() && !section.is_executable() {
                 problems.push(problem("does not refer to code"));
             } else if offset > section.size {
                 problems.push(problem("refers to a place behind its section"));
@@ -128,8 +145,7 @@ fn check_strides(module: &Module<'_>, problems: &mut Vec<Problem>) {
 /// it resolves what belongs to another module.
 pub(super) fn check_klp(module: &Module<'_>, symvers: &Symvers, problems: &mut Vec<Problem>) {
     for table in &module.tables {
-        let keyed = matches!(wants(table), Some(Wants::CodeButKey(..)));
-        if !keyed {
+        if !wants(table).is_some_and(Wants::has_keys) {
             continue;
         }
         let problem = |relocation: &Relocation, why: String| {

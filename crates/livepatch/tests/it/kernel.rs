@@ -121,15 +121,6 @@ impl Pair {
     }
 }
 
-/// Names of the functions that a comparison redirects.
-pub(crate) fn changed<'run>(comparison: &'run Comparison<'_>) -> Vec<&'run str> {
-    comparison
-        .changed
-        .iter()
-        .map(|&id| comparison.original_name(id))
-        .collect()
-}
-
 /// Names of everything that travels.
 pub(crate) fn travelling<'run>(comparison: &'run Comparison<'_>) -> Vec<&'run str> {
     comparison

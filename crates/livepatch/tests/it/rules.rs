@@ -2,7 +2,7 @@
 
 use tuxtape_livepatch::refusal::Rule;
 
-use crate::kernel::{Pair, changed, travelling};
+use crate::kernel::{Pair, travelling};
 
 /// Two static functions, each reached through a global one.
 fn two(first: &str, second: &str) -> String {
@@ -21,7 +21,7 @@ fn check_changed(before: &str, after: &str, expected: &[&str]) {
     };
     let comparison = pair.compared();
     assert_eq!(comparison.refusals, []);
-    assert_eq!(changed(&comparison), expected);
+    assert_eq!(comparison.changed_functions(), expected);
 }
 
 #[track_caller]
@@ -115,7 +115,7 @@ fn a_changed_unlikely_part_changes_its_function() {
             .any(|atom| atom.name == "f.cold"),
         "gcc cut no cold part"
     );
-    assert_eq!(changed(&comparison), ["f"]);
+    assert_eq!(comparison.changed_functions(), ["f"]);
     let mut travelling = travelling(&comparison);
     travelling.sort_unstable();
     assert_eq!(travelling, ["f", "f.cold"]);
@@ -132,7 +132,7 @@ fn new_functions_and_new_variables_travel() {
     };
     let comparison = pair.compared();
     assert_eq!(comparison.refusals, []);
-    assert_eq!(changed(&comparison), ["f"]);
+    assert_eq!(comparison.changed_functions(), ["f"]);
     assert_eq!(comparison.new_functions(), ["helper"]);
     let mut travelling = travelling(&comparison);
     travelling.sort_unstable();
@@ -160,7 +160,7 @@ fn a_static_function_that_became_global_is_the_same_function() {
     };
     let comparison = pair.compared();
     assert_eq!(comparison.refusals, []);
-    assert!(changed(&comparison).contains(&"f"));
+    assert!(comparison.changed_functions().contains(&"f"));
     assert_eq!(
         (
             comparison.new_functions().len(),
@@ -302,7 +302,7 @@ fn a_weak_function_says_so() {
         return;
     };
     let comparison = pair.compared();
-    assert_eq!(changed(&comparison), ["f"]);
+    assert_eq!(comparison.changed_functions(), ["f"]);
     assert!(
         comparison
             .changed

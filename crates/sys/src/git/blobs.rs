@@ -1,7 +1,7 @@
 //! Many blobs through one long-lived `git cat-file --batch`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use tuxtape_core::git_id::GitId;
 
 use super::{GitError, Repository, unexpected};
-use crate::process::{ProcessError, kill_group};
+use crate::process::{Leader, ProcessError};
 
 /// Longest header line, in bytes.
 const LONGEST_HEADER: u64 = 200;
@@ -34,7 +34,7 @@ pub enum Blob {
 /// A stream of the blobs asked for, in that order.
 #[derive(Debug)]
 pub struct Blobs {
-    child: Arc<Mutex<Child>>,
+    child: Arc<Mutex<Leader>>,
     answers: BufReader<ChildStdout>,
     writer: Option<JoinHandle<()>>,
     watch: Option<(Sender<()>, JoinHandle<bool>)>,
@@ -66,7 +66,7 @@ impl Repository {
         let mut child = command.spawn().map_err(start)?;
         let (questions, answers) = (child.stdin.take(), child.stdout.take());
         let (Some(mut questions), Some(answers)) = (questions, answers) else {
-            kill_group(&mut child);
+            Leader::new(child).end();
             return Err(GitError::Pipe(io::Error::from(io::ErrorKind::BrokenPipe)));
         };
         // Both pipes have small buffers: asking everything before reading would block for ever.
@@ -79,13 +79,14 @@ impl Repository {
             // When git is gone the reader sees the end.
             questions.write_all(text.as_bytes()).ok();
         });
-        let child = Arc::new(Mutex::new(child));
+        let child = Arc::new(Mutex::new(Leader::new(child)));
         let (done, wait) = mpsc::channel();
         let watched = Arc::clone(&child);
         let watch = thread::spawn(move || {
             let late = wait.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout);
             if late {
-                kill_group(&mut watched.lock().unwrap_or_else(PoisonError::into_inner));
+                let mut child = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                child.end();
             }
             late
         });
@@ -159,7 +160,9 @@ impl Blobs {
             drop(done);
             watch.join().unwrap_or(false)
         });
-        kill_group(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.end();
+        drop(child);
         if let Some(writer) = self.writer.take() {
             drop(writer.join());
         }

@@ -84,28 +84,34 @@ impl KernelFs {
             })
     }
 
-    /// Names up to `limit` tasks that still run the code a transition leaves, as `PID COMMAND`.
+    /// Names up to `limit` threads that still run the code a transition leaves, as `TID COMMAND`,
+    /// by rising id of their process.
     pub fn tasks_in_transition(&self, target: i8, limit: usize) -> Vec<String> {
-        let tasks = folders(&self.proc).unwrap_or_default();
         let mut lagging = Vec::new();
-        for task in tasks
-            .iter()
-            .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
-        {
-            let folder = self.proc.join(task);
-            // -1 is "in no transition"; anything but the target state is still on the old side.
-            let state = read_text(&folder.join("patch_state"));
-            let state: Option<i8> = state.ok().and_then(|text| text.parse().ok());
-            if state.is_some_and(|state| state >= 0 && state != target) {
-                let command = read_text(&folder.join("comm")).unwrap_or_default();
-                lagging.push(format!("{task} {command}"));
-            }
-            if lagging.len() >= limit {
-                break;
+        for process in numbers(&self.proc) {
+            let tasks = self.proc.join(process.to_string()).join("task");
+            for thread in numbers(&tasks) {
+                if lagging.len() >= limit {
+                    return lagging;
+                }
+                let folder = tasks.join(thread.to_string());
+                // -1 is "in no transition"; anything but the target state is still on the old side.
+                let state = read_text(&folder.join("patch_state"));
+                let state: Option<i8> = state.ok().and_then(|text| text.parse().ok());
+                if state.is_some_and(|state| state >= 0 && state != target) {
+                    let command = read_text(&folder.join("comm")).unwrap_or_default();
+                    lagging.push(format!("{thread} {command}"));
+                }
             }
         }
         lagging
     }
+}
+
+/// Lists the folders of `folder` whose names are numbers; none when it is gone.
+fn numbers(folder: &Path) -> BTreeSet<u32> {
+    let names = folders(folder).unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Reads a file of one digit; `None` when it is not there.
@@ -156,6 +162,32 @@ fn gone(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_lags_behind_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = KernelFs {
+            proc: folder.path().to_owned(),
+            ..KernelFs::default()
+        };
+        let thread = |process: &str, thread: &str, state: &str, command: &str| {
+            let path = folder.path().join(process).join("task").join(thread);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("patch_state"), format!("{state}\n")).unwrap();
+            fs::write(path.join("comm"), format!("{command}\n")).unwrap();
+            if process == thread {
+                let process = folder.path().join(process);
+                fs::write(process.join("patch_state"), format!("{state}\n")).unwrap();
+                fs::write(process.join("comm"), format!("{command}\n")).unwrap();
+            }
+        };
+        thread("7", "7", "1", "server");
+        thread("7", "9", "0", "worker");
+        thread("8", "8", "0", "sleeper");
+        thread("10", "10", "-1", "idle");
+        assert_eq!(kernel.tasks_in_transition(1, 8), ["9 worker", "8 sleeper"]);
+        assert_eq!(kernel.tasks_in_transition(1, 1), ["9 worker"]);
+    }
 
     #[test]
     fn the_state_of_a_livepatch_is_read_from_sysfs() {

@@ -57,11 +57,19 @@ pub enum Command {
     /// Make every signed draft public, after walking the result as a client would
     Publish,
     /// Sign the timestamp anew, and the snapshot when it is due
-    Renew,
+    Renew(Renew),
     /// Walk an archive as every client would, modules included
     Verify(Verify),
     /// Serve the public tree over plain HTTP, for tests and laboratories
     Serve(Serve),
+}
+
+/// Sign the timestamp anew, and the snapshot when it is due
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// Draft for every kernel a successor that is only valid longer, for reviewers to sign
+    #[arg(long)]
+    pub kernels: bool,
 }
 
 /// Walk an archive as every client would, modules included
@@ -102,7 +110,17 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             let publication = open()?.publish(now()).map_err(hinted)?;
             show_publication(&publication, context)
         }
-        Command::Renew => {
+        Command::Renew(Renew { kernels: true }) => {
+            let workspace = open()?;
+            let redated = workspace.redate(now()).map_err(hinted)?;
+            for role in &redated.open {
+                output::talk(&format!(
+                    "{role} has an open draft that changes more; sign and publish it, which renews it too"
+                ));
+            }
+            show::drafts(&workspace, context)
+        }
+        Command::Renew(Renew { kernels: false }) => {
             let publication = open()?.renew(now()).map_err(hinted)?;
             show_publication(&publication, context)
         }
@@ -155,6 +173,7 @@ fn show_publication(publication: &Publication, context: &Context) -> anyhow::Res
         output::json(&json!({
             "timestamp": publication.timestamp, "snapshot": publication.snapshot,
             "files": publication.files, "left_out": left_out,
+            "expired": publication.expired,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -164,6 +183,13 @@ fn show_publication(publication: &Publication, context: &Context) -> anyhow::Res
     }
     for left in &publication.left_out {
         writeln!(text, "left out  {}: {}", left.role, left.why).ok();
+    }
+    for role in &publication.expired {
+        writeln!(
+            text,
+            "warning   {role}: its machines get nothing new; run `tuxtape archive renew --kernels` and have the drafts signed"
+        )
+        .ok();
     }
     output::text(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -219,8 +219,7 @@ fn build_one(
         &quiet,
         profile,
         &row.files,
-        None,
-        Some(choice.newer.as_str()),
+        fix::Wanted::Exactly(choice.newer.as_str()),
     ) {
         Ok(cut) => cut,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! `tuxtape fix`.
 
+mod known;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +26,9 @@ use super::kernel;
 use crate::context::Context;
 use crate::output::{self, Hint};
 
+use known::NoFix;
+pub use known::fixed_in;
+
 /// Show or import the source change that closes a CVE
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -37,6 +42,8 @@ enum Verb {
     ///
     /// An imported fix comes first; else it is cut from a newer Debian source package of the kernel's
     /// series, restricted to the files the record names. Other changes of those files come along.
+    ///
+    /// Exit code: 0 shown, 3 there is none to be cut, by the record or by the source, 1 failed.
     Show {
         /// Release of the kernel, the text of `uname -r`
         kernel: KernelRelease,
@@ -136,10 +143,8 @@ fn show(
     let profile = kernel::load(context, release)?;
     let found = if files.is_empty() && from.is_none() {
         find(context, &profile, cve)
-    } else if files.is_empty() {
-        cut(context, &profile, &record(context, cve)?.files, None, from)
     } else {
-        cut(context, &profile, files, None, from)
+        cut_by_record(context, &profile, cve, files, from)
     };
     match found {
         Ok(Cut {
@@ -150,7 +155,7 @@ fn show(
             print(context, cve, &fix, &unchanged, &absent)?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) if nothing_to_cut(&error) => {
+        Err(error) if is_no(&error) => {
             output::talk(&format!("{cve} on {release}: {error:#}"));
             Ok(ExitCode::from(output::NO))
         }
@@ -160,60 +165,101 @@ fn show(
 
 /// Finds the fix of `cve` on the kernel of `profile`: the imported one, else one cut from the oldest
 /// source package that has the fix the record names.
+///
+/// That there is none is an error that [`is_no`] tells from a failure.
 pub fn find(context: &Context, profile: &KernelProfile, cve: CveId) -> anyhow::Result<Cut> {
     let kernel = KernelFiles::below(&context.cache, &profile.id.release);
-    if let Some(fix) = kept::load(&context.home, &kernel, cve)? {
-        return Ok(Cut {
+    let kept = kept::load(&context.home, &kernel, cve).map_err(|error| match &error {
+        // A power cut during `--replace` leaves the new origin beside the old diff.
+        KeepError::Origin { .. } => anyhow::Error::new(error).context(Hint::new(
+            "give the diff again with `tuxtape fix import --replace`",
+        )),
+        _ => anyhow::Error::new(error),
+    })?;
+    match kept {
+        Some(fix) => Ok(Cut {
             fix,
             unchanged: Vec::new(),
             absent: Vec::new(),
-        });
+        }),
+        None => cut_by_record(context, profile, cve, &[], None),
     }
-    let record = record(context, cve)?;
-    let wanted = fixed_in(&record, profile);
-    cut(context, profile, &record.files, wanted, None)
 }
 
-/// Cuts the change of `files` for the kernel of `profile` from a newer source package: from version
-/// `from`, else from the oldest served whose upstream version is at least `wanted`, else from the newest.
+/// Tells whether `error` says that there is no fix, by the record or by the source.
+pub fn is_no(error: &anyhow::Error) -> bool {
+    let nothing_to_cut = matches!(
+        error.downcast_ref::<FixError>(),
+        Some(FixError::NothingToCut { .. })
+    );
+    nothing_to_cut || error.downcast_ref::<NoFix>().is_some()
+}
+
+/// Cuts `files`, else those the record of `cve` names, from a source that has the fix by the record:
+/// from version `from`, else from the oldest served.
+fn cut_by_record(
+    context: &Context,
+    profile: &KernelProfile,
+    cve: CveId,
+    files: &[String],
+    from: Option<&str>,
+) -> anyhow::Result<Cut> {
+    let record = record(context, cve)?;
+    let fixed = known::landing(&record, profile, from)?;
+    let files = if files.is_empty() {
+        &record.files
+    } else {
+        files
+    };
+    anyhow::ensure!(!files.is_empty(), "the record of {cve} names no files");
+    let wanted = from.map_or(Wanted::AtLeast(fixed), Wanted::Exactly);
+    cut(context, profile, files, wanted)
+}
+
+/// Which newer source package is wanted.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// The oldest served of at least this upstream version.
+    AtLeast(KernelVersion),
+    /// This version of the package.
+    Exactly(&'a str),
+}
+
+/// Cuts the change of `files` for the kernel of `profile` from a newer source package.
 ///
 /// Fetches and unpacks the package at need.
 pub fn cut(
     context: &Context,
     profile: &KernelProfile,
     files: &[String],
-    wanted: Option<KernelVersion>,
-    from: Option<&str>,
+    wanted: Wanted<'_>,
 ) -> anyhow::Result<Cut> {
     let kernel = KernelFiles::below(&context.cache, &profile.id.release);
-    let newer = source(context, profile, wanted, from)?;
+    let newer = source(context, profile, wanted)?;
     Ok(fix_source::cut(&kernel, &newer, files)?)
 }
 
 /// Finds, fetches and unpacks the newer source package that [`cut`] takes.
-pub fn source(
+fn source(
     context: &Context,
     profile: &KernelProfile,
-    wanted: Option<KernelVersion>,
-    from: Option<&str>,
+    wanted: Wanted<'_>,
 ) -> anyhow::Result<NewerSource> {
     let (name, own) = profile
         .origin
         .source
         .split_once(' ')
         .context("the kernel's profile names no source package")?;
-    let listed = fix_source::newer_sources(&DebianVersion::new(own))?;
-    let mut candidates = match wanted {
-        Some(wanted) => {
-            let mut reaching = fix_source::with_upstream(listed, &wanted.to_string());
+    let mut candidates = fix_source::newer_sources(&DebianVersion::new(own))?;
+    match wanted {
+        Wanted::AtLeast(version) => {
+            candidates = fix_source::with_upstream(candidates, &version.to_string());
             // The oldest that has the fix brings the fewest other changes along.
-            reaching.reverse();
-            reaching
+            candidates.reverse();
         }
-        None => listed,
-    };
-    if let Some(from) = from {
-        candidates.retain(|package| package.version.as_str() == from);
+        Wanted::Exactly(version) => {
+            candidates.retain(|package| package.version.as_str() == version);
+        }
     }
     let mut failure = None;
     for package in candidates {
@@ -229,12 +275,11 @@ pub fn source(
     if let Some(error) = failure {
         return Err(explained(error));
     }
-    let what = match (from, wanted) {
-        (Some(from), _) => format!("{name} {from} is not listed as newer than {own}"),
-        (None, Some(wanted)) => {
-            format!("no {name} of at least {wanted} and newer than {own} is listed")
+    let what = match wanted {
+        Wanted::Exactly(version) => format!("{name} {version} is not listed as newer than {own}"),
+        Wanted::AtLeast(version) => {
+            format!("no {name} of at least {version} and newer than {own} is listed")
         }
-        (None, None) => format!("no {name} newer than {own} is listed"),
     };
     Err(anyhow::anyhow!(what).context(Hint::new(
         "run `apt-get update` as root, or give a diff with `tuxtape fix import`",
@@ -266,28 +311,7 @@ fn record(context: &Context, cve: CveId) -> anyhow::Result<Cve> {
         .cve(cve)?
         .with_context(|| format!("{cve} is not in the store"))
         .with_context(way)?;
-    anyhow::ensure!(
-        !stored.cve.files.is_empty(),
-        "the record of {cve} names no files"
-    );
     Ok(stored.cve)
-}
-
-/// Returns the newest fix the record names on the kernel's own branch.
-pub fn fixed_in(record: &Cve, profile: &KernelProfile) -> Option<KernelVersion> {
-    let base: KernelVersion = profile.base_version.parse().ok()?;
-    let fixes = record.spans.iter().filter_map(|span| span.fixed);
-    fixes
-        .map(|landing| landing.version)
-        .filter(|version| version.branch() == base.branch() && *version > base)
-        .max()
-}
-
-fn nothing_to_cut(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<FixError>(),
-        Some(FixError::NothingToCut { .. })
-    )
 }
 
 fn print(

@@ -15,12 +15,21 @@ use tuxtape_archive::serve::serve;
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_kernel::lab::guest::{self, Ending, GuestFile, GuestPlan, HOST_ADDRESS, Network};
 
-use super::setup::{KERNEL, Lab, OURS, lab_with_guests, skip};
+use super::setup::{KERNEL, Lab, OURS, lab_with_guests, skip, talk};
+
+const DAY: u64 = 86_400;
+
+fn now() -> UtcSeconds {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UtcSeconds::from_unix(now.unwrap().as_secs())
+}
 
 /// Publishes one level with `module`, signed by both reviewers.
 fn published(top: &Path, module: &[u8]) -> Archive {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = UtcSeconds::from_unix(now.unwrap().as_secs());
+    published_at(top, module, now())
+}
+
+fn published_at(top: &Path, module: &[u8], now: UtcSeconds) -> Archive {
     let archive = Archive {
         workspace: Workspace::init(top, &policy(), now).unwrap(),
     };
@@ -37,12 +46,18 @@ fn published(top: &Path, module: &[u8]) -> Archive {
     archive
 }
 
-/// Puts another module in the place of the published one. The publisher refuses to stage it, so the
-/// role is written and signed anew, by the same reviewers.
-fn replace(archive: &Archive, module: &[u8]) {
+/// Name of the published module's file.
+fn target_file(archive: &Archive) -> String {
     let targets = archive.public().join("targets");
-    let old = fs::read_dir(&targets).unwrap().next().unwrap().unwrap();
-    let old = old.file_name().into_string().unwrap();
+    let file = fs::read_dir(&targets).unwrap().next().unwrap().unwrap();
+    file.file_name().into_string().unwrap()
+}
+
+/// Puts another module in the place of the published one. The publisher refuses to stage it, so the
+/// role is written and signed anew, by the people with these keys.
+fn replace(archive: &Archive, module: &[u8], people: [u8; 2]) {
+    let targets = archive.public().join("targets");
+    let old = target_file(archive);
     let target = old.split_once('.').unwrap().1;
     let sha256 = hex::encode(Sha256::digest(module));
     fs::write(targets.join(format!("{sha256}.{target}")), module).unwrap();
@@ -56,8 +71,9 @@ fn replace(archive: &Archive, module: &[u8]) {
     file.length = module.len() as u64;
     file.hashes.insert("sha256".to_owned(), sha256);
     let mut envelope = Envelope::unsigned(&body).unwrap();
-    envelope.sign(&key(1));
-    envelope.sign(&key(2));
+    for person in people {
+        envelope.sign(&key(person));
+    }
     fs::write(&role, envelope.to_bytes()).unwrap();
 }
 
@@ -116,7 +132,7 @@ fn visit(
             .into_bytes(),
         });
         text.push_str(&format!(
-            "mkdir -p /var/lib/{name}\nrun {name}.init {name} init {root}\n"
+            "export URL_{name}=http://{HOST_ADDRESS}:{port}\nmkdir -p /var/lib/{name}\nrun {name}.init {name} init {root}\n"
         ));
         servers.push(server);
     }
@@ -152,10 +168,14 @@ fn lab_the_client_loads_what_is_for_its_kernel_and_nothing_else() {
     let good = published(&lab.path("good"), &module);
     let release = published(&lab.path("release"), &module);
     let other_release = KERNEL.replace("-47-", "-50-");
-    replace(&release, &rewritten(&module, KERNEL, &other_release));
+    replace(
+        &release,
+        &rewritten(&module, KERNEL, &other_release),
+        [1, 2],
+    );
     let build = published(&lab.path("build"), &module);
     let other_build = "5".repeat(40);
-    replace(&build, &rewritten(&module, &build_id, &other_build));
+    replace(&build, &rewritten(&module, &build_id, &other_build), [1, 2]);
     let script = "
 run release release apply
 run build build apply
@@ -207,4 +227,113 @@ run loaded cat /proc/version
     assert_eq!(fact("still.output"), "");
     assert_eq!(fact("good.exit").trim(), "0", "{facts:?}");
     assert!(fact("loaded.output").starts_with(OURS), "{facts:?}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn lab_the_client_refuses_what_was_tampered_with_and_loads_nothing() {
+    let Some((lab, _)) = lab_with_guests() else {
+        return;
+    };
+    let (module, _) = lab.built(&[&lab.version_fix()], "lab_tampered");
+    let module = fs::read(module).unwrap();
+
+    let changed = published(&lab.path("changed"), &module);
+    let file = changed.public().join("targets").join(target_file(&changed));
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+
+    // The same archive twice: as it was, and one renewal later.
+    let older = published(&lab.path("older"), &module);
+    copy(&lab.path("older"), &lab.path("newer"));
+    let newer = Archive {
+        workspace: Workspace::open(&lab.path("newer")).unwrap(),
+    };
+    newer.workspace.renew(now()).unwrap();
+
+    let old = UtcSeconds::from_unix(now().unix() - 3 * DAY);
+    let expired = published_at(&lab.path("expired"), &module, old);
+
+    let stranger = published(&lab.path("stranger"), &module);
+    replace(&stranger, &module, [3, 4]);
+
+    let (other, real) = foreign(&lab, &module);
+    let foreign = published(&lab.path("foreign"), &module);
+    replace(&foreign, &other, [1, 2]);
+
+    let script = "
+run changed changed apply
+run newer newer refresh
+run older tuxtape-client --state-dir /var/lib/newer --archive-url $URL_older apply
+run expired expired apply
+run stranger stranger apply
+run foreign foreign apply
+run nothing ls /sys/kernel/livepatch
+run untouched cat /proc/version
+";
+    let archives = [
+        ("changed", &changed),
+        ("older", &older),
+        ("newer", &newer),
+        ("expired", &expired),
+        ("stranger", &stranger),
+        ("foreign", &foreign),
+    ];
+    let Some(facts) = visit(&lab, &archives, script) else {
+        return;
+    };
+    assert_eq!(facts["newer.exit"].trim(), "0", "{facts:?}");
+    for (step, words) in [
+        ("changed", "sha256"),
+        ("older", "timestamp"),
+        ("older", "older than what was seen before"),
+        ("expired", "timestamp expired at"),
+        ("stranger", "signature"),
+        (
+            "foreign",
+            "built for kernel 6.1.0-50-cloud-amd64, this is 6.1.0-47-cloud-amd64",
+        ),
+    ] {
+        assert_eq!(facts[&format!("{step}.exit")].trim(), "1", "{facts:?}");
+        let text = &facts[&format!("{step}.output")];
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+    eprintln!("the foreign module was really built for its kernel: {real}");
+    assert_eq!(facts["nothing.output"], "");
+    assert!(!facts["untouched.output"].contains(OURS));
+}
+
+/// A module for 6.1.0-50: built for it where that kernel is prepared, else ours with other names.
+fn foreign(lab: &Lab, module: &[u8]) -> (Vec<u8>, bool) {
+    let other = KERNEL.replace("-47-", "-50-");
+    let source = lab.cache.join("kernels").join(&other).join("source");
+    if !source.join(".config").is_file() {
+        return (rewritten(module, KERNEL, &other), false);
+    }
+    let add = lab.run(&["kernel", "add", &format!("debian:{other}")]);
+    assert!(add.status.success(), "{}", talk(&add));
+    let fix = lab.version_fix();
+    let out = lab.path("foreign module");
+    let output = lab.run(&[
+        "patch",
+        "build",
+        &other,
+        "--fix",
+        fix.to_str().unwrap(),
+        "--name",
+        "lab_foreign",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", talk(&output));
+    (fs::read(out.join("lab_foreign.ko")).unwrap(), true)
 }

@@ -7,7 +7,7 @@ use tuxtape_klog::judge::{self, Judgement, Report, State};
 use tuxtape_klog::record;
 
 use super::{Late, Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
-use crate::lab::guest::{Ending, Fact, Outcome};
+use crate::lab::guest::{Ending, Fact, LogEnd, Outcome};
 
 const STAGES: [&str; 3] = ["before", "during", "after"];
 
@@ -67,6 +67,12 @@ pub(super) fn read(boot: &Outcome, livepatches: &[&Livepatch]) -> Seen {
             outcome(livepatch, &steps, log, &boot.ending)
         })
         .collect();
+    if finished(boot) && boot.log == LogEnd::Cut {
+        // What came after the last mark is not known, nor whose it was.
+        for module in modules.iter_mut().skip(slices.last) {
+            module.problems.push(Problem::LogCut);
+        }
+    }
     add_console(boot, &mut modules);
     Seen {
         modules,
@@ -74,9 +80,13 @@ pub(super) fn read(boot: &Outcome, livepatches: &[&Livepatch]) -> Seen {
     }
 }
 
+fn finished(boot: &Outcome) -> bool {
+    matches!(boot.ending, Ending::Finished { .. })
+}
+
 /// A crash can keep the last records from the log's port; the console has them.
 fn add_console(boot: &Outcome, modules: &mut [ModuleOutcome]) {
-    if matches!(boot.ending, Ending::Finished { .. }) {
+    if finished(boot) && boot.log == LogEnd::Whole {
         return;
     }
     let current = modules.iter().rposition(|module| {
@@ -240,6 +250,8 @@ fn read_log(module: &mut ModuleOutcome, judged: Judgement, done: bool) {
 struct Slices<'a> {
     boot: &'a [u8],
     each: Vec<&'a [u8]>,
+    /// The last livepatch whose mark was found; 0 when none was.
+    last: usize,
 }
 
 /// Cuts the log where the guest marked the begin of each livepatch. What comes after the last mark
@@ -275,6 +287,7 @@ fn slices(log: &[u8], count: usize) -> Slices<'_> {
     Slices {
         boot: log.get(..first).unwrap_or_default(),
         each,
+        last: begins.iter().rposition(Option::is_some).unwrap_or(0),
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Problem {
     LogDisagrees(State),
     /// Records of the kernel's log were lost: silence proves nothing.
     LogIncomplete(u64),
+    /// The kernel's log was not read to its end: silence proves nothing.
+    LogCut,
     /// The guest said nothing more: never taken for a pass.
     NoAnswer {
         /// The step it was in.
@@ -97,6 +99,7 @@ impl fmt::Display for Problem {
             Self::LogIncomplete(count) => {
                 write!(f, "{count} records of the kernel's log were lost")
             }
+            Self::LogCut => f.write_str("the kernel's log was not read to its end"),
             Self::NoAnswer { during, ending } => {
                 write!(f, "no answer from the guest during {during}: {ending}")
             }

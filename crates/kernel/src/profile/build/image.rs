@@ -44,8 +44,8 @@ pub(super) fn check_kernel(
     }
 }
 
-/// Compares the modules as they are loaded with those of the debug package: all plain ones, or some
-/// of the packed ones. Returns what could not be told.
+/// Compares the modules as they are loaded with those of the debug package: all names, and the
+/// build-ids of all plain ones and of some of the packed ones. Returns what could not be told.
 pub(super) fn check_modules(
     files: &KernelFiles,
     debug_modules: &[PathBuf],
@@ -55,33 +55,41 @@ pub(super) fn check_modules(
         .map(|path| (module_name(path), path))
         .collect();
     let loaded = objects(&files.modules)?;
-    let (plain, packed): (Vec<_>, Vec<_>) = loaded
+    let counterparts: Vec<(&PathBuf, &PathBuf)> = loaded
         .iter()
-        .partition(|path| path.extension().is_some_and(|end| end == "ko"));
+        .map(|path| match debug.get(&module_name(path)) {
+            Some(counterpart) => Ok((path, *counterpart)),
+            None => Err(BuildError::NoDebugData {
+                path: path.clone(),
+                folder: files.debug_modules.clone(),
+                count: debug.len(),
+            }),
+        })
+        .collect::<Result<_, BuildError>>()?;
+    let (plain, packed): (Vec<_>, Vec<_>) = counterparts
+        .into_iter()
+        .partition(|(path, _)| path.extension().is_some_and(|end| end == "ko"));
     let step = packed.len().div_ceil(SAMPLE).max(1);
-    let compared: Vec<&PathBuf> = plain
+    let compared: Vec<(&PathBuf, &PathBuf)> = plain
         .into_iter()
         .chain(packed.into_iter().step_by(step))
         .collect();
     let unread: Vec<Option<&PathBuf>> = compared
         .par_iter()
-        .map(|image_path| {
-            let Some(debug_path) = debug.get(&module_name(image_path)) else {
-                return Ok(Some(*image_path));
-            };
+        .map(|&(image_path, debug_path)| {
             let Some(image) = build_id(image_path)? else {
-                return Ok(Some(*image_path));
+                return Ok(Some(image_path));
             };
             let debug = build_id(debug_path)?.ok_or_else(|| BuildError::NoBuildId {
-                path: (*debug_path).clone(),
+                path: debug_path.clone(),
             })?;
             if image == debug {
                 Ok(None)
             } else {
                 Err(BuildError::OtherBuild {
-                    debug_path: (*debug_path).clone(),
+                    debug_path: debug_path.clone(),
                     debug,
-                    image_path: (*image_path).clone(),
+                    image_path: image_path.clone(),
                     image,
                 })
             }
@@ -117,4 +125,56 @@ fn build_id(path: &Path) -> Result<Option<BuildId>, BuildError> {
     Ok(unpacked
         .ok()
         .and_then(|finished| bytes_of(&finished.stdout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Compares 40 modules with their debug data, of which those at `absent` have none.
+    fn check(end: &str, absent: &[usize]) -> Result<Option<String>, BuildError> {
+        let folder = tempfile::tempdir().unwrap();
+        let release = "6.1.0-1-test".parse().unwrap();
+        let files = KernelFiles::below(folder.path(), &release);
+        for folder in [&files.modules, &files.debug_modules] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for number in 0..40 {
+            let name = format!("module-{number:02}.ko");
+            fs::write(files.modules.join(format!("{name}{end}")), "no module").unwrap();
+            if !absent.contains(&number) {
+                fs::write(files.debug_modules.join(&name), "no module").unwrap();
+            }
+        }
+        let debug = objects(&files.debug_modules).unwrap();
+        check_modules(&files, &debug)
+    }
+
+    #[test]
+    fn a_module_without_debug_data_is_refused_packed_or_not() {
+        for end in ["", ".gz"] {
+            assert!(check(end, &[]).is_ok());
+            for absent in 0..40 {
+                let outcome = check(end, &[absent]);
+                let Err(BuildError::NoDebugData { path, count, .. }) = outcome else {
+                    panic!("{end} {absent}: {outcome:?}");
+                };
+                assert_eq!(
+                    (module_name(&path).0, count),
+                    (format!("module_{absent:02}"), 39)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_module_that_cannot_be_read_is_told() {
+        let told = check("", &[]).unwrap().unwrap();
+        assert!(
+            told.starts_with("40 of 40 modules could not be compared"),
+            "{told}"
+        );
+    }
 }

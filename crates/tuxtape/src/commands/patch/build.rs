@@ -57,7 +57,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
-    let fixes = read_fixes(arguments, context, &profile)?;
+    let (fixes, absent) = read_fixes(arguments, context, &profile)?;
+    if !absent.is_empty() {
+        let cves = arguments.cve.iter().map(CveId::to_string).collect();
+        let answer = AnswerWire {
+            refusals: absent,
+            ..AnswerWire::new("refused", cves, Duration::ZERO)
+        };
+        return answer.print(context);
+    }
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => default_name(&fixes)?,
@@ -119,16 +127,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             });
         }
     };
-    if context.json {
-        output::json(&answer)?;
-    } else {
-        output::text(&answer.to_text())?;
-    }
-    Ok(match answer.status {
-        "built" => ExitCode::SUCCESS,
-        "failed" => ExitCode::FAILURE,
-        _ => ExitCode::from(NO),
-    })
+    answer.print(context)
 }
 
 /// Tells what would help.
@@ -154,12 +153,14 @@ fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
     }))
 }
 
+/// Reads or finds the fixes that were asked for, and says for which CVEs there is none.
 fn read_fixes(
     arguments: &Arguments,
     context: &Context,
     profile: &KernelProfile,
-) -> anyhow::Result<Vec<NamedFix>> {
+) -> anyhow::Result<(Vec<NamedFix>, Vec<RefusalWire>)> {
     let mut fixes = Vec::new();
+    let mut absent = Vec::new();
     for path in &arguments.fix {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let cves = if stem.starts_with("CVE-") {
@@ -172,17 +173,28 @@ fn read_fixes(
         fixes.push(named(path.display().to_string(), cves, &bytes)?);
     }
     for &cve in &arguments.cve {
-        let found = fix::find(context, profile, cve)
-            .with_context(|| format!("could not find a fix for {cve}"))?;
+        let found = match fix::find(context, profile, cve) {
+            Err(error) if fix::is_no(&error) => {
+                absent.push(RefusalWire {
+                    rule: "no-fix",
+                    unit: arguments.kernel.to_string(),
+                    symbol: cve.to_string(),
+                    why: format!("{error:#}"),
+                    hint: "leave it out, or give a diff with `tuxtape fix import`",
+                });
+                continue;
+            }
+            found => found.with_context(|| format!("could not find a fix for {cve}"))?,
+        };
         let cve = cve.to_string();
         fixes.push(named(cve.clone(), vec![cve], found.fix.diff.as_bytes())?);
     }
-    if fixes.is_empty() {
+    if fixes.is_empty() && absent.is_empty() {
         return Err(
             anyhow::anyhow!("no fix was given").context(Hint::new("give --fix FILE or --cve CVE"))
         );
     }
-    Ok(fixes)
+    Ok((fixes, absent))
 }
 
 fn named(name: String, cves: Vec<String>, bytes: &[u8]) -> anyhow::Result<NamedFix> {
@@ -329,6 +341,19 @@ impl AnswerWire {
                 ..SecondsWire::default()
             },
         }
+    }
+
+    fn print(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        if context.json {
+            output::json(self)?;
+        } else {
+            output::text(&self.to_text())?;
+        }
+        Ok(match self.status {
+            "built" => ExitCode::SUCCESS,
+            "failed" => ExitCode::FAILURE,
+            _ => ExitCode::from(NO),
+        })
     }
 
     fn to_text(&self) -> String {

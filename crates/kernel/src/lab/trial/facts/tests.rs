@@ -28,6 +28,7 @@ fn boot(facts: &[(&str, &str)], records: &str, console: &str, ending: Ending) ->
         talk: String::new(),
         console: console.as_bytes().to_vec(),
         records: records.as_bytes().to_vec(),
+        log: LogEnd::Whole,
         accelerator: Accelerator::Tcg,
         elapsed: Duration::ZERO,
     }
@@ -128,6 +129,42 @@ fn lost_records_are_a_problem() {
     let log = life_log("tt", 0, 10) + "6,90,1,-;later\n";
     let seen = read(&boot(LIFE, &log, "", DONE), &[&livepatch("tt")]);
     assert_eq!(seen.modules[0].problems, [Problem::LogIncomplete(74)]);
+}
+
+#[test]
+fn a_log_that_was_not_read_to_its_end_passes_nobody_who_may_be_in_the_rest() {
+    let two: Vec<(&str, &str)> = LIFE
+        .iter()
+        .copied()
+        .chain([("module.1.phase", "done")])
+        .collect();
+    let log = life_log("one", 0, 10) + &life_log("two", 1, 16);
+    let whole = boot(&two, &log, "", DONE);
+    let cut = Outcome {
+        log: LogEnd::Cut,
+        console: b"[    3.0] BUG: kernel NULL pointer dereference, address: 0\n".to_vec(),
+        ..whole.clone()
+    };
+    let patches = [&livepatch("one"), &livepatch("two")];
+    assert!(read(&whole, &patches).modules[1].problems.is_empty());
+    let seen = read(&cut, &patches);
+    assert_eq!(seen.modules[0].problems, []);
+    assert!(
+        matches!(
+            &seen.modules[1].problems[..],
+            [Problem::LogCut, Problem::Complaint(_)]
+        ),
+        "{:?}",
+        seen.modules[1].problems
+    );
+    // Cut before any mark: it may be anyone's.
+    let nothing = Outcome {
+        records: Vec::new(),
+        ..cut
+    };
+    for module in read(&nothing, &patches).modules {
+        assert!(module.problems.contains(&Problem::LogCut));
+    }
 }
 
 #[test]
