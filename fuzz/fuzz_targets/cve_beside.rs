@@ -6,7 +6,12 @@ use tuxtape_core::cve::beside;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(severity) = beside::severity(bytes) {
-        assert!(severity.reasons.iter().all(|reason| !reason.contains(char::is_control)));
+        assert!(
+            severity
+                .reasons
+                .iter()
+                .all(|reason| !reason.contains(char::is_control))
+        );
     }
     for page in beside::pages(bytes) {
         assert!(page.starts_with("http") && !page.contains(char::is_control));

@@ -32,11 +32,11 @@ pub(crate) fn write(spans: &[Span]) -> Vec<u8> {
     bytes
 }
 
-/// A value that [`write`] does not write.
+/// A value that [`write()`] does not write.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Span>, Malformed> {
     let Some((&FORM, mut rest)) = bytes.split_first() else {
         return Err(Malformed);
