@@ -30,6 +30,15 @@ pub(crate) static RECORDS: Table = Table {
         "rejection",
         "doubts",
         "disputes",
+        "feed_commit",
+    ],
+};
+
+static EDITIONS: Table = Table {
+    name: "cve_edition",
+    columns: &[
+        "cve",
+        "state",
         "json_blob",
         "dyad_blob",
         "announcement_blob",
@@ -37,7 +46,7 @@ pub(crate) static RECORDS: Table = Table {
         "reference_blob",
         "sha1_blob",
         "twice",
-        "feed_commit",
+        "doubtful",
     ],
 };
 
@@ -125,7 +134,7 @@ pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, 
     let mut editions = BTreeMap::new();
     engine.query(
         "SELECT cve, state, json_blob, dyad_blob, announcement_blob, cvss_blob, reference_blob,
-             sha1_blob, twice FROM cve ORDER BY cve",
+             sha1_blob, twice FROM cve_edition ORDER BY cve",
         &[],
         &mut |row| {
             let edition = Edition {
@@ -150,6 +159,7 @@ pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, 
 pub(crate) struct Incoming {
     records: Vec<Vec<Value<'static>>>,
     lines: Vec<Vec<Value<'static>>>,
+    editions: Vec<Vec<Value<'static>>>,
 }
 
 impl Incoming {
@@ -176,6 +186,18 @@ impl Incoming {
             )),
             State::Rejected => {}
         }
+        self.editions.push(vec![
+            key.into(),
+            edition.state.as_str().into(),
+            edition.json.into(),
+            edition.dyad.into(),
+            edition.announcement.into(),
+            edition.cvss.into(),
+            edition.reference.into(),
+            edition.sha1.into(),
+            edition.twice.into(),
+            (!cve.doubts.is_empty() || !cve.disputes.is_empty()).into(),
+        ]);
         let mut fixes = Vec::with_capacity(20 * cve.mainline_fixes.len());
         for fix in &cve.mainline_fixes {
             fixes.extend_from_slice(fix.as_bytes());
@@ -202,13 +224,6 @@ impl Incoming {
             cve.rejection.into(),
             json(&cve.doubts).into(),
             disputes.into(),
-            edition.json.into(),
-            edition.dyad.into(),
-            edition.announcement.into(),
-            edition.cvss.into(),
-            edition.reference.into(),
-            edition.sha1.into(),
-            edition.twice.into(),
             commit.into(),
         ]);
         if self.records.len() >= Self::MANY {
@@ -221,8 +236,10 @@ impl Incoming {
     pub(crate) fn flush(&mut self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         transaction.insert(&RECORDS, &self.records)?;
         transaction.insert(&LINES, &self.lines)?;
+        transaction.insert(&EDITIONS, &self.editions)?;
         self.records.clear();
         self.lines.clear();
+        self.editions.clear();
         Ok(())
     }
 }
@@ -244,6 +261,7 @@ pub(crate) fn lines_row(
 pub(crate) fn remove(transaction: &Transaction<'_>, id: CveId) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM cve_lines WHERE cve = ?1",
+        "DELETE FROM cve_edition WHERE cve = ?1",
         "DELETE FROM cve WHERE cve = ?1",
     ] {
         transaction.execute(sql, &[key(id).into()])?;
@@ -408,7 +426,7 @@ fn range(only: Option<CveId>) -> [i64; 2] {
 
 /// Counts the records of each state.
 pub(crate) fn count(engine: &dyn Engine, state: State) -> Result<usize, StoreError> {
-    let sql = "SELECT count(*) FROM cve WHERE state = ?1";
+    let sql = "SELECT count(*) FROM cve_edition WHERE state = ?1";
     let count = first(engine, sql, &[state.as_str().into()])?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
@@ -417,8 +435,9 @@ pub(crate) fn count(engine: &dyn Engine, state: State) -> Result<usize, StoreErr
 pub(crate) fn doubtful(engine: &dyn Engine) -> Result<Vec<(CveId, String)>, StoreError> {
     let mut doubtful = Vec::new();
     engine.query(
-        "SELECT cve, doubts, disputes FROM cve WHERE doubts != '[]' OR disputes != '[]'
-         ORDER BY cve",
+        "SELECT cve.cve, doubts, disputes FROM cve_edition
+             JOIN cve ON cve.cve = cve_edition.cve
+         WHERE cve_edition.doubtful = 1 ORDER BY cve.cve",
         &[],
         &mut |row| {
             let key = row.integer(0)?;

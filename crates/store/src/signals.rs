@@ -149,12 +149,12 @@ impl Store {
         let rows = rows(
             self.engine(),
             "SELECT signal.cve, source, n, kind, detail FROM signal
-             JOIN cve ON cve.cve = signal.cve",
+             JOIN cve_edition ON cve_edition.cve = signal.cve",
             &[],
         )?;
         let mut signals = Signals::collect(rows.into_iter().map(|row| (row.cve, row.signal)));
         let sql = "SELECT signal_epss.cve, probability, percentile FROM signal_epss
-             JOIN cve ON cve.cve = signal_epss.cve";
+             JOIN cve_edition ON cve_edition.cve = signal_epss.cve";
         for (cve, epss) in predictions(self.engine(), sql, &[])? {
             signals.entry(cve).or_default().add(Signal::Epss(epss));
         }
@@ -190,8 +190,8 @@ impl Store {
         let rows = rows(
             self.engine(),
             "SELECT signal.cve, source, n, kind, detail FROM signal
-             LEFT JOIN cve ON cve.cve = signal.cve
-             WHERE cve.cve IS NULL AND kind IN ('kev', 'exploit')",
+             LEFT JOIN cve_edition ON cve_edition.cve = signal.cve
+             WHERE cve_edition.cve IS NULL AND kind IN ('kev', 'exploit')",
             &[],
         )?;
         let orphan = |row: SignalRow| Orphan {
@@ -233,10 +233,14 @@ fn stamp(engine: &dyn Engine, source: Source) -> Result<Option<Stamp>, StoreErro
 
 fn record_keys(engine: &dyn Engine) -> Result<BTreeSet<i64>, StoreError> {
     let mut keys = BTreeSet::new();
-    engine.query("SELECT cve FROM cve ORDER BY cve", &[], &mut |row| {
-        keys.insert(row.integer(0)?);
-        Ok(())
-    })?;
+    engine.query(
+        "SELECT cve FROM cve_edition ORDER BY cve",
+        &[],
+        &mut |row| {
+            keys.insert(row.integer(0)?);
+            Ok(())
+        },
+    )?;
     Ok(keys)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use toml::Spanned;
 
@@ -18,6 +18,9 @@ use crate::signals::PartsPerMillion;
 
 /// The policy that comes with the program.
 pub const BUILTIN: &str = include_str!("../../../../policies/cloud.toml");
+
+static BASE: LazyLock<Wire> =
+    LazyLock::new(|| read(BUILTIN).expect("the policy that comes with the program is tested"));
 
 /// Longest policy, in bytes.
 const LONGEST: usize = 1 << 20;
@@ -57,9 +60,11 @@ pub enum PolicyError {
 impl Policy {
     /// Returns the policy that comes with the program: a fleet of cloud servers.
     pub fn builtin() -> Self {
-        read(BUILTIN)
-            .and_then(|wire| compile(wire, BUILTIN))
-            .expect("the policy that comes with the program is tested")
+        static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+            compile(BASE.clone(), BUILTIN)
+                .expect("the policy that comes with the program is tested")
+        });
+        POLICY.clone()
     }
 
     /// Reads a policy; keys that it does not name are the built-in one's.
@@ -67,8 +72,7 @@ impl Policy {
         if text.len() > LONGEST {
             return Err(PolicyError::Long);
         }
-        let base = read(BUILTIN).expect("the policy that comes with the program is tested");
-        compile(read(text)?.over(base), text)
+        compile(read(text)?.over(BASE.clone()), text)
     }
 
     /// Names the policy.

@@ -15,10 +15,25 @@ ALTER TABLE cve ADD COLUMN cvss_reasons TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE cve ADD COLUMN web TEXT NOT NULL DEFAULT '[]';
 -- Commit ids, 20 bytes each.
 ALTER TABLE cve ADD COLUMN mainline_fixes BLOB;
--- More files of the edition.
-ALTER TABLE cve ADD COLUMN cvss_blob BLOB;
-ALTER TABLE cve ADD COLUMN reference_blob BLOB;
-ALTER TABLE cve ADD COLUMN sha1_blob BLOB;
+-- Which files of the feed each record was made from. A table of its own: every scan reads all of it,
+-- and a row of `cve` is a hundred times as long.
+CREATE TABLE cve_edition (
+    cve INTEGER PRIMARY KEY REFERENCES cve (cve),
+    state TEXT NOT NULL,
+    json_blob BLOB NOT NULL,
+    dyad_blob BLOB,
+    announcement_blob BLOB,
+    cvss_blob BLOB,
+    reference_blob BLOB,
+    sha1_blob BLOB,
+    twice INTEGER NOT NULL CHECK (twice IN (0, 1)),
+    -- Whether the record contradicts itself, or its readings differ somewhere.
+    doubtful INTEGER NOT NULL CHECK (doubtful IN (0, 1))
+) STRICT;
+INSERT INTO cve_edition (cve, state, json_blob, dyad_blob, announcement_blob, twice, doubtful)
+    SELECT cve, state, json_blob, dyad_blob, announcement_blob, twice,
+        CASE WHEN doubts != '[]' OR disputes != '[]' THEN 1 ELSE 0 END
+    FROM cve;
 
 -- The commit up to which dates were read.
 ALTER TABLE feed ADD COLUMN dates_commit BLOB;

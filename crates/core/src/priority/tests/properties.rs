@@ -123,12 +123,8 @@ fn any_models() -> impl Strategy<Value = Vec<ThreatModel>> {
     subsequence(ThreatModel::ALL.to_vec(), 1..=7)
 }
 
-thread_local! {
-    static POLICY: Policy = Policy::builtin();
-}
-
 fn declaring(models: &[ThreatModel]) -> Policy {
-    POLICY.with(Policy::clone).declaring(models.iter().copied())
+    Policy::builtin().declaring(models.iter().copied())
 }
 
 proptest! {
@@ -168,7 +164,7 @@ proptest! {
         cves in vec(any_cve(), 0..12).prop_shuffle(),
         seed in any::<u64>(),
     ) {
-        let policy = POLICY.with(Policy::clone);
+        let policy = Policy::builtin();
         let signals = Signals::default();
         let mut ranked: Vec<Priority> = cves
             .iter()
