@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs};
 
-use tuxtape_core::cve::{Cve, CveId, edition};
+use tuxtape_core::cve::{
+    Cve, CveId,
+    edition::{self, Files},
+};
 use tuxtape_core::priority::{self, Policy, Priority};
 use tuxtape_core::signals::Signals;
 
@@ -119,7 +122,14 @@ fn read(published: &Path) -> Result<Vec<Cve>, Failure> {
             let id: CveId = name.parse()?;
             let json = fs::read(&file)?;
             let dyad = fs::read(file.with_extension("dyad"))?;
-            cves.push(edition::published(id, &json, &dyad)?);
+            cves.push(edition::published(
+                id,
+                &Files {
+                    json: &json,
+                    dyad: &dyad,
+                    ..Files::default()
+                },
+            )?);
         }
     }
     Ok(cves)

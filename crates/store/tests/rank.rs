@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::{env, fs};
 
-use tuxtape_core::cve::{Cve, CveId, edition};
+use tuxtape_core::cve::edition::{self, Files};
+use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::priority::{self, Policy, Priority, ThreatModel};
 use tuxtape_core::signals::Signals;
 use tuxtape_sys::git::{Blob, BranchName, Repository};
@@ -40,7 +41,8 @@ fn records(corpus: &Path) -> &'static [Cve] {
         let branch = BranchName::new("master").unwrap();
         let bundle = corpus.join("vulns/vulns.bundle");
         let source = bundle.to_str().unwrap();
-        let repository = Repository::mirror(source, &branch, folder.path(), DEADLINE).unwrap();
+        let repository =
+            Repository::mirror(source, &branch, folder.path(), None, DEADLINE).unwrap();
         let tip = repository.tip(&branch).unwrap();
         let files = repository.files(tip.id, "cve/published").unwrap();
         let files: Vec<_> = files
@@ -60,7 +62,17 @@ fn records(corpus: &Path) -> &'static [Cve] {
         }
         texts
             .into_iter()
-            .map(|(id, [json, dyad])| edition::published(id, &json, &dyad).unwrap())
+            .map(|(id, [json, dyad])| {
+                edition::published(
+                    id,
+                    &Files {
+                        json: &json,
+                        dyad: &dyad,
+                        ..Files::default()
+                    },
+                )
+                .unwrap()
+            })
             .collect()
     })
 }

@@ -20,8 +20,10 @@ use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
 
 use self::signals::{Accept, Outcome, Place};
+use crate::commands::notice::{self, ChannelsArgument, outbox};
 use crate::context::Context;
 use crate::output::{self, Hint};
+use crate::remembered::weights::Weights;
 use crate::remembered::{self, utc};
 
 const KERNEL_ORG: &str = "https://git.kernel.org/pub/scm/linux/security/vulns.git";
@@ -50,6 +52,14 @@ pub struct Arguments {
         hide_env_values = true
     )]
     pub signals: Vec<Place>,
+    /// Post what is new for people and send it through the channels of the file; the first time sets
+    /// the baseline and tells nothing
+    #[arg(long)]
+    pub notify: bool,
+    #[command(flatten)]
+    channels: ChannelsArgument,
+    #[command(flatten)]
+    weights: Weights,
     /// Accept a feed that does not descend from the one of the last scan, and signals older than before
     #[arg(long)]
     pub allow_rewind: bool,
@@ -76,7 +86,20 @@ struct Json<'a> {
     inconsistent: Vec<JsonInconsistent>,
     signals: Vec<signals::Json<'a>>,
     signals_failed: Vec<signals::JsonFailed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notices: Option<JsonNotices<'a>>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonNotices<'a> {
+    new: usize,
+    baseline: usize,
+    delivered: usize,
+    postponed: usize,
+    given_up: usize,
+    unwatched: &'a [String],
+    remarks: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -101,6 +124,14 @@ struct JsonInconsistent {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
+    // Before the scan: a wrong file should not show only once there is something to tell.
+    let telling = arguments
+        .notify
+        .then(|| {
+            let channels = notice::channels(&arguments.channels)?;
+            anyhow::Ok((channels, arguments.weights.policy()?))
+        })
+        .transpose()?;
     let store = Store::open(&context.store)?;
     let _lock = match store.lock(&note())? {
         Lock::Ours(lock) => lock,
@@ -114,6 +145,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         signals: places,
         allow_rewind,
         force_shrink,
+        notify: _,
+        channels: _,
+        weights: _,
     } = arguments;
     let options = Options {
         source: feed,
@@ -141,11 +175,22 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         fewer: force_shrink,
     };
     let outcome = signals::take(&store, &places, accept, remembered::now());
-    if context.json {
-        output::json(&json(&report, &outcome, seconds))?;
-    } else {
+    if !context.json {
         let lines = outcome.entered.iter().map(signals::Entered::text);
         output::text(&lines.collect::<String>())?;
+    }
+    let told = match &telling {
+        None => Ok(None),
+        Some((channels, policy)) => {
+            outbox::notify(context, &store, channels, policy, notice::now()).map(Some)
+        }
+    };
+    if context.json {
+        let told = told.as_ref().ok().and_then(Option::as_ref);
+        output::json(&json(&report, &outcome, told, seconds))?;
+    }
+    if let Some(told) = told.context("the feed is in, but nobody could be told")? {
+        tell(&told, context)?;
     }
     // After the answer: the records are in, and the first time this takes as long as they did.
     if let Err(error) = scan::read_dates(&store, &repository) {
@@ -158,6 +203,26 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         code = output::fail(&failed.into_error());
     }
     Ok(code)
+}
+
+/// Says what became of the notices.
+fn tell(told: &outbox::Summary, context: &Context) -> anyhow::Result<()> {
+    if !context.json {
+        let baseline = match told.baseline {
+            0 => String::new(),
+            count => format!("{count} known from before and not told; "),
+        };
+        output::text(&format!(
+            "{:13} {baseline}{} new; {}\n",
+            "notices",
+            told.new,
+            notice::words(&told.tally)
+        ))?;
+    }
+    for remark in told.unwatched.iter().chain(&told.tally.remarks) {
+        output::talk(remark);
+    }
+    Ok(())
 }
 
 /// Says who scans or sends, for others to read.
@@ -300,7 +365,21 @@ fn horizon(report: &Report) -> impl Iterator<Item = (String, String)> {
         .map(|(branch, version)| (branch.to_string(), version.to_string()))
 }
 
-fn json<'a>(report: &Report, outcome: &'a Outcome, seconds: f64) -> Json<'a> {
+fn json<'a>(
+    report: &Report,
+    outcome: &'a Outcome,
+    told: Option<&'a outbox::Summary>,
+    seconds: f64,
+) -> Json<'a> {
+    let notices = told.map(|told| JsonNotices {
+        new: told.new,
+        baseline: told.baseline,
+        delivered: told.tally.delivered,
+        postponed: told.tally.postponed,
+        given_up: told.tally.given_up,
+        unwatched: &told.unwatched,
+        remarks: &told.tally.remarks,
+    });
     Json {
         feed_commit: report.commit.id.to_string(),
         feed_time: utc(report.commit.time),
@@ -342,6 +421,7 @@ fn json<'a>(report: &Report, outcome: &'a Outcome, seconds: f64) -> Json<'a> {
             .collect(),
         signals: outcome.entered.iter().map(signals::Entered::json).collect(),
         signals_failed: outcome.failed.iter().map(signals::Failed::json).collect(),
+        notices,
         seconds: (seconds * 1000.0).round() / 1000.0,
     }
 }
