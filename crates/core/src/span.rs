@@ -147,16 +147,21 @@ pub struct Horizons(BTreeMap<Branch, KernelVersion>);
 impl Horizons {
     /// Takes in the landings of one record.
     pub fn learn(&mut self, spans: &[Span]) {
-        for landing in spans
-            .iter()
-            .flat_map(|span| [span.introduced, span.fixed])
-            .flatten()
-        {
-            let known = self
-                .0
-                .entry(landing.version.branch())
-                .or_insert(landing.version);
-            *known = landing.version.max(*known);
+        let mut last = None;
+        for span in spans {
+            // The lines of one record mostly name the same introduction.
+            if span.introduced != last {
+                last = span.introduced;
+                self.reach(span.introduced);
+            }
+            self.reach(span.fixed);
+        }
+    }
+
+    fn reach(&mut self, landing: Option<Landing>) {
+        if let Some(Landing { version, .. }) = landing {
+            let known = self.0.entry(version.branch()).or_insert(version);
+            *known = version.max(*known);
         }
     }
 

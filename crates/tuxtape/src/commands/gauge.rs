@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -111,12 +112,25 @@ pub fn judge(
         .into_iter()
         .map(|(id, why)| (id, unreadable(id, &why)))
         .collect();
+    let judge = |part: &[Stored]| -> Vec<Judgement> {
+        part.iter()
+            .map(|Stored { cve, stale, .. }| {
+                let freshness = stale
+                    .as_deref()
+                    .map_or(Freshness::Current, Freshness::Stale);
+                bench.judge(cve, freshness)
+            })
+            .collect()
+    };
+    let (first, second) = records.split_at(records.len() / 2);
+    let parts = thread::scope(|scope| {
+        let second = scope.spawn(|| judge(second));
+        let first = judge(first);
+        [first, second.join().expect("judging does not panic")]
+    });
     // A record that has a readable edition is judged by it, in place of the entry above.
-    for Stored { cve, stale, .. } in records {
-        let freshness = stale
-            .as_deref()
-            .map_or(Freshness::Current, Freshness::Stale);
-        judgements.insert(cve.id, bench.judge(cve, freshness));
+    for judgement in parts.into_iter().flatten() {
+        judgements.insert(judgement.cve, judgement);
     }
     Ok(judgements)
 }

@@ -1,6 +1,7 @@
 //! All records side by side, with everything that is known about each.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use tuxtape_core::applicability::{Applicability, Judgement};
 use tuxtape_core::cve::CveId;
@@ -69,10 +70,12 @@ impl Shelf {
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let (store, feed) = super::feed(context)?;
-        let profile = kernel
-            .map(|release| super::kernel(context, release))
-            .transpose()?;
-        let records = store.records()?;
+        let (records, profile) = thread::scope(|scope| {
+            let profile = scope.spawn(|| kernel.map(|release| super::kernel(context, release)));
+            let records = store.records();
+            (records, profile.join().expect("loading does not panic"))
+        });
+        let (profile, records) = (profile.transpose()?, records?);
         let mut horizons = Horizons::default();
         for stored in &records {
             horizons.learn(&stored.cve.spans);
@@ -112,7 +115,8 @@ impl Shelf {
         self.records.iter().map(|stored| self.item(stored))
     }
 
-    fn item<'a>(&'a self, stored: &'a Stored) -> Item<'a> {
+    /// Says everything about one record of this shelf.
+    pub fn item<'a>(&'a self, stored: &'a Stored) -> Item<'a> {
         let id = stored.cve.id;
         let none = Signals::default();
         let signals = self.signals.get(&id).unwrap_or(&none);
