@@ -42,7 +42,7 @@ client:
 	  $(CARGO) build --locked --profile client --target $(TRIPLE) -p tuxtape-client
 
 test:
-	@scripts/setup lab
+	@scripts/setup test
 	@scripts/lab-kernel '$(TUXTAPE_LAB)'
 	@[ '$(TUXTAPE_LAB)' = 0 ] || $(MAKE) --no-print-directory client
 	TUXTAPE_CLIENT=$(CLIENT) scripts/test
