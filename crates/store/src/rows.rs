@@ -1,6 +1,7 @@
 //! Records in and out. Every value read is checked: a damaged store is an error, not a guess.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use tuxtape_core::cve::{Cve, CveId, Cvss, Score, State};
 use tuxtape_core::git_id::GitId;
@@ -324,24 +325,52 @@ pub(crate) fn spans_of(engine: &dyn Engine, cve: CveId) -> Result<Vec<Span>, Sto
     Ok(spans)
 }
 
-/// Returns the record `only`, or all.
-pub(crate) fn records(engine: &dyn Engine, only: Option<CveId>) -> Result<Vec<Stored>, StoreError> {
-    let [from, to] = range(only);
-    let mut records = Vec::new();
-    engine.query(
+/// The columns of a record and the tables they come from.
+macro_rules! select_records {
+    () => {
         "SELECT cve.cve, state, title, description, files, cvss_vector, cvss_tenths, cvss_reasons,
              web, mainline_fixes, rejection, doubts, cve.disputes, feed_commit, spans, why,
              published, exact, changed
          FROM cve LEFT JOIN cve_lines ON cve_lines.cve = cve.cve
              LEFT JOIN cve_skipped ON cve_skipped.cve = cve.cve
-             LEFT JOIN cve_dates ON cve_dates.cve = cve.cve
-         WHERE cve.cve BETWEEN ?1 AND ?2 ORDER BY cve.cve",
-        &[from.into(), to.into()],
-        &mut |row| {
+             LEFT JOIN cve_dates ON cve_dates.cve = cve.cve"
+    };
+}
+
+/// Returns the record `only`, or all.
+pub(crate) fn records(engine: &dyn Engine, only: Option<CveId>) -> Result<Vec<Stored>, StoreError> {
+    let [from, to] = range(only);
+    let sql = concat!(
+        select_records!(),
+        " WHERE cve.cve BETWEEN ?1 AND ?2 ORDER BY cve.cve"
+    );
+    let mut records = Vec::new();
+    engine.query(sql, &[from.into(), to.into()], &mut |row| {
+        records.push(stored(row)?);
+        Ok(())
+    })?;
+    Ok(records)
+}
+
+/// Returns those records of `ids`, which must be in order, that there are.
+pub(crate) fn records_of(engine: &dyn Engine, ids: &[CveId]) -> Result<Vec<Stored>, StoreError> {
+    // Asked many at a time, for the sake of a server far away.
+    const MANY: usize = 16;
+    let sql = concat!(
+        select_records!(),
+        " WHERE cve.cve IN (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ORDER BY cve.cve"
+    );
+    let mut records = Vec::with_capacity(ids.len());
+    for part in ids.chunks(MANY) {
+        let keys = part.iter().map(|id| key(*id).into());
+        // What is left over at the end asks for nothing.
+        let values: Vec<Value<'_>> = keys.chain(iter::repeat(Value::Null)).take(MANY).collect();
+        engine.query(sql, &values, &mut |row| {
             records.push(stored(row)?);
             Ok(())
-        },
-    )?;
+        })?;
+    }
     Ok(records)
 }
 

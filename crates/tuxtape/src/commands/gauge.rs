@@ -99,6 +99,12 @@ pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<J
     Ok(judgements.into_values().collect())
 }
 
+/// Prepares a kernel to judge records against.
+pub fn bench<'a>(profile: &'a KernelProfile, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
+    Bench::new(profile, horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))
+}
+
 /// Judges `records` and those of which no edition could be read, `skipped`.
 pub fn judge(
     records: &[Stored],
@@ -106,8 +112,7 @@ pub fn judge(
     horizons: &Horizons,
     profile: &KernelProfile,
 ) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
-    let bench = Bench::new(profile, horizons)
-        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    let bench = bench(profile, horizons)?;
     let mut judgements: BTreeMap<CveId, Judgement> = skipped
         .into_iter()
         .map(|(id, why)| (id, unreadable(id, &why)))

@@ -89,7 +89,10 @@ struct Ranking<'a> {
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let policy = arguments.weights.policy()?;
-    let shelf = Shelf::open(context, arguments.kernel.as_ref(), policy)?;
+    let shelf = match &arguments.kernel {
+        None => Shelf::open(context, None, policy)?,
+        Some(release) => Shelf::open_for(context, release, policy)?,
+    };
     let ranking = rank(&shelf, arguments);
     if context.json {
         for item in &ranking.items {
