@@ -1,7 +1,7 @@
 //! Records in and out. Every value read is checked: a damaged store is an error, not a guess.
 
 use std::collections::BTreeMap;
-use std::iter;
+use std::{iter, mem};
 
 use tuxtape_core::cve::{Cve, CveId, Cvss, Score, State};
 use tuxtape_core::git_id::GitId;
@@ -294,24 +294,31 @@ pub(crate) fn unskip(transaction: &Transaction<'_>, id: CveId) -> Result<(), Sto
     Ok(())
 }
 
-/// Returns the spans of published records.
-pub(crate) fn lines(engine: &dyn Engine) -> Result<Vec<Lines>, StoreError> {
-    let mut lines = Vec::new();
+/// Hands the spans of published records to `take`, by id.
+pub(crate) fn each_lines(
+    engine: &dyn Engine,
+    take: &mut dyn FnMut(&Lines),
+) -> Result<(), StoreError> {
+    // One list for all: making one for each takes longer than reading them.
+    let mut spans = Vec::new();
     engine.query(
         "SELECT cve, spans, doubtful, disputes FROM cve_lines ORDER BY cve",
         &[],
         &mut |row| {
             let key = row.integer(0)?;
-            lines.push(Lines {
+            spans::read_into(row.blob(1)?, &mut spans)
+                .map_err(|spans::Malformed| damaged(key, "no spans"))?;
+            let lines = Lines {
                 id: id(key)?,
-                spans: some_spans(row, 1, key)?,
+                spans: mem::take(&mut spans),
                 doubtful: row.flag(2)?,
                 disputes: disputes(row, 3, key)?,
-            });
+            };
+            take(&lines);
+            spans = lines.spans;
             Ok(())
         },
-    )?;
-    Ok(lines)
+    )
 }
 
 /// Returns the spans of one published record; none for another.

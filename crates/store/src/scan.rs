@@ -18,7 +18,7 @@ use crate::engine::{Engine, Transaction};
 use crate::history::{self, Change};
 use crate::rows::{self, Incoming, LastScan};
 use crate::tree::{self, Edition, Found};
-use crate::{Feed, Store, StoreError, dates, horizons};
+use crate::{Feed, Store, StoreError, dates};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
@@ -294,7 +294,7 @@ pub fn scan_telling(
     let rejected = rows::count(engine, State::Rejected)?;
     transaction.commit()?;
 
-    let lines = store.lines()?;
+    let horizons = store.horizons()?;
     let skipped = skipped
         .into_iter()
         .map(|(id, why)| Skipped {
@@ -328,7 +328,7 @@ pub fn scan_telling(
         rows: rows_written,
         skipped,
         doubtful: rows::doubtful(store.engine())?,
-        horizons: horizons(&lines),
+        horizons,
     })
 }
 

@@ -12,7 +12,7 @@ use tuxtape_core::priority::{self, Policy, Priority};
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::signals::{Signals, Source, Stamp};
 use tuxtape_core::span::Horizons;
-use tuxtape_store::{Feed, Published, Store, Stored, horizons};
+use tuxtape_store::{Feed, Published, Store, Stored};
 
 use super::instant;
 use crate::commands::gauge;
@@ -110,24 +110,23 @@ impl Shelf {
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let (store, feed) = super::feed(context)?;
-        let (lines, profile) = thread::scope(|scope| {
+        let (horizons, profile) = thread::scope(|scope| {
             let profile = scope.spawn(|| super::kernel(context, release));
-            let lines = store.lines();
-            (lines, profile.join().expect("loading does not panic"))
+            let horizons = store.horizons();
+            (horizons, profile.join().expect("loading does not panic"))
         });
-        let (profile, lines) = (profile?, lines?);
-        let horizons = horizons(&lines);
+        let (profile, horizons) = (profile?, horizons?);
         let stale = store.skipped()?;
         let bench = gauge::bench(&profile, &horizons)?;
-        let open: BTreeSet<CveId> = lines
-            .iter()
-            .filter(|record| {
-                record.doubtful
-                    || stale.contains_key(&record.id)
-                    || bench.rules_out(&record.spans, &record.disputes).is_none()
-            })
-            .map(|record| record.id)
-            .collect();
+        let mut open: BTreeSet<CveId> = BTreeSet::new();
+        store.each_lines(&mut |record| {
+            if record.doubtful
+                || stale.contains_key(&record.id)
+                || bench.rules_out(&record.spans, &record.disputes).is_none()
+            {
+                open.insert(record.id);
+            }
+        })?;
         let records = store.records_of(&open)?;
         let kernel = Gauged::new(&store, &records, &horizons, profile)?;
         Self::filled(&store, feed, records, Some(kernel), policy, horizons)
