@@ -1,6 +1,6 @@
 //! Records in and out. Every value read is checked: a damaged store is an error, not a guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::{iter, mem};
 
 use tuxtape_core::cve::{Cve, CveId, Cvss, Score, State};
@@ -133,10 +133,31 @@ pub(crate) fn put_dated(transaction: &Transaction<'_>, commit: GitId) -> Result<
 /// Returns which edition of each record is stored.
 pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, StoreError> {
     let mut editions = BTreeMap::new();
+    editions_between(engine, range(None), &mut editions)?;
+    Ok(editions)
+}
+
+/// Like [`editions`], of the records `ids` alone.
+pub(crate) fn editions_of(
+    engine: &dyn Engine,
+    ids: &BTreeSet<CveId>,
+) -> Result<BTreeMap<CveId, Edition>, StoreError> {
+    let mut editions = BTreeMap::new();
+    for id in ids {
+        editions_between(engine, range(Some(*id)), &mut editions)?;
+    }
+    Ok(editions)
+}
+
+fn editions_between(
+    engine: &dyn Engine,
+    [from, to]: [i64; 2],
+    editions: &mut BTreeMap<CveId, Edition>,
+) -> Result<(), StoreError> {
     engine.query(
         "SELECT cve, state, json_blob, dyad_blob, announcement_blob, cvss_blob, reference_blob,
-             sha1_blob, twice FROM cve_edition ORDER BY cve",
-        &[],
+             sha1_blob, twice FROM cve_edition WHERE cve BETWEEN ?1 AND ?2 ORDER BY cve",
+        &[from.into(), to.into()],
         &mut |row| {
             let edition = Edition {
                 state: row.word(1, &STATES, State::as_str)?,
@@ -151,8 +172,7 @@ pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, 
             editions.insert(id(row.integer(0)?)?, edition);
             Ok(())
         },
-    )?;
-    Ok(editions)
+    )
 }
 
 /// Records on their way into the store, written many at a time.
