@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::cve::{Cve, CveId, State};
 use crate::profile::KernelProfile;
-use crate::span::{self, Horizons, Reading};
+use crate::span::{self, Horizons, Reading, Span};
 use crate::version::{KernelVersion, NotAVersion};
 
 use self::built::Built;
@@ -128,6 +128,29 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// Returns why a published record is certainly not in this kernel, from what its current edition
+    /// says of versions alone; `None` where the whole record must be judged, as it must where it
+    /// contradicts itself.
+    pub fn rules_out(&self, spans: &[Span], disputes: &[KernelVersion]) -> Option<Reason> {
+        if span::is_disputed(spans, disputes, self.base) {
+            return None;
+        }
+        self.outside(spans, span::read(spans, self.base))
+    }
+
+    fn outside(&self, spans: &[Span], reading: Reading) -> Option<Reason> {
+        match reading {
+            Reading::Affected(_) => None,
+            // Beyond the horizon a bug that was backported elsewhere may have come here unseen.
+            Reading::Fixed(_) | Reading::NeverIntroduced
+                if self.horizons.is_beyond(self.base) && is_backported(spans) =>
+            {
+                None
+            }
+            Reading::Fixed(_) | Reading::NeverIntroduced => Some(Reason::OutsideSpan),
+        }
+    }
+
     fn walk(
         &self,
         cve: &Cve,
@@ -167,12 +190,10 @@ impl<'a> Bench<'a> {
         note(Step::Horizon, self.horizon(beyond));
         let reading = span::read(&cve.spans, self.base);
         note(Step::Span, self.span(cve, reading));
-        let doubtful = match reading {
-            Reading::Affected(_) => beyond,
-            // Beyond the horizon a bug that was backported elsewhere may have come here unseen.
-            Reading::Fixed(_) | Reading::NeverIntroduced if beyond && is_backported(cve) => true,
-            Reading::Fixed(_) | Reading::NeverIntroduced => return certain_no(Reason::OutsideSpan),
-        };
+        if let Some(reason) = self.outside(&cve.spans, reading) {
+            return certain_no(reason);
+        }
+        let doubtful = beyond;
         note(
             Step::Carried,
             "not looked at: the answer is by version, and a fix the distribution added is not seen"
@@ -258,8 +279,8 @@ fn record(cve: &Cve, freshness: Freshness<'_>) -> String {
 }
 
 /// Tells whether the bug is known to have come into a stable branch other than by mainline.
-fn is_backported(cve: &Cve) -> bool {
-    cve.spans
+fn is_backported(spans: &[Span]) -> bool {
+    spans
         .iter()
         .filter_map(|span| span.introduced)
         .any(|bug| !bug.version.is_mainline())

@@ -141,8 +141,10 @@ pub fn is_disputed(spans: &[Span], disputes: &[KernelVersion], version: KernelVe
 }
 
 /// How far the feed's knowledge reaches on each branch: the largest version of any landing there.
+///
+/// In the order of branches. They are few, and asked for at every landing of the feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Horizons(BTreeMap<Branch, KernelVersion>);
+pub struct Horizons(Vec<(Branch, KernelVersion)>);
 
 impl Horizons {
     /// Takes in the landings of one record.
@@ -160,20 +162,34 @@ impl Horizons {
 
     fn reach(&mut self, landing: Option<Landing>) {
         if let Some(Landing { version, .. }) = landing {
-            let known = self.0.entry(version.branch()).or_insert(version);
-            *known = version.max(*known);
+            let branch = version.branch();
+            match self.place(branch) {
+                Ok(place) => {
+                    if let Some((_, known)) = self.0.get_mut(place) {
+                        *known = version.max(*known);
+                    }
+                }
+                Err(place) => self.0.insert(place, (branch, version)),
+            }
         }
     }
 
     /// Returns the horizon that holds for `version`: its branch's, else the newest mainline landing
     /// below it. `None` when the feed knows nothing below it at all.
     pub fn of(&self, version: KernelVersion) -> Option<KernelVersion> {
-        let branch = version.branch();
-        self.0.get(&branch).copied().or_else(|| {
-            let (below, newest) = self.0.range(..branch).next_back()?;
-            // A stable branch is known past its mainline release; only that is in later history.
-            Some(below.first().min(*newest))
-        })
+        match self.place(version.branch()) {
+            Ok(place) => self.0.get(place).map(|(_, newest)| *newest),
+            Err(place) => {
+                let (below, newest) = self.0.get(place.checked_sub(1)?)?;
+                // A stable branch is known past its mainline release; only that is in later history.
+                Some(below.first().min(*newest))
+            }
+        }
+    }
+
+    /// Returns where `branch` is, or where it would be.
+    fn place(&self, branch: Branch) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&branch, |(known, _)| *known)
     }
 
     /// Tells whether `version` lies beyond what the feed can know.
@@ -183,12 +199,13 @@ impl Horizons {
 
     /// Lists the horizon of each branch, oldest branch first.
     pub fn iter(&self) -> impl Iterator<Item = (Branch, KernelVersion)> {
-        self.0.iter().map(|(branch, version)| (*branch, *version))
+        self.0.iter().copied()
     }
 }
 
 impl FromIterator<(Branch, KernelVersion)> for Horizons {
     fn from_iter<T: IntoIterator<Item = (Branch, KernelVersion)>>(known: T) -> Self {
+        let known: BTreeMap<Branch, KernelVersion> = known.into_iter().collect();
         Self(known.into_iter().collect())
     }
 }

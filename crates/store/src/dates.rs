@@ -14,7 +14,7 @@ use crate::{Dates, Published, StoreError, tree};
 
 /// Most commits that are looked at in one scan: about ten seconds of `git`. What came before them was
 /// published "by" the oldest of them.
-const MOST_COMMITS: usize = 5000;
+pub(crate) const MOST_COMMITS: usize = 5000;
 /// Longest the reading may take.
 const DEADLINE: Duration = Duration::from_secs(600);
 
@@ -33,18 +33,19 @@ pub(crate) fn history(
     repository.history(from, tip, &folders, MOST_COMMITS, DEADLINE)
 }
 
-/// Brings the stored dates up to date with `visits` and returns how many changed; `published` are the records that are there now.
+/// Brings the stored dates up to date with `visits` and returns how many changed; `stored` and
+/// `published` are the dates and the published records that are there now, of those touched at least.
 pub(crate) fn put(
     transaction: &Transaction<'_>,
     visits: &[Visit],
+    stored: &BTreeMap<CveId, Dates>,
     published: &BTreeSet<CveId>,
 ) -> Result<usize, StoreError> {
     let Some(oldest) = visits.last() else {
         return Ok(0);
     };
-    let stored = all(transaction.engine())?;
     let mut rows = Vec::new();
-    for (cve, dates) in learn(visits, &stored, published, instant(oldest)) {
+    for (cve, dates) in learn(visits, stored, published, instant(oldest)) {
         if let Some(was) = stored.get(&cve) {
             if *was == dates {
                 continue;
@@ -133,17 +134,46 @@ fn learn(
     learnt
 }
 
+/// Returns the records that `visits` touched.
+pub(crate) fn touched(visits: &[Visit]) -> BTreeSet<CveId> {
+    let paths = visits.iter().flat_map(|visit| &visit.touched);
+    paths
+        .filter_map(|(_, path)| Some(tree::place(path)?.id))
+        .collect()
+}
+
 /// Returns the dates of all records, also of those that are gone.
 pub(crate) fn all(engine: &dyn Engine) -> Result<BTreeMap<CveId, Dates>, StoreError> {
     let mut dates = BTreeMap::new();
-    let sql = "SELECT cve, published, exact, changed FROM cve_dates ORDER BY cve";
-    engine.query(sql, &[], &mut |row| {
+    between(engine, [i64::MIN, i64::MAX], &mut dates)?;
+    Ok(dates)
+}
+
+/// Like [`all`], of the records `ids` alone.
+pub(crate) fn of(
+    engine: &dyn Engine,
+    ids: &BTreeSet<CveId>,
+) -> Result<BTreeMap<CveId, Dates>, StoreError> {
+    let mut dates = BTreeMap::new();
+    for id in ids {
+        between(engine, [key(*id); 2], &mut dates)?;
+    }
+    Ok(dates)
+}
+
+fn between(
+    engine: &dyn Engine,
+    [from, to]: [i64; 2],
+    dates: &mut BTreeMap<CveId, Dates>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT cve, published, exact, changed FROM cve_dates WHERE cve BETWEEN ?1 AND ?2
+         ORDER BY cve";
+    engine.query(sql, &[from.into(), to.into()], &mut |row| {
         if let Some(found) = some(row, 1)? {
             dates.insert(id(row.integer(0)?)?, found);
         }
         Ok(())
-    })?;
-    Ok(dates)
+    })
 }
 
 /// Reads three columns: published, exact, changed.

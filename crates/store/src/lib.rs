@@ -6,7 +6,7 @@
 //!
 //! | what | in | out |
 //! |---|---|---|
-//! | the feed's records | [`scan::scan`] | [`Store::feed`], [`Store::cve`], [`Store::records`], [`Store::lines`], [`Store::skipped`], [`Store::dump`], [`horizons`] |
+//! | the feed's records | [`scan::scan`] | [`Store::feed`], [`Store::cve`], [`Store::records`], [`Store::records_of`], [`Store::lines`], [`Store::each_lines`], [`Store::skipped`], [`Store::dump`], [`Store::horizons`] |
 //! | when they came and changed | [`scan::scan`], [`scan::read_dates`] | [`Store::dates`], [`Store::history`], [`Store::history_of`], [`Stored::dates`] |
 //! | outside evidence | [`Store::put_signals`] | [`Store::signals`], [`Store::signals_of`], [`Store::stamps`], [`Store::orphans`] |
 //! | triage | [`Store::decide`] | [`Store::decisions`], [`Store::decisions_of`] |
@@ -48,7 +48,7 @@ pub mod signals;
 mod spans;
 pub mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tuxtape_core::cve::{Cve, CveId};
@@ -270,9 +270,31 @@ impl Store {
         rows::records(self.engine(), None)
     }
 
+    /// Returns the records of `ids` that there are, by id; enough for those that [`Store::lines`] did
+    /// not settle, because the texts of all take long to read.
+    pub fn records_of(&self, ids: &BTreeSet<CveId>) -> Result<Vec<Stored>, StoreError> {
+        let ids: Vec<CveId> = ids.iter().copied().collect();
+        rows::records_of(self.engine(), &ids)
+    }
+
     /// Returns the spans of all published records, by id: enough to say what is affected.
     pub fn lines(&self) -> Result<Vec<Lines>, StoreError> {
-        rows::lines(self.engine())
+        let mut lines = Vec::new();
+        self.each_lines(&mut |record| lines.push(record.clone()))?;
+        Ok(lines)
+    }
+
+    /// Hands what [`Store::lines`] returns to `take`, one after the other. `take` must not use the
+    /// store.
+    pub fn each_lines(&self, take: &mut dyn FnMut(&Lines)) -> Result<(), StoreError> {
+        rows::each_lines(self.engine(), take)
+    }
+
+    /// Learns the feed's horizons from the spans of all published records.
+    pub fn horizons(&self) -> Result<Horizons, StoreError> {
+        let mut horizons = Horizons::default();
+        self.each_lines(&mut |record| horizons.learn(&record.spans))?;
+        Ok(horizons)
     }
 
     /// Returns the records whose newest edition could not be read, with the reason.

@@ -1,6 +1,7 @@
 //! Records in and out. Every value read is checked: a damaged store is an error, not a guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::{iter, mem};
 
 use tuxtape_core::cve::{Cve, CveId, Cvss, Score, State};
 use tuxtape_core::git_id::GitId;
@@ -132,10 +133,31 @@ pub(crate) fn put_dated(transaction: &Transaction<'_>, commit: GitId) -> Result<
 /// Returns which edition of each record is stored.
 pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, StoreError> {
     let mut editions = BTreeMap::new();
+    editions_between(engine, range(None), &mut editions)?;
+    Ok(editions)
+}
+
+/// Like [`editions`], of the records `ids` alone.
+pub(crate) fn editions_of(
+    engine: &dyn Engine,
+    ids: &BTreeSet<CveId>,
+) -> Result<BTreeMap<CveId, Edition>, StoreError> {
+    let mut editions = BTreeMap::new();
+    for id in ids {
+        editions_between(engine, range(Some(*id)), &mut editions)?;
+    }
+    Ok(editions)
+}
+
+fn editions_between(
+    engine: &dyn Engine,
+    [from, to]: [i64; 2],
+    editions: &mut BTreeMap<CveId, Edition>,
+) -> Result<(), StoreError> {
     engine.query(
         "SELECT cve, state, json_blob, dyad_blob, announcement_blob, cvss_blob, reference_blob,
-             sha1_blob, twice FROM cve_edition ORDER BY cve",
-        &[],
+             sha1_blob, twice FROM cve_edition WHERE cve BETWEEN ?1 AND ?2 ORDER BY cve",
+        &[from.into(), to.into()],
         &mut |row| {
             let edition = Edition {
                 state: row.word(1, &STATES, State::as_str)?,
@@ -150,8 +172,7 @@ pub(crate) fn editions(engine: &dyn Engine) -> Result<BTreeMap<CveId, Edition>, 
             editions.insert(id(row.integer(0)?)?, edition);
             Ok(())
         },
-    )?;
-    Ok(editions)
+    )
 }
 
 /// Records on their way into the store, written many at a time.
@@ -293,24 +314,31 @@ pub(crate) fn unskip(transaction: &Transaction<'_>, id: CveId) -> Result<(), Sto
     Ok(())
 }
 
-/// Returns the spans of published records.
-pub(crate) fn lines(engine: &dyn Engine) -> Result<Vec<Lines>, StoreError> {
-    let mut lines = Vec::new();
+/// Hands the spans of published records to `take`, by id.
+pub(crate) fn each_lines(
+    engine: &dyn Engine,
+    take: &mut dyn FnMut(&Lines),
+) -> Result<(), StoreError> {
+    // One list for all: making one for each takes longer than reading them.
+    let mut spans = Vec::new();
     engine.query(
         "SELECT cve, spans, doubtful, disputes FROM cve_lines ORDER BY cve",
         &[],
         &mut |row| {
             let key = row.integer(0)?;
-            lines.push(Lines {
+            spans::read_into(row.blob(1)?, &mut spans)
+                .map_err(|spans::Malformed| damaged(key, "no spans"))?;
+            let lines = Lines {
                 id: id(key)?,
-                spans: some_spans(row, 1, key)?,
+                spans: mem::take(&mut spans),
                 doubtful: row.flag(2)?,
                 disputes: disputes(row, 3, key)?,
-            });
+            };
+            take(&lines);
+            spans = lines.spans;
             Ok(())
         },
-    )?;
-    Ok(lines)
+    )
 }
 
 /// Returns the spans of one published record; none for another.
@@ -324,24 +352,52 @@ pub(crate) fn spans_of(engine: &dyn Engine, cve: CveId) -> Result<Vec<Span>, Sto
     Ok(spans)
 }
 
-/// Returns the record `only`, or all.
-pub(crate) fn records(engine: &dyn Engine, only: Option<CveId>) -> Result<Vec<Stored>, StoreError> {
-    let [from, to] = range(only);
-    let mut records = Vec::new();
-    engine.query(
+/// The columns of a record and the tables they come from.
+macro_rules! select_records {
+    () => {
         "SELECT cve.cve, state, title, description, files, cvss_vector, cvss_tenths, cvss_reasons,
              web, mainline_fixes, rejection, doubts, cve.disputes, feed_commit, spans, why,
              published, exact, changed
          FROM cve LEFT JOIN cve_lines ON cve_lines.cve = cve.cve
              LEFT JOIN cve_skipped ON cve_skipped.cve = cve.cve
-             LEFT JOIN cve_dates ON cve_dates.cve = cve.cve
-         WHERE cve.cve BETWEEN ?1 AND ?2 ORDER BY cve.cve",
-        &[from.into(), to.into()],
-        &mut |row| {
+             LEFT JOIN cve_dates ON cve_dates.cve = cve.cve"
+    };
+}
+
+/// Returns the record `only`, or all.
+pub(crate) fn records(engine: &dyn Engine, only: Option<CveId>) -> Result<Vec<Stored>, StoreError> {
+    let [from, to] = range(only);
+    let sql = concat!(
+        select_records!(),
+        " WHERE cve.cve BETWEEN ?1 AND ?2 ORDER BY cve.cve"
+    );
+    let mut records = Vec::new();
+    engine.query(sql, &[from.into(), to.into()], &mut |row| {
+        records.push(stored(row)?);
+        Ok(())
+    })?;
+    Ok(records)
+}
+
+/// Returns those records of `ids`, which must be in order, that there are.
+pub(crate) fn records_of(engine: &dyn Engine, ids: &[CveId]) -> Result<Vec<Stored>, StoreError> {
+    // Asked many at a time, for the sake of a server far away.
+    const MANY: usize = 16;
+    let sql = concat!(
+        select_records!(),
+        " WHERE cve.cve IN (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ORDER BY cve.cve"
+    );
+    let mut records = Vec::with_capacity(ids.len());
+    for part in ids.chunks(MANY) {
+        let keys = part.iter().map(|id| key(*id).into());
+        // What is left over at the end asks for nothing.
+        let values: Vec<Value<'_>> = keys.chain(iter::repeat(Value::Null)).take(MANY).collect();
+        engine.query(sql, &values, &mut |row| {
             records.push(stored(row)?);
             Ok(())
-        },
-    )?;
+        })?;
+    }
     Ok(records)
 }
 

@@ -1,9 +1,11 @@
 //! The scan: brings the store to one commit of the feed, in one transaction.
 //!
 //! An increment compares trees, not histories: a record is read again when its folder or one of its
-//! files differs from the stored edition. A rejection moves files without changing them and is seen
+//! files differs from the stored edition. Where the stored commit is at hand, only records are compared
+//! of which a file changed since. A rejection moves files without changing them and is seen
 //! the same way.
 
+mod compare;
 mod read;
 
 use std::collections::BTreeMap;
@@ -14,11 +16,12 @@ use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Horizons;
 use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
 
+use self::compare::Compared;
 use crate::engine::{Engine, Transaction};
 use crate::history::{self, Change};
 use crate::rows::{self, Incoming, LastScan};
-use crate::tree::{self, Edition, Found};
-use crate::{Feed, Store, StoreError, dates, horizons};
+use crate::tree::Edition;
+use crate::{Feed, Store, StoreError, dates};
 
 /// Edition of the reader: raised whenever the same files would make other rows, which then are all
 /// made again.
@@ -171,41 +174,48 @@ pub fn scan_telling(
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Report, ScanError> {
     let tip = repository.tip(&options.branch)?;
-    let mut entries = Vec::new();
-    for (folder, _) in tree::FOLDERS {
-        entries.extend(repository.files(tip.id, folder)?);
-    }
-    let found = tree::records(&entries);
-    drop(entries);
-    let published = published(&found);
+    // Before anything is read: what is read must still be so when it is written.
+    let transaction = Transaction::begin(store.engine())?;
+    let engine = transaction.engine();
+    let last = rows::last_scan(engine)?;
+    let mut was_skipped = rows::skipped(engine)?;
+    let reader_was = last.as_ref().map_or(0, |last| last.reader);
+    let same_reader = reader_was == READER;
+    let descent = match &last {
+        Some(last) if !options.allow_rewind => {
+            check_descent(repository, last.feed.commit, tip.id).map(|()| Some(last.feed.commit))
+        }
+        Some(_) | None => Ok(None),
+    };
+    let increment = match &descent {
+        Ok(Some(old)) if same_reader && was_skipped.is_empty() => {
+            compare::changed(repository, engine, *old, tip.id)?
+        }
+        Ok(_) | Err(_) => None,
+    };
+    let Compared {
+        found,
+        stored,
+        published_before,
+        published,
+        all,
+    } = match increment {
+        Some(compared) => compared,
+        None => compare::all(repository, engine, tip.id)?,
+    };
     if published == 0 {
         return Err(ScanError::NotAFeed {
             source_name: options.source.clone(),
         });
     }
-
-    // Before anything is read: what is read must still be so when it is written.
-    let transaction = Transaction::begin(store.engine())?;
-    let engine = transaction.engine();
-    let last = rows::last_scan(engine)?;
-    if let (Some(last), false) = (&last, options.allow_rewind) {
-        check_descent(repository, last.feed.commit, tip.id)?;
-    }
-    let stored = rows::editions(engine)?;
-    let before = stored
-        .values()
-        .filter(|edition| edition.state == State::Published)
-        .count();
-    if published + before / ONE_LOST_IN < before && !options.force_shrink {
+    descent?;
+    if published + published_before / ONE_LOST_IN < published_before && !options.force_shrink {
         return Err(ScanError::Shrunk {
-            before,
+            before: published_before,
             after: published,
         });
     }
 
-    let mut was_skipped = rows::skipped(engine)?;
-    let reader_was = last.as_ref().map_or(0, |last| last.reader);
-    let same_reader = reader_was == READER;
     let mut work: Vec<(CveId, Edition)> = Vec::new();
     let mut skipped: BTreeMap<CveId, String> = BTreeMap::new();
     for (id, found) in &found {
@@ -252,11 +262,11 @@ pub fn scan_telling(
         changes.push((*id, Change::Removed));
     }
     if let (Some((first, why)), false) = (skipped.first_key_value(), options.force_shrink)
-        && skipped.len() * ONE_BAD_IN > found.len()
+        && skipped.len() * ONE_BAD_IN > all
     {
         return Err(ScanError::Damaged {
             bad: skipped.len(),
-            all: found.len(),
+            all,
             first: *first,
             why: why.clone(),
         });
@@ -294,7 +304,7 @@ pub fn scan_telling(
     let rejected = rows::count(engine, State::Rejected)?;
     transaction.commit()?;
 
-    let lines = store.lines()?;
+    let horizons = store.horizons()?;
     let skipped = skipped
         .into_iter()
         .map(|(id, why)| Skipped {
@@ -328,7 +338,7 @@ pub fn scan_telling(
         rows: rows_written,
         skipped,
         doubtful: rows::doubtful(store.engine())?,
-        horizons: horizons(&lines),
+        horizons,
     })
 }
 
@@ -347,12 +357,23 @@ pub fn read_dates(store: &Store, repository: &Repository) -> Result<usize, ScanE
     };
     let visits = dates::history(repository, from, tip)?;
     let transaction = Transaction::begin(store.engine())?;
-    let published = rows::editions(transaction.engine())?
+    let engine = transaction.engine();
+    // After a known commit only what was touched can be new; unless the history was too long to read.
+    let (editions, stored) = if from.is_some() && visits.len() < dates::MOST_COMMITS {
+        let touched = dates::touched(&visits);
+        (
+            rows::editions_of(engine, &touched)?,
+            dates::of(engine, &touched)?,
+        )
+    } else {
+        (rows::editions(engine)?, dates::all(engine)?)
+    };
+    let published = editions
         .into_iter()
         .filter(|(_, edition)| edition.state == State::Published)
         .map(|(id, _)| id)
         .collect();
-    let learnt = dates::put(&transaction, &visits, &published)?;
+    let learnt = dates::put(&transaction, &visits, &stored, &published)?;
     rows::put_dated(&transaction, tip)?;
     transaction.commit()?;
     Ok(learnt)
@@ -404,17 +425,6 @@ fn difference(
             }
         }
     }))
-}
-
-fn published(found: &BTreeMap<CveId, Found>) -> usize {
-    // An unreadable record is still one: only missing ones count as lost.
-    let rejected = |found: &Found| {
-        found.as_ref().is_ok_and(|edition| match edition.state {
-            State::Published => false,
-            State::Rejected => true,
-        })
-    };
-    found.values().filter(|found| !rejected(found)).count()
 }
 
 fn check_descent(repository: &Repository, stored: GitId, tip: GitId) -> Result<(), ScanError> {

@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(spans, ["always → 6.1.20", "5.10 → never"]);
         assert_eq!(cve.spans[1].introduced.unwrap().commit.as_bytes(), &[5; 20]);
         assert_eq!(rejected.cve.rejection.as_deref(), Some("no bug"));
-        let lines = rows::lines(&engine).unwrap();
+        let mut lines = Vec::new();
+        rows::each_lines(&engine, &mut |record| lines.push(record.clone())).unwrap();
         assert_eq!(lines.len(), 1);
         assert!(lines[0].doubtful);
         assert_eq!(lines[0].spans, cve.spans);

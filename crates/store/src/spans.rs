@@ -38,16 +38,23 @@ pub(crate) struct Malformed;
 
 /// Reads what [`write()`] wrote.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Span>, Malformed> {
+    let mut spans = Vec::with_capacity(bytes.len() / 32);
+    read_into(bytes, &mut spans)?;
+    Ok(spans)
+}
+
+/// Like [`read`], in place of what `spans` held.
+pub(crate) fn read_into(bytes: &[u8], spans: &mut Vec<Span>) -> Result<(), Malformed> {
+    spans.clear();
     let Some((&FORM, mut rest)) = bytes.split_first() else {
         return Err(Malformed);
     };
-    let mut spans = Vec::with_capacity(rest.len() / 32);
     while !rest.is_empty() {
         let introduced = landing(&mut rest)?;
         let fixed = landing(&mut rest)?;
         spans.push(Span { introduced, fixed });
     }
-    Ok(spans)
+    Ok(())
 }
 
 fn landing(rest: &mut &[u8]) -> Result<Option<Landing>, Malformed> {

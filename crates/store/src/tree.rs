@@ -61,8 +61,13 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
         else {
             continue;
         };
+        let is_elsewhere = year != id.year();
+        if is_elsewhere && !makes_record(state, suffix) {
+            // A scan of what changed looks for strays nowhere: they must not matter.
+            continue;
+        }
         let files = files.entry((id, state)).or_default();
-        if year != id.year() {
+        if is_elsewhere {
             files.fault = Some(format!("{}: the folder is not the id's year", entry.path));
         }
         let Some(slot) = files.slot(suffix) else {
@@ -93,6 +98,15 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
     records
 }
 
+/// Tells whether a file alone is enough for a record, if a faulty one.
+fn makes_record(state: State, suffix: &str) -> bool {
+    match state {
+        // Leftovers of a rejected record can stay behind in `published` without a `.json`.
+        State::Published => suffix == ".json" || suffix == ".dyad",
+        State::Rejected => suffix == ".json",
+    }
+}
+
 fn edition(state: State, files: Files) -> Found {
     if let Some(fault) = files.fault {
         return Err(fault);
@@ -118,7 +132,7 @@ fn edition(state: State, files: Files) -> Found {
 pub(crate) struct Place<'a> {
     pub(crate) id: CveId,
     pub(crate) state: State,
-    year: u16,
+    pub(crate) year: u16,
     /// From the first dot on.
     pub(crate) suffix: &'a str,
 }
@@ -204,6 +218,8 @@ mod tests {
             "cve/published2/2024/CVE-2024-1007.json",
             "cve/reserved/2024/CVE-2024-1008",
             "cve/published/2024/README",
+            "cve/published/2023/CVE-2024-1001.cvss",
+            "cve/rejected/2023/CVE-2024-1002.dyad",
         ];
         assert_eq!(
             found(&paths),

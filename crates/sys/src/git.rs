@@ -303,6 +303,25 @@ impl Repository {
         tree::parse(&answer)
     }
 
+    /// Lists the paths below `folders` in which the trees of `old` and `new` differ.
+    pub fn changed(
+        &self,
+        old: GitId,
+        new: GitId,
+        folders: &[&str],
+    ) -> Result<Vec<String>, GitError> {
+        let mut command = self.command();
+        command.args(["diff-tree", "-r", "-z", "--name-only", "--no-renames"]);
+        command.args([old.to_string(), new.to_string()]);
+        command.arg("--").args(folders);
+        let answer = process::run_ok(&mut command, LOCAL)?.stdout;
+        Ok(answer
+            .split(|c| *c == 0)
+            .filter(|path| !path.is_empty())
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect())
+    }
+
     fn resolve(&self, name: &str) -> Result<Option<GitId>, GitError> {
         let mut command = self.command();
         command.args(["rev-parse", "--verify", "--quiet", "--end-of-options", name]);

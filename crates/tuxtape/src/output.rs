@@ -77,6 +77,17 @@ pub fn text(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Prints JSON values, each on one line of stdout.
+pub fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    for value in values {
+        serde_json::to_writer(&mut out, &value)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
 /// Prints one JSON value on one line of stdout.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();

@@ -7,6 +7,7 @@ mod feed;
 #[path = "support/user.rs"]
 mod user;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
@@ -495,4 +496,44 @@ fn corpus_a_bundle_alone_gives_every_expected_file() {
         compared += 1;
     }
     assert!(compared > 0);
+}
+
+/// The kernel's base version lies on a branch that the feed knows, before all that it knows, and
+/// beyond it.
+#[test]
+fn corpus_a_ranking_for_a_kernel_is_the_whole_one_without_what_it_has_not() {
+    let corpus = match user::corpus() {
+        Ok(corpus) => corpus,
+        Err(why) => {
+            eprintln!("{why}");
+            return;
+        }
+    };
+    let user = User::new();
+    user.scan(&corpus.join("vulns/vulns.bundle"));
+    let rank = ["cve", "rank", "--json", "--limit", "1000000"];
+    let all = user.json(&rank);
+    for base in ["6.1.170", "4.4.1", "6.18.400"] {
+        user.add_kernel(base);
+        let mut verdicts: BTreeMap<String, (Value, Value)> = BTreeMap::new();
+        for line in user.json(&["gauge", KERNEL, "--json"]) {
+            let cve = line["cve"].as_str().unwrap().to_owned();
+            verdicts.insert(cve, (line["verdict"].clone(), line["reason"].clone()));
+        }
+        let expected: Vec<Value> = all
+            .iter()
+            .filter_map(|line| {
+                let (verdict, reason) = verdicts.get(line["cve"].as_str()?)?.clone();
+                let mut line = line.clone();
+                line["verdict"] = verdict;
+                if !reason.is_null() {
+                    line["reason"] = reason;
+                }
+                (line["verdict"] != "not-affected").then_some(line)
+            })
+            .collect();
+        let found = user.json(&[&rank[..], &["--kernel", KERNEL]].concat());
+        assert!(!found.is_empty() && found.len() < all.len(), "{base}");
+        assert!(found == expected, "{base}");
+    }
 }

@@ -351,3 +351,30 @@ fn a_no_from_a_replaced_edition_is_not_certain() {
     );
     assert_eq!(judgement.verdict, Unknown(Gap::InconsistentSpan));
 }
+
+#[test]
+fn what_the_spans_rule_out_is_judged_so_and_nothing_else_is() {
+    let horizons = horizons();
+    for base in ["5.4.1", "6.1.160", "6.1.168", "6.1.999", "6.19.1", "7.5"] {
+        let profile = profile(base);
+        let bench = Bench::new(&profile, &horizons).unwrap();
+        for spans in [
+            &["5.10..6.3"][..],
+            &["6.1.168..6.19"],
+            &["..6.1.168"],
+            &["5.15.3..6.1.100", "5.15.3..6.3"],
+        ] {
+            for disputes in [vec![], vec!["6.1.160".parse().unwrap()]] {
+                let mut cve = cve(&["drivers/scsi/sd.c"], spans);
+                cve.disputes = disputes;
+                let verdict = bench.judge(&cve, Freshness::Current).verdict;
+                let ruled_out = bench.rules_out(&cve.spans, &cve.disputes);
+                let expected = match verdict {
+                    NotAffected(reason) => Some(reason),
+                    Affected | Unknown(_) => None,
+                };
+                assert_eq!(ruled_out, expected, "{base} {spans:?}: {verdict:?}");
+            }
+        }
+    }
+}

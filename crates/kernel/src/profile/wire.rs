@@ -1,5 +1,6 @@
 //! The profile's text on disk: JSON with a format number, distinct from the domain type.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -43,9 +44,13 @@ struct Numbered {
     format: u32,
 }
 
+/// A file name, in the text itself where it needs no unescaping: there are tens of thousands.
+#[derive(Serialize, Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wire {
+struct Wire<'a> {
     format: u32,
     arch: Arch,
     release: KernelRelease,
@@ -61,7 +66,8 @@ struct Wire {
     units: BTreeMap<String, Vec<u32>>,
     contributors: BTreeMap<String, Vec<u32>>,
     /// Folder (empty for the top) → file names.
-    tree: BTreeMap<String, Vec<String>>,
+    #[serde(borrow)]
+    tree: BTreeMap<String, Vec<Name<'a>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,13 +90,13 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
     if format != FORMAT {
         return Err(Malformed::Format { found: format });
     }
-    let wire: Wire = serde_json::from_slice(text)?;
+    let wire: Wire<'_> = serde_json::from_slice(text)?;
     let units = named(wire.units, &wire.objects)?;
     let contributors = named(wire.contributors, &wire.objects)?;
     let tree_files = wire
         .tree
         .iter()
-        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, name)))
+        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, &name.0)))
         .collect();
     let config = wire.config;
     Ok(KernelProfile {
@@ -134,12 +140,12 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
         .into_iter()
         .cloned()
         .collect();
-    let mut tree: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut tree: BTreeMap<String, Vec<Name<'_>>> = BTreeMap::new();
     for path in &profile.tree_files {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         tree.entry(folder.to_owned())
             .or_default()
-            .push(name.to_owned());
+            .push(Name(Cow::Borrowed(name)));
     }
     let config = &profile.config;
     let wire = Wire {

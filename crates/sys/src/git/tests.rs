@@ -223,3 +223,19 @@ fn a_branch_name_is_plain() {
         assert!(BranchName::new(bad).is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn two_trees_differ_in_what_was_changed_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let local = Repository::open(&top).unwrap();
+    let old = local.tip(&master()).unwrap().id;
+    commit(&top, "cve/published/b c.txt", "two");
+    commit(&top, "elsewhere/c.txt", "three");
+    let new = local.tip(&master()).unwrap().id;
+    let changed = |old, new| local.changed(old, new, &["cve/published", "cve/rejected"]);
+    assert_eq!(changed(old, new).unwrap(), ["cve/published/b c.txt"]);
+    assert_eq!(changed(new, old).unwrap(), ["cve/published/b c.txt"]);
+    assert_eq!(changed(new, new).unwrap(), Vec::<String>::new());
+    assert!(changed(GitId::from_bytes([9; 20]), new).is_err());
+}

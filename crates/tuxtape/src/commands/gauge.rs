@@ -15,7 +15,7 @@ use tuxtape_core::decision::{self, Decision};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
-use tuxtape_store::{Store, Stored, horizons};
+use tuxtape_store::{Store, Stored};
 
 use crate::commands::cve::json as decided;
 use crate::context::Context;
@@ -62,9 +62,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let standing = |cve| decision::standing(&decisions, cve, Some(&kernel), now);
     let Some(id) = cve else {
         if context.json {
-            for judgement in &judgements {
-                output::json(&json(judgement, standing(judgement.cve)))?;
-            }
+            let line = |judgement| json(judgement, standing(judgement.cve));
+            output::json_lines(judgements.iter().map(line))?;
         } else {
             let of = format!(
                 "{} on base {}, feed of {}",
@@ -94,9 +93,15 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 
 /// Judges every record of the store against one kernel, by id.
 pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
-    let horizons = horizons(&store.lines()?);
+    let horizons = store.horizons()?;
     let judgements = judge(&store.records()?, store.skipped()?, &horizons, profile)?;
     Ok(judgements.into_values().collect())
+}
+
+/// Prepares a kernel to judge records against.
+pub fn bench<'a>(profile: &'a KernelProfile, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
+    Bench::new(profile, horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))
 }
 
 /// Judges `records` and those of which no edition could be read, `skipped`.
@@ -106,8 +111,7 @@ pub fn judge(
     horizons: &Horizons,
     profile: &KernelProfile,
 ) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
-    let bench = Bench::new(profile, horizons)
-        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    let bench = bench(profile, horizons)?;
     let mut judgements: BTreeMap<CveId, Judgement> = skipped
         .into_iter()
         .map(|(id, why)| (id, unreadable(id, &why)))

@@ -1,6 +1,6 @@
 //! All records side by side, with everything that is known about each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use tuxtape_core::applicability::{Applicability, Judgement};
@@ -12,7 +12,7 @@ use tuxtape_core::priority::{self, Policy, Priority};
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::signals::{Signals, Source, Stamp};
 use tuxtape_core::span::Horizons;
-use tuxtape_store::{Feed, Published, Stored};
+use tuxtape_store::{Feed, Published, Store, Stored};
 
 use super::instant;
 use crate::commands::gauge;
@@ -23,7 +23,7 @@ use crate::context::Context;
 pub struct Shelf {
     /// The feed they came from.
     pub feed: Feed,
-    /// Published and rejected, by id.
+    /// By id.
     pub records: Vec<Stored>,
     /// Decisions, in the order in which they were made.
     pub decisions: Vec<Decision>,
@@ -40,13 +40,28 @@ pub struct Shelf {
     signals: BTreeMap<CveId, Signals>,
 }
 
-/// A kernel with the verdict for every record.
+/// A kernel with the verdict for every record that was loaded.
 #[derive(Debug)]
 pub struct Gauged {
     /// Its profile.
     pub profile: KernelProfile,
     /// By id; also of records that could never be read.
     pub judgements: BTreeMap<CveId, Judgement>,
+}
+
+impl Gauged {
+    fn new(
+        store: &Store,
+        records: &[Stored],
+        horizons: &Horizons,
+        profile: KernelProfile,
+    ) -> anyhow::Result<Self> {
+        let judgements = gauge::judge(records, store.skipped()?, horizons, &profile)?;
+        Ok(Self {
+            profile,
+            judgements,
+        })
+    }
 }
 
 /// One record with everything about it.
@@ -82,15 +97,49 @@ impl Shelf {
         }
         let kernel = match profile {
             None => None,
-            Some(profile) => {
-                let skipped = store.skipped()?;
-                let judgements = gauge::judge(&records, skipped, &horizons, &profile)?;
-                Some(Gauged {
-                    profile,
-                    judgements,
-                })
-            }
+            Some(profile) => Some(Gauged::new(&store, &records, &horizons, profile)?),
         };
+        Self::filled(&store, feed, records, kernel, policy, horizons)
+    }
+
+    /// Loads the published records that `release` has or may have, and some that it has not. The spans
+    /// of all records settle most of them, and are read faster than their texts.
+    pub fn open_for(
+        context: &Context,
+        release: &KernelRelease,
+        policy: Policy,
+    ) -> anyhow::Result<Self> {
+        let (store, feed) = super::feed(context)?;
+        let (horizons, profile) = thread::scope(|scope| {
+            let profile = scope.spawn(|| super::kernel(context, release));
+            let horizons = store.horizons();
+            (horizons, profile.join().expect("loading does not panic"))
+        });
+        let (profile, horizons) = (profile?, horizons?);
+        let stale = store.skipped()?;
+        let bench = gauge::bench(&profile, &horizons)?;
+        let mut open: BTreeSet<CveId> = BTreeSet::new();
+        store.each_lines(&mut |record| {
+            if record.doubtful
+                || stale.contains_key(&record.id)
+                || bench.rules_out(&record.spans, &record.disputes).is_none()
+            {
+                open.insert(record.id);
+            }
+        })?;
+        let records = store.records_of(&open)?;
+        let kernel = Gauged::new(&store, &records, &horizons, profile)?;
+        Self::filled(&store, feed, records, Some(kernel), policy, horizons)
+    }
+
+    fn filled(
+        store: &Store,
+        feed: Feed,
+        records: Vec<Stored>,
+        kernel: Option<Gauged>,
+        policy: Policy,
+        horizons: Horizons,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             feed,
             decisions: store.decisions()?,

@@ -12,7 +12,7 @@ use tuxtape_core::cve::CveId;
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::span::Horizons;
 use tuxtape_core::version::{KernelVersion, NotAVersion};
-use tuxtape_store::{Lines, horizons};
+use tuxtape_store::Lines;
 
 use crate::context::Context;
 use crate::output;
@@ -32,13 +32,32 @@ pub struct Arguments {
     pub feed: Option<String>,
 }
 
-/// What an answer is made from.
+/// What is known beside the spans.
 struct Known {
-    lines: Vec<Lines>,
     skipped: BTreeMap<CveId, String>,
     /// The feed's commit and its time in seconds since 1970 UTC.
     commit: GitId,
     time: i64,
+}
+
+/// What the spans say, gathered record by record.
+struct Answer {
+    version: KernelVersion,
+    horizons: Horizons,
+    affected: Vec<CveId>,
+    inconsistent: Vec<CveId>,
+}
+
+impl Answer {
+    fn take(&mut self, record: &Lines) {
+        self.horizons.learn(&record.spans);
+        if record.read(self.version).is_affected() {
+            self.affected.push(record.id);
+        }
+        if record.is_doubtful_at(self.version) {
+            self.inconsistent.push(record.id);
+        }
+    }
 }
 
 /// A version as it was typed.
@@ -81,20 +100,22 @@ struct JsonSkipped {
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let Asked { text, version } = &arguments.upstream;
-    let known = match &arguments.feed {
-        Some(feed) => clone::read(feed, context)?,
-        None => stored(context)?,
+    let mut answer = Answer {
+        version: *version,
+        horizons: Horizons::default(),
+        affected: Vec::new(),
+        inconsistent: Vec::new(),
     };
-    let Known { lines, skipped, .. } = &known;
-    let horizons: Horizons = horizons(lines);
+    let known = match &arguments.feed {
+        Some(feed) => clone::read(feed, context, &mut |record| answer.take(record))?,
+        None => stored(context, &mut |record| answer.take(record))?,
+    };
+    let Known { skipped, .. } = &known;
+    let horizons = &answer.horizons;
     let horizon = horizons.of(*version);
     let beyond = horizons.is_beyond(*version);
-    let ids = |keep: &dyn Fn(&Lines) -> bool| -> Vec<String> {
-        let kept = lines.iter().filter(|record| keep(record));
-        kept.map(|record| record.id.to_string()).collect()
-    };
-    let cves = ids(&|record| record.read(*version).is_affected());
-    let inconsistent = ids(&|record| record.is_doubtful_at(*version));
+    let ids = |ids: &[CveId]| -> Vec<String> { ids.iter().map(ToString::to_string).collect() };
+    let (cves, inconsistent) = (ids(&answer.affected), ids(&answer.inconsistent));
 
     if beyond {
         let reach = horizon.map_or_else(
@@ -149,10 +170,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn stored(context: &Context) -> anyhow::Result<Known> {
+fn stored(context: &Context, take: &mut dyn FnMut(&Lines)) -> anyhow::Result<Known> {
     let (store, feed) = remembered::feed(context)?;
+    store.each_lines(take)?;
     Ok(Known {
-        lines: store.lines()?,
         skipped: store.skipped()?,
         commit: feed.commit,
         time: feed.time,

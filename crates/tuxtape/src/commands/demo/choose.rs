@@ -15,7 +15,7 @@ use tuxtape_kernel::debian::index;
 use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::fix_source;
 use tuxtape_livepatch::tables::layout_for;
-use tuxtape_store::{Store, horizons};
+use tuxtape_store::Store;
 
 use super::upstream;
 use crate::commands::{fix, gauge};
@@ -46,7 +46,7 @@ pub(super) fn kernel(
     wanted: Option<KernelRelease>,
     from: Option<&str>,
 ) -> anyhow::Result<Choice> {
-    let horizons = horizons(&store.lines()?);
+    let horizons = store.horizons()?;
     let asked = wanted.is_some();
     let releases = if let Some(release) = wanted {
         vec![release]

@@ -22,7 +22,7 @@ use tuxtape_notice::channel::Channels;
 use tuxtape_notice::send::Tally;
 use tuxtape_notice::{Attempt, Due, Sent};
 use tuxtape_store::outbox::OutboxError;
-use tuxtape_store::{Store, Stored, horizons};
+use tuxtape_store::{Store, Stored};
 
 use crate::context::Context;
 
@@ -104,7 +104,7 @@ fn news(
             records: &records,
             stale: &stale,
             asked: asked(&priorities, &follow_ups),
-            horizons: horizons(&store.lines()?),
+            horizons: store.horizons()?,
         },
         unwatched,
     )?;

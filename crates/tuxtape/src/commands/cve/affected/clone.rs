@@ -19,13 +19,17 @@ use crate::output::Hint;
 /// Longest reading them may take.
 const READ: Duration = Duration::from_secs(120);
 
-/// Reads the spans of every published record of `feed`, a folder or a bundle.
-pub(super) fn read(feed: &str, context: &Context) -> anyhow::Result<Known> {
+/// Hands the spans of every published record of `feed`, a folder or a bundle, to `take`.
+pub(super) fn read(
+    feed: &str,
+    context: &Context,
+    take: &mut dyn FnMut(&Lines),
+) -> anyhow::Result<Known> {
     let hint = "give a folder with a clone of the kernel's CVE feed, or a bundle of it";
-    read_from(feed, context).map_err(|error| error.context(Hint::new(hint)))
+    read_from(feed, context, take).map_err(|error| error.context(Hint::new(hint)))
 }
 
-fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
+fn read_from(feed: &str, context: &Context, take: &mut dyn FnMut(&Lines)) -> anyhow::Result<Known> {
     let branch = BranchName::new(scan::BRANCH)?;
     let repository = scan::repository(feed, &branch, None, &context.cache)?;
     let tip = repository.tip(&branch)?;
@@ -53,7 +57,6 @@ fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
     let limit = u64::try_from(dyad::LARGEST).unwrap_or(u64::MAX);
     let mut blobs = repository.blobs(names, limit, READ)?;
     let mut bytes = Vec::new();
-    let mut lines = Vec::with_capacity(wanted.len());
     for (id, _) in wanted {
         let spans = match blobs.next(&mut bytes)? {
             Blob::Read => dyad::parse(&bytes).map_err(|error| error.to_string()),
@@ -61,7 +64,7 @@ fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
             Blob::Missing => Err("missing".to_owned()),
         };
         match spans {
-            Ok(spans) => lines.push(Lines {
+            Ok(spans) => take(&Lines {
                 id,
                 doubtful: spans.iter().any(Span::is_backwards),
                 disputes: Vec::new(),
@@ -73,7 +76,6 @@ fn read_from(feed: &str, context: &Context) -> anyhow::Result<Known> {
         }
     }
     Ok(Known {
-        lines,
         skipped,
         commit: tip.id,
         time: tip.time,
