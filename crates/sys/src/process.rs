@@ -353,12 +353,21 @@ mod tests {
 
     #[test]
     fn output_held_from_outside_the_group_has_the_childs_deadline() {
-        // The holder leaves the group, and ends when its standard input does.
+        // The holder leaves the group, says so, and ends when its standard input does. The child waits
+        // for that word: what is still in the group when it ends is killed with it.
         let (reader, writer) = io::pipe().unwrap();
         let held = std::os::fd::AsRawFd::as_raw_fd(&reader);
-        let script = format!("setsid cat </proc/{}/fd/{held} & :", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left");
+        let made = Command::new("mkfifo").arg(&left).status().unwrap();
+        assert!(made.success());
+        let script = format!(
+            "setsid sh -c 'echo left >{left}; exec cat' </proc/{us}/fd/{held} & read word <{left}",
+            left = left.display(),
+            us = std::process::id(),
+        );
         let mut command = Command::new("sh");
-        let outcome = run(command.args(["-c", &script]), Duration::from_millis(300));
+        let outcome = run(command.args(["-c", &script]), Duration::from_secs(2));
         assert!(matches!(outcome, Err(ProcessError::Deadline { .. })));
         drop(writer);
     }
