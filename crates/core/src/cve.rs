@@ -165,6 +165,20 @@ pub struct Cve {
     pub rejection: Option<String>,
 }
 
+impl Cve {
+    /// Returns the spans, or none where the record contradicts itself anywhere.
+    ///
+    /// Others are judged by what these teach, as by [`Horizons`](crate::span::Horizons): one wrong
+    /// line must not decide about them.
+    pub fn certain_spans(&self) -> &[Span] {
+        if self.doubts.is_empty() && self.disputes.is_empty() {
+            &self.spans
+        } else {
+            &[]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

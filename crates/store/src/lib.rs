@@ -206,6 +206,17 @@ impl Lines {
     pub fn is_doubtful_at(&self, version: KernelVersion) -> bool {
         self.doubtful || span::is_disputed(&self.spans, &self.disputes, version)
     }
+
+    /// Returns the spans, or none where the record contradicts itself: see [`Cve::certain_spans`].
+    ///
+    /// [`Cve::certain_spans`]: tuxtape_core::cve::Cve::certain_spans
+    pub fn certain_spans(&self) -> &[Span] {
+        if self.doubtful || !self.disputes.is_empty() {
+            &[]
+        } else {
+            &self.spans
+        }
+    }
 }
 
 impl Store {
@@ -290,10 +301,11 @@ impl Store {
         rows::each_lines(self.engine(), take)
     }
 
-    /// Learns the feed's horizons from the spans of all published records.
+    /// Learns the feed's horizons from the spans of all published records that do not contradict
+    /// themselves.
     pub fn horizons(&self) -> Result<Horizons, StoreError> {
         let mut horizons = Horizons::default();
-        self.each_lines(&mut |record| horizons.learn(&record.spans))?;
+        self.each_lines(&mut |record| horizons.learn(record.certain_spans()))?;
         Ok(horizons)
     }
 
@@ -309,11 +321,12 @@ impl Store {
     }
 }
 
-/// Learns the feed's horizons from the spans of all published records.
+/// Learns the feed's horizons from the spans of all published records that do not contradict
+/// themselves.
 pub fn horizons(lines: &[Lines]) -> Horizons {
     let mut horizons = Horizons::default();
     for record in lines {
-        horizons.learn(&record.spans);
+        horizons.learn(record.certain_spans());
     }
     horizons
 }

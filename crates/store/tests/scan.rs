@@ -17,9 +17,10 @@ use stores::stores;
 use tuxtape_core::cve::State;
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::instant::UtcSeconds;
+use tuxtape_core::span::Horizons;
 use tuxtape_store::history::Change;
 use tuxtape_store::scan::{Options, Report, ScanError, read_dates, scan};
-use tuxtape_store::{Dates, Location, Published, Store, Stored};
+use tuxtape_store::{Dates, Location, Published, Store, Stored, horizons};
 use tuxtape_sys::git::{BranchName, Repository};
 
 fn options() -> Options {
@@ -363,6 +364,42 @@ fn a_record_in_two_folders_or_that_contradicts_itself_is_doubted() {
         feed.files.remove("cve/rejected/2024/CVE-2024-1003.json");
         feed.commit();
         assert_eq!(run(&fresh.location, &feed).unwrap().doubtful.len(), 1);
+    }
+}
+
+#[test]
+fn a_record_that_contradicts_itself_moves_no_horizon() {
+    for fresh in stores() {
+        let mut feed = Feed::new(fresh.folder.path(), 20);
+        // One file alone with a line of its own: the readings differ. Both lines in both, but the
+        // span ends before it begins: the record is doubted as a whole.
+        let dyad = feed
+            .files
+            .get_mut("cve/published/2024/CVE-2024-1003.dyad")
+            .unwrap();
+        let (bug, fix) = ("a".repeat(40), "b".repeat(40));
+        dyad.extend(format!("6.1:{bug}:6.1.999:{fix}\n").bytes());
+        let dyad = feed
+            .files
+            .get_mut("cve/published/2024/CVE-2024-1004.dyad")
+            .unwrap();
+        dyad.extend(format!("6.1.998:{bug}:6.1.20:{fix}\n").bytes());
+        feed.commit();
+        let report = run(&fresh.location, &feed).unwrap();
+        assert_eq!(report.doubtful.len(), 2, "{:?}", report.doubtful);
+
+        let store = Store::open_existing(&fresh.location).unwrap();
+        let base = "6.1.190".parse().unwrap();
+        let known = "6.1.20".parse().unwrap();
+        let lines = store.lines().unwrap();
+        let mut of_records = Horizons::default();
+        for stored in store.records().unwrap() {
+            of_records.learn(stored.cve.certain_spans());
+        }
+        for horizons in [store.horizons().unwrap(), horizons(&lines), of_records] {
+            assert_eq!(horizons.of(base), Some(known), "{}", fresh.name);
+            assert!(horizons.is_beyond(base));
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Shelf {
         let (profile, records) = (profile.transpose()?, records?);
         let mut horizons = Horizons::default();
         for stored in &records {
-            horizons.learn(&stored.cve.spans);
+            horizons.learn(stored.cve.certain_spans());
         }
         let kernel = match profile {
             None => None,

@@ -50,7 +50,7 @@ struct Answer {
 
 impl Answer {
     fn take(&mut self, record: &Lines) {
-        self.horizons.learn(&record.spans);
+        self.horizons.learn(record.certain_spans());
         if record.read(self.version).is_affected() {
             self.affected.push(record.id);
         }

@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     let cves: Vec<Cve> = records.drain(..).map(|stored| stored.cve).collect();
     let mut horizons = Horizons::default();
     for cve in &cves {
-        horizons.learn(&cve.spans);
+        horizons.learn(cve.certain_spans());
     }
     let mut follow_ups = follow::find(&cves);
     follow_ups.retain(|it| it.earlier == id || it.later == id);
