@@ -164,6 +164,9 @@ pub struct Batch {
     pub rows: Vec<(CveId, Signal)>,
     /// CVEs the file speaks about, rows or none; sorted.
     pub named: Vec<CveId>,
+    /// Of what a partial file says about a CVE, the date that it gives, where it does: the records
+    /// of a folder are of many dates.
+    pub updated: BTreeMap<CveId, UtcSeconds>,
 }
 
 /// Age of what is known from one source.
@@ -218,6 +221,7 @@ pub fn join(batches: impl IntoIterator<Item = Batch>) -> Result<Batch, SignalErr
         all.dated = all.dated.max(batch.dated);
         all.rows.extend(batch.rows);
         all.named.extend(batch.named);
+        all.updated.extend(batch.updated);
     }
     finish(all)
 }

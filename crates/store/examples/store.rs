@@ -96,6 +96,7 @@ fn times(store: &Store) -> Result<(), Box<dyn Error>> {
         complete: true,
         rows,
         named: Vec::new(),
+        updated: std::collections::BTreeMap::new(),
     };
     for _ in 0..2 {
         timed("300,000 EPSS rows in", || {

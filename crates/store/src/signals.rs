@@ -81,8 +81,8 @@ impl Store {
     ///
     /// A complete batch replaces all rows of its source; a partial one the rows of the CVEs that it
     /// names. Rows about CVEs without a record are kept. With [`Older::Refuse`] a complete batch dated
-    /// before the stored one is an error, and of a partial one the CVEs read at a later date are
-    /// passed over.
+    /// before the stored one is an error, and of a partial one the CVEs are passed over of which the
+    /// store has rows of a later date, or of any date where the batch gives none.
     pub fn put_signals(
         &self,
         batch: &Batch,
@@ -250,15 +250,15 @@ fn subjects(batch: &Batch) -> BTreeSet<CveId> {
     batch.named.iter().copied().chain(rows).collect()
 }
 
-/// Finds the CVEs of a partial batch of which the source was read at a later date.
+/// Finds the CVEs of a partial batch of which the source was read at a later date. What has no date
+/// may be of any time, and does not replace what has one.
 fn newer_named(engine: &dyn Engine, batch: &Batch) -> Result<BTreeSet<CveId>, StoreError> {
-    let Some(dated) = batch.dated else {
-        return Ok(BTreeSet::new());
-    };
     let mut newer = BTreeSet::new();
     for cve in subjects(batch) {
         let sql = "SELECT dated FROM signal_named WHERE source = ?1 AND cve = ?2 AND dated > ?3";
-        let values = [batch.source.as_str().into(), key(cve).into(), dated.into()];
+        let dated = batch.updated.get(&cve).copied();
+        let than = dated.map_or(Value::Integer(-1), Value::from);
+        let values = [batch.source.as_str().into(), key(cve).into(), than];
         if first(engine, sql, &values)?.is_some() {
             newer.insert(cve);
         }
@@ -292,11 +292,11 @@ fn clear(
             let sql = "DELETE FROM signal_epss WHERE cve = ?1";
             transaction.execute(sql, &[key(*cve).into()])?;
         }
-        let [source, cve] = values;
+        let [source, key] = values;
         transaction.execute(
             "INSERT INTO signal_named (source, cve, dated) VALUES (?1, ?2, ?3)
              ON CONFLICT (source, cve) DO UPDATE SET dated = excluded.dated",
-            &[source, cve, batch.dated.into()],
+            &[source, key, batch.updated.get(cve).copied().into()],
         )?;
     }
     Ok(())

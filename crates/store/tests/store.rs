@@ -8,6 +8,7 @@
 #[path = "support/stores.rs"]
 mod stores;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use stores::stores;
@@ -46,6 +47,11 @@ fn kev(product: &str) -> Signal {
     })
 }
 
+fn dates_of(dated: u64, numbers: impl IntoIterator<Item = u32>) -> BTreeMap<CveId, UtcSeconds> {
+    let numbers = numbers.into_iter();
+    numbers.map(|number| (cve(number), at(dated))).collect()
+}
+
 fn batch(source: Source, dated: u64, complete: bool, rows: &[(u32, Signal)]) -> Batch {
     Batch {
         source,
@@ -56,6 +62,7 @@ fn batch(source: Source, dated: u64, complete: bool, rows: &[(u32, Signal)]) -> 
             .map(|(number, signal)| (cve(*number), signal.clone()))
             .collect(),
         named: rows.iter().map(|(number, _)| cve(*number)).collect(),
+        updated: dates_of(dated, rows.iter().map(|(number, _)| *number)),
     }
 }
 
@@ -166,6 +173,7 @@ fn a_complete_file_replaces_its_source_and_a_partial_one_what_it_names() {
         .unwrap();
         let mut page = batch(Source::Adp, 2, false, &[(4, kev("d"))]);
         page.named = vec![cve(4), cve(5)];
+        page.updated = dates_of(2, [4, 5]);
         put(&page).unwrap();
         assert_eq!(
             [has(3), has(4), has(5)],
@@ -206,6 +214,7 @@ fn older_data_is_refused_unless_asked_for() {
         .unwrap();
         let mut page = batch(Source::Adp, 10, false, &[(3, kev("b"))]);
         page.named = vec![cve(2), cve(3)];
+        page.updated = dates_of(10, [2, 3]);
         let taken = put(&page, Older::Refuse).unwrap();
         assert_eq!(taken.older, [cve(2)]);
         assert_eq!([has(2), has(3)], [true, true]);
@@ -213,6 +222,51 @@ fn older_data_is_refused_unless_asked_for() {
         assert_eq!(stamps[1].dated, Some(at(20)));
         put(&page, Older::Accept).unwrap();
         assert_eq!([has(2), has(3)], [false, true]);
+    }
+}
+
+#[test]
+fn a_record_is_as_old_as_itself_not_as_its_neighbours() {
+    for fresh in stores() {
+        let store = Store::open(&fresh.location).unwrap();
+        let put = |batch: &Batch| store.put_signals(batch, "folder", at(50), Older::Refuse);
+        let mut folder = batch(Source::Adp, 20, false, &[(2, kev("b"))]);
+        folder.named = vec![cve(1), cve(2)];
+        folder.updated.extend(dates_of(3, [1]));
+        put(&folder).unwrap();
+        let taken = put(&batch(Source::Adp, 10, false, &[(1, kev("a"))])).unwrap();
+        assert_eq!((taken.rows, taken.older), (1, vec![]), "{}", fresh.name);
+        assert!(store.signals_of(cve(1)).unwrap().kev.is_some());
+        // The same file again changes nothing.
+        assert_eq!(put(&folder).unwrap().older, [cve(1)]);
+        assert!(store.signals_of(cve(1)).unwrap().kev.is_some());
+    }
+}
+
+#[test]
+fn a_record_without_a_date_takes_nothing_from_one_with_a_date() {
+    for fresh in stores() {
+        let store = Store::open(&fresh.location).unwrap();
+        let has = |number| store.signals_of(cve(number)).unwrap().kev.is_some();
+        store
+            .put_signals(
+                &batch(Source::Adp, 0, false, &[(1, kev("a"))]),
+                "dated",
+                at(50),
+                Older::Refuse,
+            )
+            .unwrap();
+        let mut undated = batch(Source::Adp, 0, false, &[(2, kev("b"))]);
+        (undated.dated, undated.updated) = (None, BTreeMap::new());
+        store
+            .put_signals(&undated, "undated", at(50), Older::Refuse)
+            .unwrap();
+        (undated.rows, undated.named) = (Vec::new(), vec![cve(1), cve(2)]);
+        let put = |older| store.put_signals(&undated, "bare", at(50), older).unwrap();
+        assert_eq!(put(Older::Refuse).older, [cve(1)], "{}", fresh.name);
+        assert_eq!([has(1), has(2)], [true, false]);
+        assert_eq!(put(Older::Accept).older, []);
+        assert!(!has(1));
     }
 }
 

@@ -205,6 +205,7 @@ impl User {
                 .map(|cve| (*cve, Signal::Kev(kev.clone())))
                 .collect(),
             named,
+            updated: std::collections::BTreeMap::new(),
         };
         let store = self.store();
         store

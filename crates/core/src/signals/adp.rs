@@ -1,5 +1,7 @@
 //! Reader of CVE records with a container that CISA added: SSVC, KEV and CVSS.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::error::SignalError;
@@ -133,6 +135,7 @@ fn read(record: &Record<'_>) -> Result<Batch, SignalError> {
         complete: false,
         rows: Vec::new(),
         named: vec![id],
+        updated: BTreeMap::new(),
     };
     for (index, container) in record.containers.adp.0.iter().enumerate() {
         let provider = &container.provider_metadata;
@@ -150,6 +153,7 @@ fn read(record: &Record<'_>) -> Result<Batch, SignalError> {
             batch.rows.extend(signals(metric, path, id)?);
         }
     }
+    batch.updated.extend(batch.dated.map(|dated| (id, dated)));
     finish(batch)
 }
 

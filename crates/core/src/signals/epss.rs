@@ -1,5 +1,7 @@
 //! Reader of FIRST's exploit prediction scores, one table a day.
 
+use std::collections::BTreeMap;
+
 use super::error::{SignalError, quote};
 use super::{Batch, Epss, LARGEST, PartsPerMillion, Signal, Source, csv, date, decimal, finish};
 use crate::cve::CveId;
@@ -42,6 +44,7 @@ pub fn parse(bytes: &[u8]) -> Result<Batch, SignalError> {
         complete: true,
         rows,
         named,
+        updated: BTreeMap::new(),
     })
 }
 

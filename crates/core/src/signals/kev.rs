@@ -2,6 +2,8 @@
 //!
 //! Rows are joined by CVE id alone: the kernel's hide under several vendors and products.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::error::{SignalError, quote};
@@ -156,6 +158,7 @@ fn finish_catalogue(
         complete: true,
         rows,
         named,
+        updated: BTreeMap::new(),
     })
 }
 

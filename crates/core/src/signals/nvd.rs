@@ -1,5 +1,7 @@
 //! Reader of pages of the US national vulnerability database, API 2.0.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::error::SignalError;
@@ -73,11 +75,13 @@ pub fn parse(bytes: &[u8]) -> Result<Batch, SignalError> {
         complete: false,
         rows: Vec::new(),
         named: Vec::new(),
+        updated: BTreeMap::new(),
     };
     for (index, row) in page.vulnerabilities.0.iter().enumerate() {
         let path = |rest: &str| format!("vulnerabilities[{index}].cve.{rest}");
         let id = row.cve.id.cve(|| path("id"))?;
         batch.named.push(id);
+        batch.updated.extend(batch.dated.map(|dated| (id, dated)));
         let metrics = &row.cve.metrics.cvss_metric_v31.0;
         let primary = metrics
             .iter()

@@ -158,6 +158,28 @@ fn a_withdrawn_record_is_named_without_rows() {
 }
 
 #[test]
+fn records_read_together_keep_their_own_dates() {
+    let old = change(RECORD, "CVE-2024-1001", "CVE-2024-1004");
+    let old = change(&old, "2026-11-19T15:26:43", "2024-03-01T00:00:00");
+    let bare = br#"{"cveMetadata":{"cveId":"CVE-2024-1005"},"containers":{}}"#;
+    let batches = [RECORD, old.as_slice(), bare].map(|bytes| adp::parse(bytes).unwrap());
+    let all = join(batches).unwrap();
+    assert_eq!(all.dated, Some(date("2026-11-19T15:26:43Z")));
+    let dates: Vec<(String, UtcSeconds)> = all
+        .updated
+        .iter()
+        .map(|(cve, date)| (cve.to_string(), *date))
+        .collect();
+    assert_eq!(
+        dates,
+        [
+            ("CVE-2024-1001".to_owned(), date("2026-11-19T15:26:43Z")),
+            ("CVE-2024-1004".to_owned(), date("2024-03-01T00:00:00Z")),
+        ]
+    );
+}
+
+#[test]
 fn the_databases_own_score_comes_before_one_it_passes_on() {
     let page = nvd::parse(PAGE).unwrap();
     assert_eq!(page.dated, Some(date("2026-11-24T08:15:00Z")));
