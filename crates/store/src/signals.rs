@@ -23,6 +23,10 @@ static EPSS: Table = Table {
     columns: &["cve", "probability", "percentile"],
 };
 
+/// Longest, in seconds, that data may be dated ahead of our clock: clocks and time zones differ, and a
+/// source dates tomorrow's edition today.
+const AHEAD: u64 = 2 * 86_400;
+
 /// What to do with data older than what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Older {
@@ -60,6 +64,16 @@ pub enum SignalsError {
         /// The date of the stored data.
         stored: UtcSeconds,
     },
+    /// It is dated in the future: taken in, it would keep out all that comes before that day.
+    #[error("{origin} is dated {dated}, and by this machine's clock it is {now}")]
+    Future {
+        /// File or URL.
+        origin: String,
+        /// The date of the file.
+        dated: UtcSeconds,
+        /// Our clock.
+        now: UtcSeconds,
+    },
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,7 +96,8 @@ impl Store {
     /// A complete batch replaces all rows of its source; a partial one the rows of the CVEs that it
     /// names. Rows about CVEs without a record are kept. With [`Older::Refuse`] a complete batch dated
     /// before the stored one is an error, and of a partial one the CVEs are passed over of which the
-    /// store has rows of a later date, or of any date where the batch gives none.
+    /// store has rows of a later date, or of any date where the batch gives none. A date more than two
+    /// days after `now` is an error either way.
     pub fn put_signals(
         &self,
         batch: &Batch,
@@ -90,6 +105,14 @@ impl Store {
         now: UtcSeconds,
         older: Older,
     ) -> Result<Taken, SignalsError> {
+        let dates = batch.updated.values().copied().chain(batch.dated);
+        if let Some(dated) = dates.max().filter(|dated| *dated > now.plus(AHEAD)) {
+            return Err(SignalsError::Future {
+                origin: origin.to_owned(),
+                dated,
+                now,
+            });
+        }
         let transaction = Transaction::begin(self.engine())?;
         let before = stamp(self.engine(), batch.source)?;
         let stored = before.as_ref().and_then(|stamp| stamp.dated);

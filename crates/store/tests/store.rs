@@ -271,6 +271,31 @@ fn a_record_without_a_date_takes_nothing_from_one_with_a_date() {
 }
 
 #[test]
+fn data_of_the_future_is_refused() {
+    const DAY: u64 = 86_400;
+    for fresh in stores() {
+        let store = Store::open(&fresh.location).unwrap();
+        let put = |batch: &Batch, older| store.put_signals(batch, "kev.json", at(50), older);
+        let catalogue = |dated| batch(Source::Kev, dated, true, &[(1, kev("a"))]);
+        put(&catalogue(2 * DAY), Older::Refuse).unwrap();
+        let mut record = batch(Source::Adp, 10, false, &[(2, kev("a"))]);
+        record.updated = dates_of(3 * DAY, [2]);
+        for older in [Older::Refuse, Older::Accept] {
+            let error = put(&catalogue(3 * DAY), older).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "kev.json is dated 1970-01-04T00:00:00Z, and by this machine's clock it is 1970-01-01T00:00:50Z"
+            );
+            let error = put(&record, older).unwrap_err();
+            assert!(matches!(error, SignalsError::Future { .. }), "{error}");
+        }
+        let stamps = store.stamps().unwrap();
+        assert_eq!(stamps.len(), 1, "{}", fresh.name);
+        assert_eq!(stamps[0].dated, Some(at(2 * DAY)));
+    }
+}
+
+#[test]
 fn decisions_stay_in_the_order_in_which_they_were_made() {
     for fresh in stores() {
         let store = Store::open(&fresh.location).unwrap();

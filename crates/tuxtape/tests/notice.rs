@@ -205,7 +205,7 @@ impl User {
                 .map(|cve| (*cve, Signal::Kev(kev.clone())))
                 .collect(),
             named,
-            updated: std::collections::BTreeMap::new(),
+            updated: BTreeMap::new(),
         };
         let store = self.store();
         store

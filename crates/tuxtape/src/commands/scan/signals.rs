@@ -195,6 +195,7 @@ fn put(
                 error.into(),
                 "accept it with --allow-rewind if it is meant; ",
             ),
+            SignalsError::Future { .. } => (error.into(), "look at it, and at the clock; "),
             SignalsError::Store(error) => failed(error),
         })?;
     let orphans = store.orphans().map_err(failed)?;
