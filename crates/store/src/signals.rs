@@ -94,7 +94,8 @@ impl Store {
     /// Takes in one file of one source, read from `origin` at `now`.
     ///
     /// A complete batch replaces all rows of its source; a partial one the rows of the CVEs that it
-    /// names. Rows about CVEs without a record are kept. With [`Older::Refuse`] a complete batch dated
+    /// names. A KEV catalogue that says no date of its own is as old as its newest addition, next to
+    /// the newest addition stored. Rows about CVEs without a record are kept. With [`Older::Refuse`] a complete batch dated
     /// before the stored one is an error, and of a partial one the CVEs are passed over of which the
     /// store has rows of a later date, or of any date where the batch gives none. A date more than two
     /// days after `now` is an error either way.
@@ -118,7 +119,12 @@ impl Store {
         let stored = before.as_ref().and_then(|stamp| stamp.dated);
         let passed_over = match (batch.complete, older) {
             (true, Older::Refuse) => {
-                if let (Some(dated), Some(stored)) = (batch.dated, stored)
+                let both = match (batch.dated, stored) {
+                    (Some(dated), Some(stored)) => Some((dated, stored)),
+                    // Dates of release and of additions are not compared with each other.
+                    (None, _) | (_, None) => newest_additions(self.engine(), batch)?,
+                };
+                if let Some((dated, stored)) = both
                     && dated < stored
                 {
                     return Err(SignalsError::Older {
@@ -271,6 +277,26 @@ fn record_keys(engine: &dyn Engine) -> Result<BTreeSet<i64>, StoreError> {
 fn subjects(batch: &Batch) -> BTreeSet<CveId> {
     let rows = batch.rows.iter().map(|(cve, _)| *cve);
     batch.named.iter().copied().chain(rows).collect()
+}
+
+/// Returns the newest additions to the KEV catalogue, in the batch and in the store; `None` where one
+/// of them has none.
+fn newest_additions(
+    engine: &dyn Engine,
+    batch: &Batch,
+) -> Result<Option<(UtcSeconds, UtcSeconds)>, StoreError> {
+    if batch.source != Source::Kev {
+        return Ok(None);
+    }
+    let added = |signal: &Signal| match signal {
+        Signal::Kev(kev) => Some(kev.added),
+        Signal::Epss(_) | Signal::Ssvc(_) | Signal::Score(_) | Signal::Exploit(_) => None,
+    };
+    let sql = "SELECT cve, source, n, kind, detail FROM signal WHERE source = ?1";
+    let stored = rows(engine, sql, &[batch.source.as_str().into()])?;
+    let stored = stored.iter().filter_map(|row| added(&row.signal)).max();
+    let read = batch.rows.iter().filter_map(|(_, it)| added(it)).max();
+    Ok(read.zip(stored))
 }
 
 /// Finds the CVEs of a partial batch of which the source was read at a later date. What has no date

@@ -296,6 +296,42 @@ fn data_of_the_future_is_refused() {
 }
 
 #[test]
+fn a_catalogue_without_a_date_is_as_old_as_its_newest_addition() {
+    for fresh in stores() {
+        let store = Store::open(&fresh.location).unwrap();
+        let has = |number| store.signals_of(cve(number)).unwrap().kev.is_some();
+        let added = |seconds| {
+            Signal::Kev(Kev {
+                added: at(seconds),
+                product: "Kernel".to_owned(),
+                ransomware: false,
+            })
+        };
+        let put = |dated: Option<u64>, rows: &[(u32, Signal)], older| {
+            let mut batch = batch(Source::Kev, 0, true, rows);
+            batch.dated = dated.map(at);
+            store.put_signals(&batch, "file", at(50), older)
+        };
+        // The JSON of a release, days after its newest addition; then its CSV twin.
+        let rows = [(1, added(5)), (2, added(7))];
+        put(Some(20), &rows, Older::Refuse).unwrap();
+        put(None, &rows, Older::Refuse).unwrap();
+        let held = store.stamps().unwrap();
+        assert_eq!((held[0].dated, held[0].rows), (None, 2), "{}", fresh.name);
+        // Neither form of an older release replaces it.
+        for dated in [None, Some(6)] {
+            let error = put(dated, &rows[..1], Older::Refuse).unwrap_err();
+            assert!(matches!(error, SignalsError::Older { .. }), "{error}");
+        }
+        assert!(has(2));
+        put(None, &rows[..1], Older::Accept).unwrap();
+        assert!(!has(2));
+        put(Some(20), &rows, Older::Refuse).unwrap();
+        assert!(has(2));
+    }
+}
+
+#[test]
 fn decisions_stay_in_the_order_in_which_they_were_made() {
     for fresh in stores() {
         let store = Store::open(&fresh.location).unwrap();

@@ -46,9 +46,9 @@ struct Row<'a> {
 
 /// Reads the whole catalogue, JSON or CSV.
 ///
-/// The JSON is dated by its `dateReleased`. The CSV says no date of its own and is dated by its newest
-/// `dateAdded`, a day on which the catalogue was released. Its last row must end its line, so that a
-/// row cut short is seen; a table cut exactly after a row is not.
+/// The JSON is dated by its `dateReleased`. The CSV says no date of its own: its newest `dateAdded` is
+/// often days before its release, and would make it older than the JSON of that release. Its last row
+/// must end its line, so that a row cut short is seen; a table cut exactly after a row is not.
 pub fn parse(bytes: &[u8]) -> Result<Batch, SignalError> {
     if bytes.len() > LARGEST {
         return Err(SignalError::TooLarge { limit: LARGEST });
@@ -112,7 +112,6 @@ fn table(bytes: &[u8]) -> Result<Batch, SignalError> {
     let product = csv::column(&header, "product")?;
     let ransomware = csv::column(&header, "knownRansomwareCampaignUse")?;
     let mut rows = Vec::new();
-    let mut newest = None;
     while let Some(row) = table.next_row()? {
         if row.cells.len() != header.cells.len() {
             return Err(SignalError::Row {
@@ -133,7 +132,6 @@ fn table(bytes: &[u8]) -> Result<Batch, SignalError> {
         };
         let cve = text(id).parse().map_err(|_| wrong("cveID", text(id), ID))?;
         let day = date::parse(text(added)).ok_or_else(|| wrong("dateAdded", text(added), DATE))?;
-        newest = newest.max(Some(day));
         rows.push((
             cve,
             Signal::Kev(Kev {
@@ -144,7 +142,7 @@ fn table(bytes: &[u8]) -> Result<Batch, SignalError> {
         ));
     }
     csv::ends_a_row(text)?;
-    finish_catalogue(newest, rows)
+    finish_catalogue(None, rows)
 }
 
 fn finish_catalogue(
