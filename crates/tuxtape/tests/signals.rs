@@ -10,10 +10,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::Feed;
 use tuxtape_archive::serve;
+use tuxtape_core::instant::UtcSeconds;
 
 const KEV: &str = include_str!("../../../fuzz/seeds/signal_kev/catalogue.json");
 const KEV_TABLE: &str = include_str!("../../../fuzz/seeds/signal_kev/catalogue.csv");
@@ -440,7 +442,13 @@ fn a_url_is_fetched_and_its_failures_are_named() {
 fn people_read_date_age_and_rows_of_each_source() {
     let user = User::new();
     user.file("kev.json", KEV);
-    user.file("day.csv", EPSS.replace("2026-11-24T", "2099-01-01T"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let tomorrow = UtcSeconds::from_unix(now.as_secs() + 86_400).to_string();
+    let tomorrow = &tomorrow[..10];
+    user.file(
+        "day.csv",
+        EPSS.replace("2026-11-24T", &format!("{tomorrow}T")),
+    );
     let output = user
         .command(&["scan", "--signals", "kev.json", "--signals", "day.csv"])
         .output()
@@ -457,8 +465,10 @@ fn people_read_date_age_and_rows_of_each_source() {
     // A date to come is a clock that is wrong somewhere, and no age.
     assert_eq!(
         tail[2],
-        "signals       EPSS of 2099-01-01 (of today): 4 rows, 2 CVEs not in the feed"
+        format!("signals       EPSS of {tomorrow} (of today): 4 rows, 2 CVEs not in the feed")
     );
+    user.file("day.csv", EPSS.replace("2026-11-24T", "2099-01-01T"));
+    user.refused("day.csv", &["is dated 2099-01-01T12:55:00Z", "clock"]);
 }
 
 /// Facts of real CVEs, in the forms the sources would give them.
