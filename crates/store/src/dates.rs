@@ -73,6 +73,53 @@ fn instant(visit: &Visit) -> UtcSeconds {
     UtcSeconds::from_unix(u64::try_from(visit.time).unwrap_or(0))
 }
 
+/// What the history said so far of one record.
+struct Course {
+    dates: Dates,
+    /// Whether nothing seen so far means that it was published before.
+    is_new: bool,
+    /// Whether its `.json` was seen to come into `rejected`.
+    was_rejected: bool,
+    /// Whether any file of it was seen in `rejected`.
+    in_rejected: bool,
+}
+
+/// What one commit did to one record.
+#[derive(Default)]
+struct Step {
+    /// Its `.json` came into `published`.
+    came: bool,
+    /// Its `.json` came into `rejected`.
+    was_rejected: bool,
+    /// Its `.json` in `rejected`, which lay there before, was changed or went.
+    touched_rejected: bool,
+    /// Its `.json` in `published`, which lay there before, was changed or went.
+    touched_published: bool,
+    /// Any file of it in `rejected` was touched.
+    in_rejected: bool,
+}
+
+fn step(visit: &Visit) -> BTreeMap<CveId, Step> {
+    let mut steps: BTreeMap<CveId, Step> = BTreeMap::new();
+    for (touch, path) in &visit.touched {
+        let Some(place) = tree::place(path).filter(tree::Place::is_read) else {
+            continue;
+        };
+        let step = steps.entry(place.id).or_default();
+        let is_json = place.suffix == ".json";
+        step.in_rejected |= place.state == State::Rejected;
+        match (place.state, touch) {
+            (State::Published, Touch::Added) => step.came |= is_json,
+            (State::Published, Touch::Changed | Touch::Removed) => {
+                step.touched_published |= is_json;
+            }
+            (State::Rejected, Touch::Added) => step.was_rejected |= is_json,
+            (State::Rejected, Touch::Changed | Touch::Removed) => step.touched_rejected |= is_json,
+        }
+    }
+    steps
+}
+
 /// Works out the dates of every record that was touched, or is published and has none.
 fn learn(
     visits: &[Visit],
@@ -80,49 +127,43 @@ fn learn(
     published: &BTreeSet<CveId>,
     oldest: UtcSeconds,
 ) -> BTreeMap<CveId, Dates> {
-    let mut learnt: BTreeMap<CveId, Dates> = BTreeMap::new();
+    let mut courses: BTreeMap<CveId, Course> = BTreeMap::new();
     for visit in visits.iter().rev() {
         let time = instant(visit);
-        let places: Vec<(Touch, tree::Place<'_>)> = visit
-            .touched
-            .iter()
-            .filter_map(|(touch, path)| Some((*touch, tree::place(path)?)))
-            .filter(|(_, place)| place.is_read())
-            .collect();
-        let is_json =
-            |place: &tree::Place<'_>, state| place.state == state && place.suffix == ".json";
-        let mut came = BTreeSet::new();
-        let mut came_back = BTreeSet::new();
-        for (touch, place) in &places {
-            match touch {
-                Touch::Added if is_json(place, State::Published) => came.insert(place.id),
-                Touch::Removed if is_json(place, State::Rejected) => came_back.insert(place.id),
-                Touch::Added | Touch::Changed | Touch::Removed => false,
-            };
-        }
-        for (_, place) in &places {
-            if let Some(dates) = learnt.get_mut(&place.id) {
-                dates.changed = dates.changed.max(time);
-                continue;
-            }
-            let first = if came.contains(&place.id) && !came_back.contains(&place.id) {
-                if visit.is_beginning {
+        for (cve, step) in step(visit) {
+            let known = stored.get(&cve);
+            let course = courses.entry(cve).or_insert_with(|| Course {
+                dates: Dates {
+                    published: known.map_or(Published::By(oldest), |dates| dates.published),
+                    changed: known.map_or(time, |dates| dates.changed),
+                },
+                is_new: known.is_none(),
+                was_rejected: false,
+                in_rejected: false,
+            });
+            course.dates.changed = course.dates.changed.max(time);
+            // What lay in `rejected` before the history at hand was published before, most likely.
+            let came_back = step.touched_rejected && !course.was_rejected;
+            // Files beside the `.json` may come days before it, and say nothing.
+            let was_there = came_back || step.touched_published;
+            if course.is_new && step.came && !came_back {
+                course.dates.published = if visit.is_beginning {
                     Published::By(time)
                 } else {
                     Published::At(time)
-                }
-            } else {
-                // It was there before, or was never published.
-                Published::By(oldest)
-            };
-            let known = stored.get(&place.id);
-            let dates = Dates {
-                published: known.map_or(first, |dates| dates.published),
-                changed: known.map_or(time, |dates| dates.changed.max(time)),
-            };
-            learnt.insert(place.id, dates);
+                };
+            }
+            course.is_new &= !step.came && !was_there && !visit.is_beginning;
+            course.was_rejected |= step.was_rejected;
+            course.in_rejected |= step.in_rejected;
         }
     }
+    // Of files that are no record yet nothing is kept: the record may come in a later history.
+    courses.retain(|cve, course| !course.is_new || course.in_rejected || published.contains(cve));
+    let mut learnt: BTreeMap<CveId, Dates> = courses
+        .into_iter()
+        .map(|(cve, course)| (cve, course.dates))
+        .collect();
     for cve in published {
         if !stored.contains_key(cve) {
             learnt.entry(*cve).or_insert(Dates {
@@ -305,6 +346,90 @@ mod tests {
                 ("CVE-2024-1001", Published::By(at(30)), 30),
             ],
         );
+    }
+
+    #[test]
+    fn files_that_come_before_the_record_do_not_date_it() {
+        let added = |path| (Touch::Added, path);
+        let removed = |path| (Touch::Removed, path);
+        let visits = [
+            visit(
+                60,
+                false,
+                &[
+                    added("published/2024/CVE-2024-1004.json"),
+                    removed("rejected/2024/CVE-2024-1004.json"),
+                ],
+            ),
+            visit(50, false, &[added("published/2024/CVE-2024-1003.json")]),
+            visit(
+                40,
+                false,
+                &[
+                    added("published/2024/CVE-2024-1000.json"),
+                    removed("rejected/2024/CVE-2024-1000.json"),
+                    added("published/2024/CVE-2024-1001.json"),
+                    (Touch::Changed, "published/2024/CVE-2024-1001.sha1"),
+                    added("published/2024/CVE-2024-1005.json"),
+                    removed("published/2024/CVE-2024-1003.json"),
+                ],
+            ),
+            visit(
+                30,
+                false,
+                &[
+                    added("rejected/2024/CVE-2024-1000.json"),
+                    added("published/2024/CVE-2024-1001.sha1"),
+                    added("published/2024/CVE-2024-1001.dyad"),
+                    (Touch::Changed, "published/2024/CVE-2024-1005.sha1"),
+                    added("published/2024/CVE-2024-1002.cvss"),
+                    added("published/2024/CVE-2024-1003.cvss"),
+                    added("rejected/2024/CVE-2024-1004.mbox.rejected"),
+                ],
+            ),
+            visit(
+                25,
+                false,
+                &[
+                    added("published/2024/CVE-2024-1005.sha1"),
+                    (Touch::Changed, "rejected/2024/CVE-2024-1006.mbox.rejected"),
+                ],
+            ),
+            visit(20, false, &[added("published/2024/CVE-2024-1009.json")]),
+        ];
+        check(
+            &visits,
+            &[],
+            &[
+                // Rejected at first, and published then.
+                ("CVE-2024-1000", Published::At(at(40)), 40),
+                ("CVE-2024-1001", Published::At(at(40)), 40),
+                // These were there before, whatever came first in this history.
+                ("CVE-2024-1002", Published::By(at(20)), 30),
+                ("CVE-2024-1003", Published::By(at(20)), 50),
+                ("CVE-2024-1004", Published::By(at(20)), 60),
+                ("CVE-2024-1005", Published::At(at(40)), 40),
+                ("CVE-2024-1006", Published::By(at(20)), 25),
+                ("CVE-2024-1009", Published::At(at(20)), 20),
+            ],
+        );
+    }
+
+    #[test]
+    fn files_that_are_no_record_yet_have_no_dates() {
+        let early = [visit(
+            30,
+            false,
+            &[(Touch::Added, "published/2024/CVE-2024-1000.dyad")],
+        )];
+        let learnt = learn(&early, &BTreeMap::new(), &BTreeSet::new(), at(30));
+        assert_eq!(learnt, BTreeMap::new());
+        let late = [visit(
+            40,
+            false,
+            &[(Touch::Added, "published/2024/CVE-2024-1000.json")],
+        )];
+        check(&late, &[], &[("CVE-2024-1000", Published::At(at(40)), 40)]);
     }
 
     #[test]
