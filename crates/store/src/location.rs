@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use postgres::config::{Config, Host};
+use postgres::config::{Config, Host, SslMode};
 
 /// Where a store is. Shown without passwords.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ impl Location {
         Self(Place::File(home.join("store.sqlite")))
     }
 
-    /// Reads `postgres://…`, `postgresql://…` or `sqlite:PATH`.
+    /// Reads `postgres://…`, `postgresql://…` or `sqlite:PATH`. Connections are not encrypted, so a
+    /// URL that requires it is refused.
     pub fn parse(text: &str) -> Result<Self, NotALocation> {
         let refused = |why: String| NotALocation { why };
         if let Some(path) = text.strip_prefix("sqlite:") {
@@ -56,6 +57,12 @@ impl Location {
         })?;
         if config.get_hosts().is_empty() {
             return Err(refused("the PostgreSQL URL names no host".to_owned()));
+        }
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(refused(
+                "sslmode=require: this program does not encrypt its connections to PostgreSQL"
+                    .to_owned(),
+            ));
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(std::time::Duration::from_secs(10));
@@ -114,6 +121,24 @@ mod tests {
             let error = Location::parse(text).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(":s3cret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn encryption_that_is_required_is_refused_and_said_to_be_missing() {
+        for text in [
+            "postgres://ann:s3cret@db/x?sslmode=require",
+            "postgresql:///x?host=db&sslmode=require",
+        ] {
+            let error = Location::parse(text).unwrap_err().to_string();
+            assert!(
+                error.starts_with("sslmode=require: this program does not encrypt"),
+                "{error}"
+            );
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        for mode in ["prefer", "disable"] {
+            Location::parse(&format!("postgres://ann@db/x?sslmode={mode}")).unwrap();
         }
     }
 
