@@ -143,6 +143,15 @@ pub enum StoreError {
         /// What was said.
         source: DatabaseError,
     },
+    /// The file cannot be opened as a store, or not written to where it must be: SQLite keeps files
+    /// beside it even for those who only read.
+    #[error("could not open {path}", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What was said.
+        source: DatabaseError,
+    },
     /// The database refused.
     #[error("the store failed")]
     Database(#[source] DatabaseError),

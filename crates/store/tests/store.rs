@@ -525,6 +525,24 @@ fn a_store_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_file_that_is_no_store_is_named() {
+    let folder = stores().swap_remove(0).folder;
+    let path = folder.path().join("store.sqlite");
+    std::fs::write(
+        &path,
+        "no database, and longer than a header of one".repeat(9),
+    )
+    .unwrap();
+    let error = Store::open_existing(&Location::below(folder.path())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("could not open {}", path.display())
+    );
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("not a database"), "{why}");
+}
+
+#[test]
 fn two_programs_may_create_the_same_store_at_once() {
     for fresh in stores() {
         eprintln!("{}", fresh.text);

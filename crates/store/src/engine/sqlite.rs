@@ -41,6 +41,13 @@ impl From<rusqlite::Error> for StoreError {
 
 impl Sqlite {
     pub(crate) fn open(path: &Path, missing: IfMissing) -> Result<Self, StoreError> {
+        Self::open_file(path, missing).map_err(|error| StoreError::Open {
+            path: path.to_owned(),
+            source: DatabaseError(error.to_string()),
+        })
+    }
+
+    fn open_file(path: &Path, missing: IfMissing) -> rusqlite::Result<Self> {
         let create = match missing {
             IfMissing::Create => OpenFlags::SQLITE_OPEN_CREATE,
             IfMissing::Fail => OpenFlags::empty(),
