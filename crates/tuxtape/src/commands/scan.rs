@@ -344,12 +344,14 @@ fn way_out(error: &anyhow::Error) -> &'static str {
     };
     match git {
         Some(GitError::NoBranch { .. }) => "give the kernel's CVE feed, whose branch is master",
+        Some(GitError::Busy { .. }) => "wait for the other one to end",
         Some(GitError::NoRepository { .. }) | None => {
             "give a URL, a folder with a git repository or a bundle with --feed"
         }
         Some(
             GitError::Process(_)
             | GitError::Folder { .. }
+            | GitError::Lock(_)
             | GitError::BranchName { .. }
             | GitError::Source { .. }
             | GitError::Pipe(_)
