@@ -232,7 +232,11 @@ fn a_second_scan_at_the_same_time_names_the_first() {
         talk(&output),
         "another scan is at work: pid 7, since noon\n"
     );
+    assert_eq!(lines(&output)[0]["busy"], "pid 7, since noon");
     drop(first);
+    let nameless = lock::take(&user.home().join("store.lock"), "").unwrap();
+    assert_eq!(lines(&user.scan(&feed.folder))[0]["busy"], "somebody");
+    drop(nameless);
     assert_eq!(lines(&user.scan(&feed.folder))[0]["added"], 3);
 }
 

@@ -114,8 +114,7 @@ fn send(argument: &ChannelsArgument, context: &Context) -> anyhow::Result<ExitCo
     let _lock = match store.lock(&super::scan::note())? {
         Lock::Ours(lock) => lock,
         Lock::Theirs { note } => {
-            output::talk(&format!("somebody else scans or sends: {note}"));
-            return Ok(ExitCode::SUCCESS);
+            return super::scan::busy("somebody else scans or sends", &note, context);
         }
     };
     outbox::open(&store, &channels, now())?;

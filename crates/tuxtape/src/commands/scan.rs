@@ -98,6 +98,12 @@ struct Json<'a> {
     seconds: f64,
 }
 
+/// What is printed instead when others are at work.
+#[derive(Serialize)]
+struct JsonBusy<'a> {
+    busy: &'a str,
+}
+
 #[derive(Serialize)]
 struct JsonNotices<'a> {
     new: usize,
@@ -143,8 +149,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let _lock = match store.lock(&note())? {
         Lock::Ours(lock) => lock,
         Lock::Theirs { note } => {
-            output::talk(&format!("another scan is at work: {note}"));
-            return Ok(ExitCode::SUCCESS);
+            return busy("another scan is at work", &note, context);
         }
     };
     let Arguments {
@@ -259,6 +264,17 @@ fn bring(
     });
     bar.finish_and_clear();
     Ok((report?, repository))
+}
+
+/// Says that others are at work, which is no failure: `doing` says what they do.
+pub(crate) fn busy(doing: &str, note: &str, context: &Context) -> anyhow::Result<ExitCode> {
+    // On PostgreSQL who holds the lock may not have said yet who they are.
+    let note = if note.is_empty() { "somebody" } else { note };
+    if context.json {
+        output::json(&JsonBusy { busy: note })?;
+    }
+    output::talk(&format!("{doing}: {note}"));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Draws how far the scan is, on a terminal only.
