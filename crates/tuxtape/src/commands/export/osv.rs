@@ -156,6 +156,9 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     };
     let items: Vec<Item<'_>> = shelf.items().filter(wanted).collect();
     let what = format!("{} OSV records", items.len());
+    for line in shelf.unread_words() {
+        output::talk(&format!("warning: {line}"));
+    }
     let Some(folder) = &arguments.dir else {
         return arguments.out.write(&what, |out| {
             for item in &items {
@@ -199,6 +202,8 @@ fn record<'a>(item: &Item<'a>, shelf: &'a Shelf) -> Record<'a> {
         published: published(stored),
         withdrawn: match cve.state {
             State::Published => None,
+            // It may be back, by an edition that could not be read.
+            State::Rejected if stored.stale.is_some() => None,
             State::Rejected => Some(changed),
         },
         summary: &cve.title,

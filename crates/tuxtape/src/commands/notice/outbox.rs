@@ -38,7 +38,7 @@ pub struct Summary {
     pub new: usize,
     /// Notices that were so when watching started, and go to nobody.
     pub baseline: usize,
-    /// Kernels that could not be watched, with the reason.
+    /// Kernels and records that could not be watched, with the reason.
     pub unwatched: Vec<String>,
     /// What was sent, of these and of earlier ones.
     pub tally: Tally,
@@ -108,6 +108,11 @@ fn news(
         },
         unwatched,
     )?;
+    for (id, why) in store.skipped()? {
+        if !priorities.contains_key(&id) {
+            unwatched.push(format!("{id} is not watched: {why}"));
+        }
+    }
     let known = known(store)?;
     Ok(derive(&Situation {
         records: &records,
