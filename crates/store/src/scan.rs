@@ -15,6 +15,7 @@ use tuxtape_core::git_id::GitId;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Horizons;
 use tuxtape_sys::git::{BranchName, Commit, GitError, Repository};
+use tuxtape_sys::url;
 
 use self::compare::Compared;
 use crate::engine::{Engine, Transaction};
@@ -36,7 +37,7 @@ const ONE_LOST_IN: usize = 20;
 /// What to bring in, and what to accept.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The source as a person named it, for the record.
+    /// The source as a person named it, for the record; kept without a password.
     pub source: String,
     /// The feed's branch.
     pub branch: BranchName,
@@ -205,7 +206,7 @@ pub fn scan_telling(
     };
     if published == 0 {
         return Err(ScanError::NotAFeed {
-            source_name: options.source.clone(),
+            source_name: url::shown(&options.source),
         });
     }
     descent?;
@@ -287,15 +288,18 @@ pub fn scan_telling(
     }
     let now = LastScan {
         feed: Feed {
-            source: options.source.clone(),
+            source: url::shown(&options.source),
             commit: tip.id,
             time: tip.time,
         },
         reader: READER,
         dated: last.as_ref().and_then(|last| last.dated),
     };
-    let at_tip =
-        last.is_some_and(|last| (last.feed.commit, last.reader) == (now.feed.commit, now.reader));
+    let at_tip = last.is_some_and(|last| {
+        // Earlier programs kept a password.
+        let is_clean = url::shown(&last.feed.source) == last.feed.source;
+        is_clean && (last.feed.commit, last.reader) == (now.feed.commit, now.reader)
+    });
     if !at_tip {
         rows::put_last_scan(&transaction, &now)?;
     }

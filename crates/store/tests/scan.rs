@@ -59,6 +59,21 @@ fn record(location: &Location, number: u32) -> Option<Stored> {
 }
 
 #[test]
+fn a_source_is_kept_without_its_password() {
+    for fresh in stores() {
+        let feed = Feed::new(fresh.folder.path(), 3);
+        let options = Options {
+            source: "https://bot:hunter2@example.org/feed.git".to_owned(),
+            ..options()
+        };
+        run_with(&fresh.location, &feed, &options).unwrap();
+        let store = Store::open_existing(&fresh.location).unwrap();
+        let kept = store.feed().unwrap().unwrap();
+        assert_eq!(kept.source, "https://example.org/feed.git");
+    }
+}
+
+#[test]
 fn a_scan_takes_everything_in_and_a_second_writes_nothing() {
     for fresh in stores() {
         let folder = &fresh.folder;

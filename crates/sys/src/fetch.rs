@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+pub use crate::url::shown;
+
 /// Where Debian keeps the authorities that the system trusts, in one file.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Most redirects that are followed.
@@ -161,17 +163,6 @@ pub fn get(url: &str, cap: u64, options: &Options) -> Result<Vec<u8>, FetchError
         return Err(too_large());
     }
     Ok(bytes)
-}
-
-/// Returns the URL without the name and password it may hold, to be shown or kept.
-pub fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
-    format!("{scheme}://{host}{path}")
 }
 
 fn is_secure(url: &str) -> bool {

@@ -13,11 +13,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tuxtape_core::git_id::GitId;
 
+use crate::lock::{self, Lock, LockError, Taken};
 use crate::process::{self, Finished, ProcessError};
+use crate::url;
 
 pub use self::blobs::{Blob, Blobs};
 pub use self::history::{Touch, Visit};
@@ -25,6 +28,9 @@ pub use self::tree::{Entry, EntryKind};
 
 /// Longest any local question may take.
 const LOCAL: Duration = Duration::from_secs(120);
+
+/// How often a mirror that another process fetches into is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A repository on this machine.
 #[derive(Clone, Debug)]
@@ -58,6 +64,17 @@ pub enum GitError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The lock of a mirror.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Another process fetched into the mirror all the while.
+    #[error("{path} is still being fetched into by {holder}", path = path.display())]
+    Busy {
+        /// The mirror.
+        path: PathBuf,
+        /// Who it is, as they say.
+        holder: String,
     },
     /// The folder is no repository.
     #[error("{path} is no git repository", path = path.display())]
@@ -137,8 +154,9 @@ impl Repository {
     }
 
     /// Brings the bare mirror in `folder` up to date with `branch` of `source`, a URL or a bundle
-    /// file, creating it at need. Blocks on the network up to `deadline` for each of at most two
-    /// fetches.
+    /// file, creating it at need. Blocks up to `deadline` on another process that fetches into it, and
+    /// on the network up to `deadline` for each of at most two fetches. Errors name the source without
+    /// a password.
     ///
     /// Where nothing is `known`, a new mirror of a URL holds the newest commit alone if the server can
     /// do that, and later ones what was added since: records need no more. A commit that is known
@@ -156,7 +174,7 @@ impl Repository {
         // A dash would make it an option; `::` names a remote helper, which is a program.
         if source.starts_with('-') || source.contains("::") || source.contains(char::is_control) {
             return Err(GitError::Source {
-                text: source.chars().take(200).collect(),
+                text: url::shown(source).chars().take(200).collect(),
             });
         }
         fs::create_dir_all(folder).map_err(|source| GitError::Folder {
@@ -166,6 +184,8 @@ impl Repository {
         let repository = Self {
             git_dir: folder.to_owned(),
         };
+        // What looks like litter may be what another process is writing.
+        let _lock = repository.lock(deadline)?;
         repository.remove_litter();
         if Self::open(folder).is_err() {
             let mut command = repository.command();
@@ -209,13 +229,39 @@ impl Repository {
             Ok(()) => Ok(repository),
             Err(ProcessError::Failed { tail, .. }) if tail.contains("couldn't find remote ref") => {
                 Err(GitError::NoBranch {
-                    place: source.to_owned(),
+                    place: url::shown(source),
                     branch: branch.clone(),
                 })
             }
             Err(error) => {
                 repository.remove_litter();
-                Err(error.into())
+                Err(without_password(error, source).into())
+            }
+        }
+    }
+
+    /// Takes the lock of a mirror, which lies beside it, waiting up to `deadline`.
+    fn lock(&self, deadline: Duration) -> Result<Lock, GitError> {
+        let mut path = self.git_dir.clone().into_os_string();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let note = format!("pid {}", std::process::id());
+        let start = Instant::now();
+        loop {
+            match lock::take(&path, &note)? {
+                Taken::Ours(lock) => return Ok(lock),
+                Taken::Held { note } if start.elapsed() >= deadline => {
+                    let holder = if note.is_empty() {
+                        "somebody".to_owned()
+                    } else {
+                        note
+                    };
+                    return Err(GitError::Busy {
+                        path: self.git_dir.clone(),
+                        holder,
+                    });
+                }
+                Taken::Held { .. } => thread::sleep(LOOK_AGAIN),
             }
         }
     }
@@ -427,6 +473,23 @@ const REPOSITORY_VARIABLES: [&str; 14] = [
     "GIT_TRACE",
     "GIT_WORK_TREE",
 ];
+
+/// Takes the name and password of `source` out of what `git` said.
+fn without_password(error: ProcessError, source: &str) -> ProcessError {
+    let shown = url::shown(source);
+    match error {
+        ProcessError::Failed {
+            program,
+            status,
+            tail,
+        } if shown != source => ProcessError::Failed {
+            program,
+            status,
+            tail: tail.replace(source, &shown),
+        },
+        error => error,
+    }
+}
 
 fn unexpected(question: &'static str, answer: &[u8]) -> GitError {
     let text = String::from_utf8_lossy(answer.get(..400).unwrap_or(answer));

@@ -17,3 +17,4 @@ pub mod regular;
 pub mod slots;
 pub mod space;
 pub mod terminal;
+pub mod url;

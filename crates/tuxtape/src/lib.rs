@@ -9,7 +9,8 @@ pub mod screen;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::context::Context;
 
@@ -76,7 +77,7 @@ pub enum Command {
 
 /// Parses the command line, runs it, and prints errors with their hints.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = parse();
     let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),
@@ -85,6 +86,31 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => output::fail(&error),
     }
+}
+
+/// Parses the command line, or ends the program with what is wrong about it.
+fn parse<T: CommandFactory + FromArgMatches>() -> T {
+    let mut command = without_empty(T::command());
+    let matches = command.get_matches_mut();
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// Takes variables that are set to nothing for unset: a file of variables for a service names those
+/// that are left as they are, too.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| {
+            if is_empty(&arg) {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty)
 }
 
 /// The scan alone, for cron and timers
@@ -116,7 +142,7 @@ struct ScanCli {
 
 /// Runs the scan as a program of its own.
 pub fn run_scan() -> ExitCode {
-    let cli = ScanCli::parse();
+    let cli: ScanCli = parse();
     let context = match Context::new(cli.home, cli.store.as_deref(), cli.cache, cli.json) {
         Ok(context) => context,
         Err(error) => return output::fail(&error),

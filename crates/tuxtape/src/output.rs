@@ -81,7 +81,8 @@ pub fn text(text: &str) -> io::Result<()> {
 pub fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow::Result<()> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
     for value in values {
-        serde_json::to_writer(&mut out, &value)?;
+        // A reader who left shows as an error of the system only when it is unwrapped.
+        serde_json::to_writer(&mut out, &value).map_err(io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;
@@ -91,7 +92,7 @@ pub fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow::Resu
 /// Prints one JSON value on one line of stdout.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
+    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
     out.write_all(b"\n")?;
     out.flush()?;
     Ok(())

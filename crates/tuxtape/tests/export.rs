@@ -257,6 +257,29 @@ fn osv_writes_one_file_for_each_cve() {
         assert_eq!(file, *line);
     }
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 5);
+
+    // Of one kernel there are fewer. What others wrote stays.
+    let foreign = r#"{"schema_version":"1.7.0","id":"CVE-2023-1"}"#;
+    fs::write(folder.join("CVE-2023-1.json"), foreign).unwrap();
+    let path = folder.to_str().unwrap();
+    let written = user.run(&["export", "osv", "--dir", path, "--kernel", KERNEL]);
+    assert_eq!(
+        user::talk(&written),
+        format!("wrote 2 OSV records to {path} and removed 3 earlier ones\n")
+    );
+    let mut names: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "CVE-2023-1.json",
+            "CVE-2024-1000.json",
+            "CVE-2024-1002.json"
+        ]
+    );
 }
 
 #[test]

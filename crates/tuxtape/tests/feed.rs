@@ -232,8 +232,90 @@ fn a_second_scan_at_the_same_time_names_the_first() {
         talk(&output),
         "another scan is at work: pid 7, since noon\n"
     );
+    assert_eq!(lines(&output)[0]["busy"], "pid 7, since noon");
     drop(first);
+    let nameless = lock::take(&user.home().join("store.lock"), "").unwrap();
+    assert_eq!(lines(&user.scan(&feed.folder))[0]["busy"], "somebody");
+    drop(nameless);
     assert_eq!(lines(&user.scan(&feed.folder))[0]["added"], 3);
+}
+
+#[test]
+fn the_password_of_a_feed_is_not_shown() {
+    let user = User::new();
+    let feed = Feed::new(user.folder.path(), 3);
+    let url = "https://bot:hunter2@127.0.0.1:1/feed.git";
+    let output = user.run(&["scan", "--feed", url]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = talk(&output);
+    assert!(
+        said.contains("fetching https://127.0.0.1:1/feed.git"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+    let help = Command::new(env!("CARGO_BIN_EXE_tuxtape"))
+        .args(["scan", "--help"])
+        .env("TUXTAPE_FEED", url)
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8(help.stdout).unwrap().contains("hunter2"));
+    // What is kept: the name of the mirror, and the store.
+    let names = fs::read_dir(user.folder.path().join("cache/feed")).unwrap();
+    for name in names {
+        let name = name.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with("https---127-0-0-1-1-feed-git-"), "{name}");
+    }
+    let path = feed.folder.display();
+    let output = Command::new(env!("CARGO_BIN_EXE_tuxtape"))
+        .args(["scan", "--feed", url])
+        .env("TUXTAPE_HOME", user.home())
+        .env("TUXTAPE_CACHE", user.folder.path().join("cache"))
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", format!("url.file://{path}.insteadOf"))
+        .env("GIT_CONFIG_VALUE_0", url)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", talk(&output));
+    for entry in fs::read_dir(user.home()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+    }
+}
+
+#[test]
+fn a_variable_set_to_nothing_is_as_good_as_unset() {
+    let user = User::new();
+    let feed = Feed::new(user.folder.path(), 3);
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for name in ["STORE", "SIGNALS", "POLICY", "FEED"] {
+            command.env(format!("TUXTAPE_{name}"), "");
+        }
+        command
+            .env("TUXTAPE_HOME", user.home())
+            .env("TUXTAPE_CACHE", user.folder.path().join("cache"))
+            .env("TUXTAPE_CHANNELS", "")
+            .output()
+            .unwrap()
+    };
+    let tuxtape = env!("CARGO_BIN_EXE_tuxtape");
+    let scan = env!("CARGO_BIN_EXE_tuxtape-cve-parser");
+    let folder = feed.folder.to_str().unwrap();
+    let output = run(tuxtape, &["scan", "--json", "--feed", folder]);
+    assert_eq!(lines(&output)[0]["added"], 3);
+    assert!(user.home().join("store.sqlite").is_file());
+    let output = run(scan, &["--json", "--feed", folder]);
+    assert_eq!(lines(&output)[0]["published"], 3);
+    let output = run(tuxtape, &["cve", "rank", "--json"]);
+    assert_eq!(lines(&output).len(), 3);
+    // The places that are used when nobody names another.
+    let help = run(tuxtape, &["notice", "send"]);
+    assert!(
+        talk(&help).contains("/etc/tuxtape/notice.toml"),
+        "{}",
+        talk(&help)
+    );
 }
 
 #[test]

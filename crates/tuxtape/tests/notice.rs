@@ -552,3 +552,38 @@ fn a_wrong_file_of_channels_is_named_with_its_line() {
         talk(&output)
     );
 }
+
+#[test]
+fn lines_do_not_mix_with_the_answer_for_programs() {
+    let user = User::new("");
+    let lines_channel = "format = 1\n[[channel]]\nname = \"hook\"\nkind = \"stdout\"\n";
+    fs::write(user.channels_file(), lines_channel).unwrap();
+    user.post("urgent/CVE-2024-1000/k");
+    let output = user.run(&["notice", "send", "--json"]);
+    let answer = lines(&output);
+    assert_eq!(answer.len(), 1);
+    assert_eq!(answer[0]["delivered"], 1);
+    assert!(talk(&output).contains("urgent"), "{}", talk(&output));
+}
+
+#[test]
+fn a_sender_holds_to_the_bands_of_a_channel_its_poster_did_not_know() {
+    let user = User::new("bands = [\"act\"]\n");
+    let feed = Feed::new(user.folder.path(), 3);
+    user.scan(&feed);
+    user.post("urgent/CVE-2024-1000/k");
+    let withdrawn = Notice {
+        key: "rejected/CVE-2024-1001/1".to_owned(),
+        kind: NoticeKind::Rejected,
+        at: THEN,
+        cve: None,
+        kernel: None,
+        subject: "s".to_owned(),
+        body: String::new(),
+    };
+    assert_eq!(user.store().post(&[withdrawn]).unwrap().len(), 1);
+    user.receiving.will(&[200, 200]);
+    let output = user.run(&["notice", "send", "--json"]);
+    assert_eq!(lines(&output)[0]["delivered"], 1, "{}", talk(&output));
+    assert_eq!(user.receiving.keys(), ["urgent/CVE-2024-1000/k"]);
+}

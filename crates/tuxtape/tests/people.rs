@@ -537,3 +537,70 @@ fn corpus_a_ranking_for_a_kernel_is_the_whole_one_without_what_it_has_not() {
         assert!(found == expected, "{base}");
     }
 }
+
+#[test]
+fn a_record_whose_return_cannot_be_read_is_ranked_as_unknown() {
+    let user = User::new();
+    let mut feed = feed::Feed::new(user.folder.path(), 250);
+    feed.move_record(1000, "published", "rejected");
+    feed.commit();
+    user.scan(&feed.folder);
+    user.add_kernel("6.1.10");
+    feed.move_record(1000, "rejected", "published");
+    for number in [1000, 1500] {
+        feed.publish(number, "6.1.20");
+        let name = format!("cve/published/2024/CVE-2024-{number}.json");
+        feed.files.insert(name, b"{".to_vec());
+    }
+    feed.commit();
+    user.scan(&feed.folder);
+    for kernel in [&["--kernel", KERNEL][..], &[]] {
+        let ask = ["cve", "rank", "--limit", "500"];
+        let page = user.text(&[&ask[..], kernel].concat());
+        for line in [
+            "unread CVE-2024-1000: .json: EOF while parsing",
+            "unread CVE-2024-1500: .json: EOF while parsing",
+        ] {
+            assert!(page.contains(line), "{page}");
+        }
+        let ranked = user.json(&[&ask[..], kernel, &["--json"]].concat());
+        let back = ranked.iter().find(|it| it["cve"] == "CVE-2024-1000");
+        let verdict = back.unwrap().get("verdict").and_then(Value::as_str);
+        assert_eq!(verdict, (!kernel.is_empty()).then_some("unknown"));
+    }
+    let rows = user.text(&["export", "csv", "--kernel", KERNEL]);
+    let row = rows.lines().find(|row| row.starts_with("CVE-2024-1500,"));
+    let row = row.unwrap();
+    assert!(row.starts_with("CVE-2024-1500,unreadable,,"), "{row}");
+    assert!(row.contains(&format!(",{KERNEL},unknown,")), "{row}");
+    assert_eq!(row.split(',').count(), 20);
+    let osv = user.run(&["export", "osv", "--kernel", KERNEL]);
+    assert!(
+        talk(&osv).contains("warning: unread CVE-2024-1500: "),
+        "{}",
+        talk(&osv)
+    );
+    let text = String::from_utf8(osv.stdout).unwrap();
+    let back = text.lines().find(|line| line.contains("CVE-2024-1000"));
+    let back: Value = serde_json::from_str(back.unwrap()).unwrap();
+    assert!(back.get("withdrawn").is_none(), "{back}");
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_error() {
+    // More than is held back before it is written.
+    let user = User::new();
+    let feed = feed::Feed::new(user.folder.path(), 300);
+    user.scan(&feed.folder);
+    for arguments in [
+        &["cve", "rank", "--json", "--limit", "300"][..],
+        &["cve", "rank"],
+        &["cve", "affected", "6.1.10", "--json"],
+        &["export", "osv"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = user.command(arguments).stdout(writer).output().unwrap();
+        assert!(!talk(&output).contains("error"), "{}", talk(&output));
+    }
+}

@@ -239,3 +239,52 @@ fn two_trees_differ_in_what_was_changed_since() {
     assert_eq!(changed(new, new).unwrap(), Vec::<String>::new());
     assert!(changed(GitId::from_bytes([9; 20]), new).is_err());
 }
+
+#[test]
+fn a_live_fetch_of_another_process_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let source = format!("file://{}", top.display());
+    let copy = folder.path().join("copy.git");
+    let packs = copy.join("objects/pack");
+    fs::create_dir_all(&packs).unwrap();
+    let half = packs.join("tmp_pack_x");
+    fs::write(&half, b"PACK").unwrap();
+    let first = lock::take(&folder.path().join("copy.git.lock"), "pid 7").unwrap();
+    let error = Repository::mirror(&source, &master(), &copy, None, Duration::ZERO).unwrap_err();
+    let GitError::Busy { holder, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(holder, "pid 7");
+    assert!(half.is_file());
+    drop(first);
+    Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
+    assert!(!half.exists());
+}
+
+#[test]
+fn errors_name_a_source_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = repository(folder.path());
+    let copy = folder.path().join("copy.git");
+    let file = top.display().to_string();
+    let source = format!("file://bot:hunter2@{file}");
+    let tail = format!("fatal: could not read '{source}'");
+    let status = Command::new("false").status().unwrap();
+    let program = "git".to_owned();
+    let failed = ProcessError::Failed {
+        program,
+        status,
+        tail,
+    };
+    let words = without_password(failed, &source).to_string();
+    assert!(words.ends_with(&format!("'file://{file}'")), "{words}");
+    for source in [
+        "https://bot:hunter2@127.0.0.1:1/feed.git",
+        "ssh://bot:hunter2@127.0.0.1:1/x::y",
+    ] {
+        let error = Repository::mirror(source, &master(), &copy, None, DEADLINE).unwrap_err();
+        let words = error.to_string();
+        assert!(!words.contains("hunter2"), "{words}");
+    }
+}

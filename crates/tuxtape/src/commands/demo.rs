@@ -43,7 +43,12 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "demo")]
     pub dir: PathBuf,
     /// CVE feed: a git URL, a folder or a bundle
-    #[arg(long, env = "TUXTAPE_FEED", value_name = "FEED")]
+    #[arg(
+        long,
+        env = "TUXTAPE_FEED",
+        value_name = "FEED",
+        hide_env_values = true
+    )]
     pub feed: Option<String>,
     /// Kernel to patch, as `uname -r` prints it; by default the newest that fits
     #[arg(long, value_name = "RELEASE")]

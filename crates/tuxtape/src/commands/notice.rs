@@ -4,6 +4,7 @@ pub mod outbox;
 mod show;
 
 use std::env;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ use tuxtape_store::{Lock, Store};
 
 use crate::context::Context;
 use crate::output::{self, Hint};
+use crate::remembered::weights::Weights;
 
 /// Where the channels are looked for when nobody says otherwise.
 const CHANNELS: &str = "/etc/tuxtape/notice.toml";
@@ -54,6 +56,8 @@ enum Verb {
     Send {
         #[command(flatten)]
         channels: ChannelsArgument,
+        #[command(flatten)]
+        weights: Weights,
     },
     /// Send a test through one channel
     Test {
@@ -85,7 +89,7 @@ struct JsonTest<'a> {
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
         Verb::List { limit } => show::list(limit, context),
-        Verb::Send { channels } => send(&channels, context),
+        Verb::Send { channels, weights } => send(&channels, &weights, context),
         Verb::Test { channel, channels } => test(&channel, &channels, context),
     }
 }
@@ -107,19 +111,23 @@ pub fn now() -> UtcSeconds {
     UtcSeconds::from_unix(since.map_or(0, |since| since.as_secs()))
 }
 
-fn send(argument: &ChannelsArgument, context: &Context) -> anyhow::Result<ExitCode> {
+fn send(
+    argument: &ChannelsArgument,
+    weights: &Weights,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     let channels = channels(argument)?;
+    let policy = weights.policy()?;
     let store = Store::open_existing(&context.store)
         .context(Hint::new("run `tuxtape scan --notify` first"))?;
     let _lock = match store.lock(&super::scan::note())? {
         Lock::Ours(lock) => lock,
         Lock::Theirs { note } => {
-            output::talk(&format!("somebody else scans or sends: {note}"));
-            return Ok(ExitCode::SUCCESS);
+            return super::scan::busy("somebody else scans or sends", &note, context);
         }
     };
     outbox::open(&store, &channels, now())?;
-    let tally = outbox::send(&store, &channels)?;
+    let tally = outbox::send(context, &store, &channels, &policy)?;
     if context.json {
         output::json(&JsonTally {
             delivered: tally.delivered,
@@ -159,7 +167,7 @@ fn test(name: &str, argument: &ChannelsArgument, context: &Context) -> anyhow::R
         )
     })?;
     let letter = Letter::test(name, now());
-    let outcome = with_world(|world| deliver(channel, &letter, 0, world));
+    let outcome = with_world(context, |world| deliver(channel, &letter, 0, world));
     let (delivered, remarks) = match outcome {
         Outcome::Delivered(remarks) => (true, remarks),
         Outcome::Temporary(why)
@@ -187,13 +195,18 @@ fn test(name: &str, argument: &ChannelsArgument, context: &Context) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lends the real clock, environment and standard output to `work`.
-fn with_world<T>(work: impl FnOnce(&mut World<'_>) -> T) -> T {
-    let mut out = std::io::stdout();
+/// Lends the real clock, environment and output to `work`.
+fn with_world<T>(context: &Context, work: impl FnOnce(&mut World<'_>) -> T) -> T {
+    // The answer for programs has the standard output to itself.
+    let mut out: Box<dyn Write> = if context.json {
+        Box::new(io::stderr())
+    } else {
+        Box::new(io::stdout())
+    };
     let mut world = World {
         clock: &now,
         environment: &|name| env::var(name).ok(),
-        out: &mut out,
+        out: &mut *out,
     };
     work(&mut world)
 }

@@ -18,6 +18,7 @@ use tuxtape_core::git_id::GitId;
 use tuxtape_store::scan::{self, Options, Report, ScanError};
 use tuxtape_store::{Lock, Store};
 use tuxtape_sys::git::{self, BranchName, GitError, Repository};
+use tuxtape_sys::url;
 
 use self::signals::{Accept, Outcome, Place};
 use crate::commands::notice::{self, ChannelsArgument, outbox};
@@ -36,7 +37,13 @@ const FETCH: Duration = Duration::from_secs(3600);
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Where the feed is: a URL, a folder with a git repository, or a git bundle
-    #[arg(long, env = "TUXTAPE_FEED", value_name = "URL|DIR|BUNDLE", default_value = KERNEL_ORG)]
+    #[arg(
+        long,
+        env = "TUXTAPE_FEED",
+        value_name = "URL|DIR|BUNDLE",
+        default_value = KERNEL_ORG,
+        hide_env_values = true
+    )]
     pub feed: String,
     /// Outside evidence to take in after the feed: KEV, EPSS, CVE records with CISA's container, pages
     /// of NVD, lists of exploits; may be given several times
@@ -91,6 +98,12 @@ struct Json<'a> {
     seconds: f64,
 }
 
+/// What is printed instead when others are at work.
+#[derive(Serialize)]
+struct JsonBusy<'a> {
+    busy: &'a str,
+}
+
 #[derive(Serialize)]
 struct JsonNotices<'a> {
     new: usize,
@@ -136,8 +149,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let _lock = match store.lock(&note())? {
         Lock::Ours(lock) => lock,
         Lock::Theirs { note } => {
-            output::talk(&format!("another scan is at work: {note}"));
-            return Ok(ExitCode::SUCCESS);
+            return busy("another scan is at work", &note, context);
         }
     };
     let Arguments {
@@ -150,13 +162,13 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         weights: _,
     } = arguments;
     let options = Options {
-        source: feed,
+        source: url::shown(&feed),
         branch: BranchName::new(BRANCH)?,
         allow_rewind,
         force_shrink,
     };
     let (report, repository) =
-        bring(&options, context, &store).map_err(|error| help(error, &store))?;
+        bring(&feed, &options, context, &store).map_err(|error| help(error, &store))?;
     let seconds = started.elapsed().as_secs_f64();
     if !context.json {
         output::text(&text(&report, seconds))?;
@@ -238,12 +250,13 @@ pub(crate) fn note() -> String {
 }
 
 fn bring(
+    feed: &str,
     options: &Options,
     context: &Context,
     store: &Store,
 ) -> anyhow::Result<(Report, Repository)> {
     let known = store.feed()?.map(|feed| feed.commit);
-    let repository = repository(&options.source, &options.branch, known, &context.cache)?;
+    let repository = repository(feed, &options.branch, known, &context.cache)?;
     let bar = bar();
     let report = scan::scan_telling(store, &repository, options, &mut |progress| {
         bar.set_length(progress.total as u64);
@@ -251,6 +264,17 @@ fn bring(
     });
     bar.finish_and_clear();
     Ok((report?, repository))
+}
+
+/// Says that others are at work, which is no failure: `doing` says what they do.
+pub(crate) fn busy(doing: &str, note: &str, context: &Context) -> anyhow::Result<ExitCode> {
+    // On PostgreSQL who holds the lock may not have said yet who they are.
+    let note = if note.is_empty() { "somebody" } else { note };
+    if context.json {
+        output::json(&JsonBusy { busy: note })?;
+    }
+    output::talk(&format!("{doing}: {note}"));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Draws how far the scan is, on a terminal only.
@@ -280,19 +304,21 @@ pub(crate) fn repository(
         let text = whole.into_os_string().into_string();
         text.map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))?
     } else if is_url || feed.contains(':') {
-        output::talk(&format!("fetching {feed}"));
+        output::talk(&format!("fetching {}", url::shown(feed)));
         feed.to_owned()
     } else {
         bail!("there is no {feed}");
     };
     let folder = mirror_folder(cache, &source);
-    Repository::mirror(&source, branch, &folder, known, FETCH)
-        .with_context(|| format!("could not fetch branch {BRANCH} of {feed}"))
+    Repository::mirror(&source, branch, &folder, known, FETCH).with_context(|| {
+        let feed = url::shown(feed);
+        format!("could not fetch branch {BRANCH} of {feed}")
+    })
 }
 
 /// Names the mirror of one source: readable, and distinct for distinct sources.
 fn mirror_folder(cache: &Path, source: &str) -> PathBuf {
-    let readable: String = source
+    let readable: String = url::shown(source)
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
@@ -344,12 +370,14 @@ fn way_out(error: &anyhow::Error) -> &'static str {
     };
     match git {
         Some(GitError::NoBranch { .. }) => "give the kernel's CVE feed, whose branch is master",
+        Some(GitError::Busy { .. }) => "wait for the other one to end",
         Some(GitError::NoRepository { .. }) | None => {
             "give a URL, a folder with a git repository or a bundle with --feed"
         }
         Some(
             GitError::Process(_)
             | GitError::Folder { .. }
+            | GitError::Lock(_)
             | GitError::BranchName { .. }
             | GitError::Source { .. }
             | GitError::Pipe(_)
@@ -481,6 +509,11 @@ mod tests {
             "{name}"
         );
         assert_ne!(folder("/a/b"), folder("/a-b"));
+        let [one, other] =
+            ["s3cret", "0ther"].map(|word| folder(&format!("https://bot:{word}@host/feed.git")));
+        assert_ne!(one, other);
+        let name = one.to_str().unwrap();
+        assert!(name.starts_with("/c/feed/https---host-feed-git-"), "{name}");
         assert_eq!(folder("../../x").parent(), Some(Path::new("/c/feed")));
     }
 }

@@ -35,6 +35,8 @@ pub struct Shelf {
     pub horizons: Horizons,
     /// What outside evidence there is, and how old.
     pub stamps: Vec<Stamp>,
+    /// Records whose newest edition could not be read, with the reason; of some there is no other.
+    pub unread: BTreeMap<CveId, String>,
     /// When it was asked.
     pub now: UtcSeconds,
     signals: BTreeMap<CveId, Signals>,
@@ -118,12 +120,10 @@ impl Shelf {
         let (profile, horizons) = (profile?, horizons?);
         let stale = store.skipped()?;
         let bench = gauge::bench(&profile, &horizons)?;
-        let mut open: BTreeSet<CveId> = BTreeSet::new();
+        // Those that are withdrawn by their last good edition have no spans, and may be back.
+        let mut open: BTreeSet<CveId> = stale.keys().copied().collect();
         store.each_lines(&mut |record| {
-            if record.doubtful
-                || stale.contains_key(&record.id)
-                || bench.rules_out(&record.spans, &record.disputes).is_none()
-            {
+            if record.doubtful || bench.rules_out(&record.spans, &record.disputes).is_none() {
                 open.insert(record.id);
             }
         })?;
@@ -147,10 +147,38 @@ impl Shelf {
             policy,
             horizons,
             stamps: store.stamps()?,
+            unread: store.skipped()?,
             now: super::now(),
             signals: store.signals()?,
             records,
         })
+    }
+
+    /// Lists the records of which no edition could be read, with the reason; they are in no list of
+    /// records.
+    pub fn never_read(&self) -> impl Iterator<Item = (CveId, &str)> {
+        let has = |id: CveId| {
+            let found = self.records.binary_search_by_key(&id, |it| it.cve.id);
+            found.is_ok()
+        };
+        self.unread
+            .iter()
+            .filter(move |(id, _)| !has(**id))
+            .map(|(id, why)| (*id, &**why))
+    }
+
+    /// Says which records could not be read and what stands in for them, one line each.
+    pub fn unread_words(&self) -> Vec<String> {
+        let never: BTreeSet<CveId> = self.never_read().map(|(id, _)| id).collect();
+        let line = |(id, why): (&CveId, &String)| {
+            let kept = if never.contains(id) {
+                "it is left out"
+            } else {
+                "its last good edition stands in"
+            };
+            format!("unread {id}: {why} ({kept})")
+        };
+        self.unread.iter().map(line).collect()
     }
 
     /// Returns the release of the kernel asked about.

@@ -96,6 +96,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     };
     let ranking = rank(&shelf, arguments);
     if context.json {
+        for line in shelf.unread_words() {
+            output::talk(&format!("warning: {line}"));
+        }
         output::json_lines(ranking.items.iter().map(line))?;
     } else {
         let screen = Screen::detect(arguments.color);
@@ -112,7 +115,8 @@ fn rank<'a>(shelf: &'a Shelf, arguments: &Arguments) -> Ranking<'a> {
         Some(Applicability::NotAffected(_)) => false,
         // Unknown is not low.
         Some(Applicability::Affected | Applicability::Unknown(_)) | None => {
-            stored.cve.state == State::Published
+            // A withdrawn one with a newer edition that nobody could read may be back.
+            stored.cve.state == State::Published || stored.stale.is_some()
         }
     };
     let in_band = |item: &Item<'_>| {
@@ -215,6 +219,9 @@ fn head(shelf: &Shelf) -> String {
         models.join(", ")
     )
     .expect("a String takes everything");
+    for line in shelf.unread_words() {
+        writeln!(text, "{line}").expect("a String takes everything");
+    }
     text
 }
 

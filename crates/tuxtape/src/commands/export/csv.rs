@@ -5,12 +5,14 @@ use std::io::{self, Write};
 
 use clap::Args;
 use tuxtape_core::applicability::Applicability;
+use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::priority::ThreatModel;
 use tuxtape_core::span::Span;
 
 use super::sink::Sink;
 use crate::context::Context;
+use crate::output;
 use crate::remembered::shelf::{Item, Shelf, published};
 use crate::remembered::weights::Weights;
 
@@ -55,7 +57,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
         arguments.kernel.as_ref(),
         arguments.weights.policy()?,
     )?;
-    let what = format!("{} rows", shelf.records.len());
+    let unread: Vec<CveId> = shelf.never_read().map(|(id, _)| id).collect();
+    let what = format!("{} rows", shelf.records.len() + unread.len());
+    for line in shelf.unread_words() {
+        output::talk(&format!("warning: {line}"));
+    }
     arguments.out.write(&what, |out| {
         let head = COLUMNS.iter().chain(match shelf.release() {
             Some(_) => &KERNEL_COLUMNS[..],
@@ -64,6 +70,9 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
         row(out, head)?;
         for item in shelf.items() {
             row(out, cells(&item, &shelf))?;
+        }
+        for id in unread {
+            row(out, unread_cells(id, &shelf))?;
         }
         Ok(())
     })
@@ -101,6 +110,24 @@ fn cells(item: &Item<'_>, shelf: &Shelf) -> Vec<String> {
             release.to_string(),
             item.verdict.map_or("", Applicability::as_str).to_owned(),
             item.verdict
+                .and_then(Applicability::reason)
+                .unwrap_or("")
+                .to_owned(),
+        ]);
+    }
+    cells
+}
+
+/// A record of which no edition could be read: only that there is one.
+fn unread_cells(id: CveId, shelf: &Shelf) -> Vec<String> {
+    let mut cells = vec![id.to_string(), "unreadable".to_owned()];
+    cells.resize(COLUMNS.len(), String::new());
+    if let Some(release) = shelf.release() {
+        let verdict = shelf.verdict(id);
+        cells.extend([
+            release.to_string(),
+            verdict.map_or("", Applicability::as_str).to_owned(),
+            verdict
                 .and_then(Applicability::reason)
                 .unwrap_or("")
                 .to_owned(),

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tuxtape_core::applicability::Applicability;
-use tuxtape_core::cve::State;
+use tuxtape_core::cve::{CveId, State};
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::span::Span;
 use tuxtape_core::span::stretches::{Stretch, stretches};
 use tuxtape_core::version::KernelVersion;
-use tuxtape_sys::durable;
+use tuxtape_sys::{durable, regular};
 
 use super::sink::Sink;
 use crate::commands::cve::links;
@@ -26,6 +26,8 @@ use crate::remembered::shelf::{Item, Shelf, inconsistencies, published};
 use crate::remembered::weights::Weights;
 
 const SCHEMA: &str = "1.7.0";
+/// Largest file that is looked into before it is removed, in bytes; ours have about 10 KB.
+const LARGEST: u64 = 32 << 20;
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -40,7 +42,7 @@ pub struct Arguments {
     out: Sink,
     /// Write one file for each CVE into this folder instead, as osv.dev takes them
     ///
-    /// Files of CVEs that are not among them any more are left alone.
+    /// Files that an earlier run wrote of CVEs that are not among them any more are removed.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     dir: Option<PathBuf>,
 }
@@ -156,6 +158,9 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     };
     let items: Vec<Item<'_>> = shelf.items().filter(wanted).collect();
     let what = format!("{} OSV records", items.len());
+    for line in shelf.unread_words() {
+        output::talk(&format!("warning: {line}"));
+    }
     let Some(folder) = &arguments.dir else {
         return arguments.out.write(&what, |out| {
             for item in &items {
@@ -168,8 +173,55 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     for item in &items {
         file(folder, &record(item, &shelf))?;
     }
-    output::talk(&format!("wrote {what} to {}", folder.display()));
+    let written: BTreeSet<CveId> = items.iter().map(|item| item.stored.cve.id).collect();
+    let removed = remove_others(folder, &written)?;
+    let removed = match removed {
+        0 => String::new(),
+        count => format!(" and removed {count} earlier ones"),
+    };
+    output::talk(&format!("wrote {what} to {}{removed}", folder.display()));
     Ok(())
+}
+
+/// Removes what earlier runs wrote of CVEs that are not `written`, and counts it.
+fn remove_others(folder: &Path, written: &BTreeSet<CveId>) -> anyhow::Result<usize> {
+    let read = || format!("could not read {}", folder.display());
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).with_context(read)? {
+        let entry = entry.with_context(read)?;
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        let Some(Ok(id)) = stem.map(str::parse::<CveId>) else {
+            continue;
+        };
+        let path = entry.path();
+        if !written.contains(&id) && is_ours(&path, id) {
+            fs::remove_file(&path)
+                .with_context(|| format!("could not remove {}", path.display()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Tells whether an earlier run wrote the file: nobody else says which feed a record came from.
+fn is_ours(path: &Path, id: CveId) -> bool {
+    #[derive(Deserialize)]
+    struct Ours {
+        id: String,
+        database_specific: Origin,
+    }
+    #[derive(Deserialize)]
+    struct Origin {
+        feed_commit: String,
+    }
+    let Ok(Some(bytes)) = regular::read(path, LARGEST) else {
+        return false;
+    };
+    serde_json::from_slice::<Ours>(&bytes).is_ok_and(|ours| {
+        let commit = ours.database_specific.feed_commit;
+        ours.id == id.to_string() && GitId::from_hex(commit.as_bytes()).is_ok()
+    })
 }
 
 fn line(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
@@ -199,6 +251,8 @@ fn record<'a>(item: &Item<'a>, shelf: &'a Shelf) -> Record<'a> {
         published: published(stored),
         withdrawn: match cve.state {
             State::Published => None,
+            // It may be back, by an edition that could not be read.
+            State::Rejected if stored.stale.is_some() => None,
             State::Rejected => Some(changed),
         },
         summary: &cve.title,

@@ -12,9 +12,9 @@ use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::follow;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
-use tuxtape_core::notice::Notice;
 use tuxtape_core::notice::derive::{Derived, Hearing, Situation, Watched, asked, derive};
-use tuxtape_core::priority::{Policy, Priority, prioritize};
+use tuxtape_core::notice::{Notice, NoticeKind};
+use tuxtape_core::priority::{Band, Policy, Priority, prioritize};
 use tuxtape_core::signals::Signals;
 use tuxtape_core::span::Horizons;
 use tuxtape_kernel::profile;
@@ -38,7 +38,7 @@ pub struct Summary {
     pub new: usize,
     /// Notices that were so when watching started, and go to nobody.
     pub baseline: usize,
-    /// Kernels that could not be watched, with the reason.
+    /// Kernels and records that could not be watched, with the reason.
     pub unwatched: Vec<String>,
     /// What was sent, of these and of earlier ones.
     pub tally: Tally,
@@ -67,7 +67,7 @@ pub fn notify(
     let mut summary = Summary::default();
     let derived = news(context, store, policy, now, &mut summary.unwatched)?;
     post(store, channels, derived, &mut summary)?;
-    summary.tally = send(store, channels)?;
+    summary.tally = send(context, store, channels, policy)?;
     Ok(summary)
 }
 
@@ -108,6 +108,11 @@ fn news(
         },
         unwatched,
     )?;
+    for (id, why) in store.skipped()? {
+        if !priorities.contains_key(&id) {
+            unwatched.push(format!("{id} is not watched: {why}"));
+        }
+    }
     let known = known(store)?;
     Ok(derive(&Situation {
         records: &records,
@@ -218,12 +223,20 @@ fn post(
 /// Sends what is due to every channel, noting each outcome before the next attempt.
 ///
 /// The caller holds the store's lock, so that no two send the same.
-pub fn send(store: &Store, channels: &Channels) -> anyhow::Result<Tally> {
+pub fn send(
+    context: &Context,
+    store: &Store,
+    channels: &Channels,
+    policy: &Policy,
+) -> anyhow::Result<Tally> {
     let mut due = Vec::new();
+    let mut bands = Bands::new(store, policy);
     for channel in &channels.0 {
         for it in store.due(&channel.name, super::now(), ALL)? {
-            // Posted by somebody who did not know what this channel wants.
-            if !channel.notices.contains(&it.notice.kind) {
+            // Posted by somebody who did not know what this channel wants. What was tried was wanted.
+            let is_wanted = channel.notices.contains(&it.notice.kind)
+                && (it.tries > 0 || channel.wants(it.notice.kind, bands.of(&it.notice)?));
+            if !is_wanted {
                 store.gave_up(&it.notice.key, &channel.name, super::now(), NOT_WANTED)?;
                 continue;
             }
@@ -235,8 +248,58 @@ pub fn send(store: &Store, channels: &Channels) -> anyhow::Result<Tally> {
         }
     }
     let mut record = |sent: &[Sent]| sent.iter().try_for_each(|sent| note(store, sent));
-    let tally = super::with_world(|world| tuxtape_notice::send(channels, due, world, &mut record))?;
+    let tally = super::with_world(context, |world| {
+        tuxtape_notice::send(channels, due, world, &mut record)
+    })?;
     Ok(tally)
+}
+
+/// How urgent the CVEs are that notices are about, each weighed once.
+struct Bands<'a> {
+    store: &'a Store,
+    policy: &'a Policy,
+    signals: Option<BTreeMap<CveId, Signals>>,
+    known: BTreeMap<CveId, Option<Band>>,
+}
+
+impl<'a> Bands<'a> {
+    fn new(store: &'a Store, policy: &'a Policy) -> Self {
+        Self {
+            store,
+            policy,
+            signals: None,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the gravest band of the CVEs in a notice's key, as its poster had it.
+    fn of(&mut self, notice: &Notice) -> anyhow::Result<Option<Band>> {
+        // There is no other of this kind, and the CVE may have lost the band since.
+        if notice.kind == NoticeKind::Urgent {
+            return Ok(Some(Band::Act));
+        }
+        let mut gravest = None;
+        for id in notice.key.split('/').filter_map(|part| part.parse().ok()) {
+            gravest = gravest.max(self.weigh(id)?);
+        }
+        Ok(gravest)
+    }
+
+    fn weigh(&mut self, id: CveId) -> anyhow::Result<Option<Band>> {
+        if let Some(band) = self.known.get(&id) {
+            return Ok(*band);
+        }
+        if self.signals.is_none() {
+            self.signals = Some(self.store.signals()?);
+        }
+        let none = Signals::default();
+        let signals = self.signals.as_ref().and_then(|all| all.get(&id));
+        let stored = self.store.cve(id)?;
+        let weigh = |stored: Stored| prioritize(&stored.cve, signals.unwrap_or(&none), self.policy);
+        let band = stored.map(|stored| weigh(stored).band);
+        self.known.insert(id, band);
+        Ok(band)
+    }
 }
 
 fn note(store: &Store, sent: &Sent) -> Result<(), OutboxError> {

@@ -10,6 +10,7 @@ use tuxtape_core::span::Span;
 use tuxtape_store::Lines;
 use tuxtape_store::tree::{FOLDERS, records};
 use tuxtape_sys::git::{Blob, BranchName};
+use tuxtape_sys::url;
 
 use super::Known;
 use crate::commands::scan;
@@ -51,7 +52,7 @@ fn read_from(feed: &str, context: &Context, take: &mut dyn FnMut(&Lines)) -> any
         }
     }
     if wanted.is_empty() {
-        anyhow::bail!("{feed} holds no records");
+        anyhow::bail!("{} holds no records", url::shown(feed));
     }
     let names = wanted.iter().map(|(_, dyad)| *dyad).collect();
     let limit = u64::try_from(dyad::LARGEST).unwrap_or(u64::MAX);
