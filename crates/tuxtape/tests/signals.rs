@@ -444,7 +444,7 @@ fn people_read_date_age_and_rows_of_each_source() {
     user.file("kev.json", KEV);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let tomorrow = UtcSeconds::from_unix(now.as_secs() + 86_400).to_string();
-    let tomorrow = &tomorrow[..10];
+    let tomorrow = tomorrow.get(..10).unwrap();
     user.file(
         "day.csv",
         EPSS.replace("2026-11-24T", &format!("{tomorrow}T")),
