@@ -235,14 +235,17 @@ fn urgent(situation: &Situation<'_>, kernel: &Watched, derived: &mut Vec<Derived
             Some(Applicability::NotAffected(_)) => continue,
             Some(Applicability::Affected | Applicability::Unknown(_)) | None => {}
         }
-        let release = Some(&kernel.release);
-        if decision::standing(situation.decisions, cve.id, release, situation.now).is_some() {
-            continue;
-        }
         let attacks = situation
             .signals
             .get(&cve.id)
             .map_or(Attacks::NoneKnown, attacks);
+        let release = Some(&kernel.release);
+        let standing = decision::standing(situation.decisions, cve.id, release, situation.now);
+        match (standing, attacks) {
+            (Some(_), Attacks::NoneKnown) => continue,
+            // Whoever decided may not have known of the attacks: told once, by its key, all the same.
+            (Some(_), Attacks::ExploitPublic | Attacks::Exploited) | (None, _) => {}
+        }
         let mut key = format!("urgent/{}/{}", cve.id, kernel.release);
         key.push_str(match attacks {
             Attacks::NoneKnown => "",

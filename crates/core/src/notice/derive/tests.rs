@@ -206,6 +206,24 @@ fn a_decision_silences_until_it_expires() {
 }
 
 #[test]
+fn no_decision_silences_that_attacks_became_known() {
+    let mut world = World::watched();
+    let id = world.record("CVE-2024-0001", Band::Act, Applicability::Affected);
+    world.decide(id, Choice::Ignore, None);
+    assert_eq!(world.post(), NONE);
+    world.signals.entry(id).or_default().kev = Some(Kev {
+        added: world.now,
+        product: "Linux Kernel".to_owned(),
+        ransomware: false,
+    });
+    assert_eq!(
+        world.post(),
+        ["urgent/CVE-2024-0001/6.1.0-47-cloud-amd64/exploited"]
+    );
+    assert_eq!(world.post(), NONE);
+}
+
+#[test]
 fn a_told_cve_is_told_again_when_its_deferral_ends() {
     let mut world = World::watched();
     let id = world.record("CVE-2024-0001", Band::Act, Applicability::Affected);
