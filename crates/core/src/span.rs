@@ -4,6 +4,7 @@
 //! version's history) and the event-line rule (the newest of them decides). Per-line readings of the
 //! feed miss bugs that were fixed and came back.
 
+pub mod sample;
 pub mod stretches;
 
 use std::collections::BTreeMap;
@@ -226,25 +227,8 @@ impl fmt::Display for Span {
 
 #[cfg(test)]
 mod tests {
+    use super::sample::spans;
     use super::*;
-
-    /// Reads spans such as `5.10..6.1.20`, `..6.3` (before history) and `6.10.10..` (not fixed).
-    fn spans(texts: &[&str]) -> Vec<Span> {
-        let landing = |text: &str| {
-            (!text.is_empty()).then(|| Landing {
-                version: text.parse().unwrap(),
-                commit: GitId::from_bytes([7; 20]),
-            })
-        };
-        texts
-            .iter()
-            .map(|text| text.split_once("..").unwrap())
-            .map(|(bug, fix)| Span {
-                introduced: landing(bug),
-                fixed: landing(fix),
-            })
-            .collect()
-    }
 
     fn check(version: &str, texts: &[&str], affected: bool) {
         let reading = read(&spans(texts), version.parse().unwrap());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::SignalError;
-use super::json::{Leaf, List};
+use super::json::{Cvss, Leaf, List};
 use super::{Batch, Exploitation, Kev, LARGEST, OutsideScore, Signal, Source, Ssvc, finish, join};
 use crate::cve::CveId;
 
@@ -88,15 +88,6 @@ struct Chosen<'a> {
     automatable: Leaf<'a>,
     #[serde(borrow, default, rename = "Technical Impact")]
     impact: Leaf<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Cvss<'a> {
-    #[serde(borrow, default)]
-    vector_string: Leaf<'a>,
-    #[serde(borrow, default)]
-    base_score: Leaf<'a>,
 }
 
 /// Reads one record, or several one after the other (JSON lines).

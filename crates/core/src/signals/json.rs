@@ -4,12 +4,23 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::{SignalError, quote};
 use super::{date, decimal};
 use crate::cve::{CveId, Score};
 use crate::instant::UtcSeconds;
+
+/// A score of CVSS 3.1, as CVE records and NVD both write it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cvss<'a> {
+    #[serde(borrow, default)]
+    pub(super) vector_string: Leaf<'a>,
+    #[serde(borrow, default)]
+    pub(super) base_score: Leaf<'a>,
+}
 
 /// One value of a document; what is not a plain value is only named.
 #[derive(Clone, Debug, Default)]

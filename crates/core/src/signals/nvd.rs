@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::SignalError;
-use super::json::{self, Leaf, List};
+use super::json::{self, Cvss, Leaf, List};
 use super::{Batch, LARGEST, OutsideScore, Signal, Source, finish};
 
 /// Most rows of a page; the database serves 2,000.
@@ -49,15 +49,6 @@ struct Metric<'a> {
     kind: Leaf<'a>,
     #[serde(borrow)]
     cvss_data: Cvss<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Cvss<'a> {
-    #[serde(borrow, default)]
-    vector_string: Leaf<'a>,
-    #[serde(borrow, default)]
-    base_score: Leaf<'a>,
 }
 
 /// Reads one page; it speaks of the CVEs on it and of no other.

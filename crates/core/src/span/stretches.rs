@@ -61,23 +61,7 @@ mod tests {
     use super::*;
     use crate::git_id::GitId;
     use crate::span::Landing;
-
-    fn spans(texts: &[&str]) -> Vec<Span> {
-        let landing = |text: &str| {
-            (!text.is_empty()).then(|| Landing {
-                version: text.parse().unwrap(),
-                commit: GitId::from_bytes([7; 20]),
-            })
-        };
-        texts
-            .iter()
-            .map(|text| text.split_once("..").unwrap())
-            .map(|(bug, fix)| Span {
-                introduced: landing(bug),
-                fixed: landing(fix),
-            })
-            .collect()
-    }
+    use crate::span::sample::spans;
 
     fn check(texts: &[&str], expected: &[&str]) {
         let end = |end: Option<KernelVersion>| end.map_or_else(String::new, |it| it.to_string());

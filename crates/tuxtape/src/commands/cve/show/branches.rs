@@ -83,26 +83,9 @@ fn windows(spans: &[Span], branch: Branch, turns: &BTreeSet<KernelVersion>) -> V
 
 #[cfg(test)]
 mod tests {
-    use tuxtape_core::git_id::GitId;
+    use tuxtape_core::span::sample::spans;
 
     use super::*;
-
-    fn spans(texts: &[&str]) -> Vec<Span> {
-        let landing = |text: &str| {
-            (!text.is_empty()).then(|| Landing {
-                version: text.parse().unwrap(),
-                commit: GitId::from_bytes([7; 20]),
-            })
-        };
-        texts
-            .iter()
-            .map(|text| text.split_once("..").unwrap())
-            .map(|(bug, fix)| Span {
-                introduced: landing(bug),
-                fixed: landing(fix),
-            })
-            .collect()
-    }
 
     fn horizons() -> Horizons {
         [

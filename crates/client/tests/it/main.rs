@@ -1,0 +1,8 @@
+//! The client against real archives and a fake kernel.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod attempts;
+mod refusals;
+mod rollback;
+mod running;
+mod setup;
