@@ -4,8 +4,10 @@
 #[expect(dead_code, reason = "shared with the store's tests")]
 #[path = "../../store/tests/support/feed.rs"]
 mod support;
+#[expect(dead_code, reason = "shared with other tests")]
+#[path = "support/user.rs"]
+mod user;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use support::{Feed, git};
-use tuxtape_core::identity::{Arch, BuildId, KernelId, ObjectName};
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileOrigin};
 use tuxtape_sys::lock::{self, Taken};
+use user::add_kernel;
 
 /// One user's folders.
 struct User {
@@ -432,32 +433,6 @@ fn a_record_is_shown_and_ranked() {
     );
 }
 
-/// A kernel that compiled `net/1000.c`, has `net/1001.c` in its tree, and knows nothing of the rest.
-fn add_kernel(user: &User, base: &str) {
-    let profile = KernelProfile {
-        id: KernelId {
-            arch: Arch::X86_64,
-            release: "6.1.0-1-test".parse().unwrap(),
-            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
-        },
-        base_version: base.to_owned(),
-        origin: ProfileOrigin {
-            spec: "test".to_owned(),
-            source: "test".to_owned(),
-        },
-        compiler: "gcc".to_owned(),
-        config: ConfigFacts::default(),
-        units: BTreeMap::from([(
-            "net/1000.c".to_owned(),
-            BTreeSet::from([ObjectName("vmlinux".to_owned())]),
-        )]),
-        contributors: BTreeMap::new(),
-        tree_files: BTreeSet::from(["net/1000.c".to_owned(), "net/1001.c".to_owned()]),
-        functions: 1,
-    };
-    tuxtape_kernel::profile::save(&user.home(), &profile).unwrap();
-}
-
 #[test]
 fn the_gauge_answers_in_three_ways_with_evidence() {
     let user = User::new();
@@ -470,7 +445,7 @@ fn the_gauge_answers_in_three_ways_with_evidence() {
         talk(&output)
     );
     user.scan(&feed.folder);
-    add_kernel(&user, "6.1.10");
+    add_kernel(&user.home(), "6.1.10");
     let verdicts = user.json(&["gauge", "6.1.0-1-test", "--json"]);
     let answers: Vec<(&str, &str)> = verdicts
         .iter()
@@ -528,7 +503,7 @@ fn a_fix_that_nobody_knows_is_not_invented() {
     feed.publish(1002, "6.1.9");
     feed.commit();
     user.scan(&feed.folder);
-    add_kernel(&user, "6.1.10");
+    add_kernel(&user.home(), "6.1.10");
     for (cve, from, words) in [
         (
             "CVE-2024-1001",
@@ -595,7 +570,7 @@ fn a_kernel_beyond_the_horizon_is_unknown_not_unaffected() {
     let user = User::new();
     let feed = Feed::new(user.folder.path(), 1);
     user.scan(&feed.folder);
-    add_kernel(&user, "6.2.5");
+    add_kernel(&user.home(), "6.2.5");
     let verdict = user.run(&["gauge", "6.1.0-1-test", "--cve", "CVE-2024-1000"]);
     assert_eq!(verdict.status.code(), Some(4));
     let text = String::from_utf8(verdict.stdout).unwrap();

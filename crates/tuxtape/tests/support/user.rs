@@ -62,32 +62,37 @@ impl User {
         self.text(&["scan", "--feed", feed.to_str().unwrap()]);
     }
 
-    /// Adds a kernel that compiled `net/1000.c`, has `net/1001.c` in its tree, and knows nothing of
-    /// the rest.
+    /// Adds the kernel of [`add_kernel`].
     pub(crate) fn add_kernel(&self, base: &str) {
-        let profile = KernelProfile {
-            id: KernelId {
-                arch: Arch::X86_64,
-                release: KERNEL.parse().unwrap(),
-                build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
-            },
-            base_version: base.to_owned(),
-            origin: ProfileOrigin {
-                spec: "test".to_owned(),
-                source: "test".to_owned(),
-            },
-            compiler: "gcc".to_owned(),
-            config: ConfigFacts::default(),
-            units: BTreeMap::from([(
-                "net/1000.c".to_owned(),
-                BTreeSet::from([ObjectName("vmlinux".to_owned())]),
-            )]),
-            contributors: BTreeMap::new(),
-            tree_files: BTreeSet::from(["net/1000.c".to_owned(), "net/1001.c".to_owned()]),
-            functions: 1,
-        };
-        tuxtape_kernel::profile::save(&self.home(), &profile).unwrap();
+        add_kernel(&self.home(), base);
     }
+}
+
+/// Adds a kernel that compiled `net/1000.c`, has `net/1001.c` in its tree, and knows nothing of the
+/// rest, to what lies below `home`.
+pub(crate) fn add_kernel(home: &Path, base: &str) {
+    let profile = KernelProfile {
+        id: KernelId {
+            arch: Arch::X86_64,
+            release: KERNEL.parse().unwrap(),
+            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+        },
+        base_version: base.to_owned(),
+        origin: ProfileOrigin {
+            spec: "test".to_owned(),
+            source: "test".to_owned(),
+        },
+        compiler: "gcc".to_owned(),
+        config: ConfigFacts::default(),
+        units: BTreeMap::from([(
+            "net/1000.c".to_owned(),
+            BTreeSet::from([ObjectName("vmlinux".to_owned())]),
+        )]),
+        contributors: BTreeMap::new(),
+        tree_files: BTreeSet::from(["net/1000.c".to_owned(), "net/1001.c".to_owned()]),
+        functions: 1,
+    };
+    tuxtape_kernel::profile::save(home, &profile).unwrap();
 }
 
 pub(crate) fn talk(output: &Output) -> String {
