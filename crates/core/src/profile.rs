@@ -1,10 +1,12 @@
 //! What TuxTape knows of one kernel build.
 
+pub mod functions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{KernelId, ObjectName};
+use crate::identity::{Arch, BuildId, KernelRelease, ObjectName};
 
 /// Facts of one kernel build, enough to gauge CVEs without its packages at hand.
 ///
@@ -12,7 +14,7 @@ use crate::identity::{KernelId, ObjectName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelProfile {
     /// The build this describes.
-    pub id: KernelId,
+    pub id: ProfileId,
     /// Upstream point release the source sits on before the distribution's own changes, `6.1.170`.
     pub base_version: String,
     /// Where it came from and which source it was built from.
@@ -30,8 +32,72 @@ pub struct KernelProfile {
     /// Every file of the kernel's source tree under the folders CVE records name, to tell "not
     /// built" from "not in this tree". Sorted.
     pub tree_files: BTreeSet<String>,
-    /// Number of functions with a symbol in vmlinux and its modules.
+    /// Number of functions with a symbol in vmlinux and its modules; 0 where no image was read.
     pub functions: u64,
+    /// How the compiled units were learned, and what that way cannot see.
+    pub sureness: Sureness,
+}
+
+/// Which build a profile describes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileId {
+    /// Architecture.
+    pub arch: Arch,
+    /// `uname -r`.
+    pub release: KernelRelease,
+    /// Build-id of its vmlinux; `None` where no image was seen. Such a kernel can be gauged, and
+    /// nothing can be built for it.
+    pub build_id: Option<BuildId>,
+}
+
+/// How the compiled units of a profile were learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// From the debug data of vmlinux and its modules: what left code in them, and nothing else.
+    DebugData,
+    /// From the `.cmd` files of a finished build: every compiled unit and every file it read.
+    CommandFiles,
+    /// By evaluating Makefiles with a `.config`, without a build.
+    Evaluation,
+}
+
+/// What a profile can and cannot see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sureness {
+    /// How the units were learned.
+    pub way: Way,
+    /// Whether `contributors` names every header that any unit read, not only those with code. Then
+    /// a header of the tree that is absent there was in no unit.
+    pub all_headers: bool,
+    /// Folders (with `/` at the end) and files of which it could not be told whether they are
+    /// compiled, each with the reason for a person. A file below one is `unknown`, never "not built".
+    pub blind: BTreeMap<String, String>,
+}
+
+impl KernelProfile {
+    /// Returns a profile that knows nothing of `id` but its base version.
+    pub fn blank(id: ProfileId, base_version: &str, way: Way) -> Self {
+        Self {
+            id,
+            base_version: base_version.to_owned(),
+            origin: ProfileOrigin {
+                spec: String::new(),
+                source: String::new(),
+            },
+            compiler: String::new(),
+            config: ConfigFacts::default(),
+            units: BTreeMap::new(),
+            contributors: BTreeMap::new(),
+            tree_files: BTreeSet::new(),
+            functions: 0,
+            sureness: Sureness {
+                way,
+                all_headers: false,
+                blind: BTreeMap::new(),
+            },
+        }
+    }
 }
 
 /// Where a profile came from.

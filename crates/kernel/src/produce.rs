@@ -79,6 +79,12 @@ pub enum ProduceError {
         /// The other.
         second: String,
     },
+    /// No image of the kernel was seen, so that a module could not be bound to it.
+    #[error("{kernel} was added without its vmlinux: nothing can be bound to it")]
+    NoImage {
+        /// The kernel.
+        kernel: tuxtape_core::identity::KernelRelease,
+    },
     /// The base version of the kernel is not of the form `X.Y.Z`.
     #[error("{0:?} is no upstream version")]
     BaseVersion(String),
@@ -147,9 +153,16 @@ pub fn produce(
                 .collect(),
         });
     }
+    let build_id = profile
+        .id
+        .build_id
+        .as_ref()
+        .ok_or_else(|| ProduceError::NoImage {
+            kernel: profile.id.release.clone(),
+        })?;
     let label = Label {
         name: name.clone(),
-        build_id: profile.id.build_id.clone(),
+        build_id: build_id.clone(),
         series,
         compiler: replayed.compiler.clone(),
     };

@@ -18,11 +18,11 @@ use support::{Feed, git};
 use tuxtape::commands::notice::outbox::{Summary, notify};
 use tuxtape::context::Context;
 use tuxtape_core::cve::CveId;
-use tuxtape_core::identity::{Arch, BuildId, KernelId};
+use tuxtape_core::identity::{Arch, BuildId};
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::notice::{Notice, NoticeKind};
 use tuxtape_core::priority::Policy;
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileOrigin};
+use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_core::signals::{Batch, Kev, Signal, Source};
 use tuxtape_notice::channel::{Channels, file};
 use tuxtape_store::outbox::DeliveryState;
@@ -162,10 +162,10 @@ impl User {
             .collect();
         let vmlinux = BTreeSet::from([tuxtape_core::identity::ObjectName("vmlinux".to_owned())]);
         let profile = KernelProfile {
-            id: KernelId {
+            id: ProfileId {
                 arch: Arch::X86_64,
                 release: KERNEL.parse().unwrap(),
-                build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+                build_id: Some(BuildId::from_bytes(&[1; 20]).unwrap()),
             },
             base_version: "6.1.10".to_owned(),
             origin: ProfileOrigin {
@@ -181,6 +181,11 @@ impl User {
             contributors: BTreeMap::new(),
             tree_files: files.into_iter().collect(),
             functions: 1,
+            sureness: Sureness {
+                way: Way::DebugData,
+                all_headers: false,
+                blind: BTreeMap::new(),
+            },
         };
         tuxtape_kernel::profile::save(&self.home(), &profile).unwrap();
     }

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::dyad;
-use crate::identity::{Arch, BuildId, KernelId, ObjectName};
-use crate::profile::{ConfigFacts, ProfileOrigin};
+use crate::identity::{Arch, BuildId, ObjectName};
+use crate::profile::{ConfigFacts, ProfileId, ProfileOrigin, Sureness, Way};
 
 fn objects(names: &[&str]) -> BTreeSet<ObjectName> {
     names
@@ -20,10 +20,10 @@ fn profile(base: &str) -> KernelProfile {
             .collect()
     };
     KernelProfile {
-        id: KernelId {
+        id: ProfileId {
             arch: Arch::X86_64,
             release: "6.1.0-47-cloud-amd64".parse().unwrap(),
-            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            build_id: Some(BuildId::from_bytes(&[1; 20]).unwrap()),
         },
         base_version: base.to_owned(),
         origin: ProfileOrigin {
@@ -65,6 +65,11 @@ fn profile(base: &str) -> KernelProfile {
         .map(str::to_owned)
         .into(),
         functions: 3,
+        sureness: Sureness {
+            way: Way::DebugData,
+            all_headers: false,
+            blind: BTreeMap::new(),
+        },
     }
 }
 

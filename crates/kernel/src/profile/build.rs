@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use tuxtape_core::identity::{Arch, BuildId, KernelId, ObjectName};
-use tuxtape_core::profile::{KernelProfile, ProfileOrigin};
+use tuxtape_core::identity::{Arch, BuildId, ObjectName};
+use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_sys::map::{Map, MapError};
 
 use super::dwarf::{self, Compiled, DwarfError};
@@ -197,10 +197,10 @@ pub fn build(
         .collect();
     Ok(Built {
         profile: KernelProfile {
-            id: KernelId {
+            id: ProfileId {
                 arch: Arch::X86_64,
                 release: files.release.clone(),
-                build_id,
+                build_id: Some(build_id),
             },
             base_version,
             origin: ProfileOrigin {
@@ -216,6 +216,11 @@ pub fn build(
             contributors: found.contributors,
             tree_files,
             functions: found.functions,
+            sureness: Sureness {
+                way: Way::DebugData,
+                all_headers: false,
+                blind: BTreeMap::new(),
+            },
         },
         unchecked,
     })

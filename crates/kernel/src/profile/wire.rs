@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use tuxtape_core::identity::{Arch, BuildId, KernelId, KernelRelease, ObjectName};
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileOrigin};
+use tuxtape_core::identity::{Arch, BuildId, KernelRelease, ObjectName};
+use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 
 /// The one format written and read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why a text is no profile.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +54,16 @@ struct Wire<'a> {
     format: u32,
     arch: Arch,
     release: KernelRelease,
-    build_id: BuildId,
+    build_id: Option<BuildId>,
     base_version: String,
     spec: String,
     source: String,
     compiler: String,
     config: WireConfig,
     functions: u64,
+    way: Way,
+    all_headers: bool,
+    blind: BTreeMap<String, String>,
     /// Names of the objects; units and contributors hold positions in this list.
     objects: Vec<ObjectName>,
     units: BTreeMap<String, Vec<u32>>,
@@ -100,7 +103,7 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
         .collect();
     let config = wire.config;
     Ok(KernelProfile {
-        id: KernelId {
+        id: ProfileId {
             arch: wire.arch,
             release: wire.release,
             build_id: wire.build_id,
@@ -126,6 +129,11 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
         contributors,
         tree_files,
         functions: wire.functions,
+        sureness: Sureness {
+            way: wire.way,
+            all_headers: wire.all_headers,
+            blind: wire.blind,
+        },
     })
 }
 
@@ -169,6 +177,9 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
             trim_unused_ksyms: config.trim_unused_ksyms,
         },
         functions: profile.functions,
+        way: profile.sureness.way,
+        all_headers: profile.sureness.all_headers,
+        blind: profile.sureness.blind.clone(),
         units: numbered(&profile.units, &objects),
         contributors: numbered(&profile.contributors, &objects),
         objects,
@@ -244,10 +255,10 @@ pub(crate) mod tests {
                 .collect::<BTreeSet<_>>()
         };
         KernelProfile {
-            id: KernelId {
+            id: ProfileId {
                 arch: Arch::X86_64,
                 release: "6.1.0-47-cloud-amd64".parse().unwrap(),
-                build_id: "00ff".parse().unwrap(),
+                build_id: Some("00ff".parse().unwrap()),
             },
             base_version: "6.1.170".to_owned(),
             origin: ProfileOrigin {
@@ -269,6 +280,11 @@ pub(crate) mod tests {
                 .map(str::to_owned)
                 .into(),
             functions: 7,
+            sureness: Sureness {
+                way: Way::DebugData,
+                all_headers: false,
+                blind: BTreeMap::from([("usr/".to_owned(), "unseen".to_owned())]),
+            },
         }
     }
 
@@ -293,10 +309,10 @@ pub(crate) mod tests {
     #[test]
     fn a_newer_format_is_named_even_with_fields_unknown_here() {
         let outcome = changed(|value| {
-            value["format"] = 2.into();
+            value["format"] = 3.into();
             value["extra"] = 1.into();
         });
-        assert!(matches!(outcome, Err(Malformed::Format { found: 2 })));
+        assert!(matches!(outcome, Err(Malformed::Format { found: 3 })));
     }
 
     #[test]

@@ -119,7 +119,10 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     steps.begin("build one module of all that can be built");
     let name = format!(
         "tt_{}_1",
-        profile.id.build_id.to_string().get(..8).unwrap_or("demo")
+        profile.id.build_id.as_ref().map_or_else(
+            || "demo".to_owned(),
+            |id| id.short().chars().take(8).collect::<String>()
+        )
     );
     let module = build_all(&steps, &choice, &dir, &name, &mut rows)?;
     let cves: Vec<String> = rows

@@ -76,7 +76,7 @@ pub fn load(context: &Context, release: &KernelRelease) -> anyhow::Result<Kernel
 struct Shown {
     release: String,
     arch: String,
-    build_id: String,
+    build_id: Option<String>,
     base_version: String,
     spec: String,
     source: String,
@@ -94,7 +94,7 @@ impl Shown {
         Self {
             release: kernel.id.release.to_string(),
             arch: kernel.id.arch.to_string(),
-            build_id: kernel.id.build_id.to_string(),
+            build_id: kernel.id.build_id.as_ref().map(ToString::to_string),
             base_version: kernel.base_version.clone(),
             spec: kernel.origin.spec.clone(),
             source: kernel.origin.source.clone(),
@@ -129,7 +129,7 @@ impl Shown {
              functions     {functions}\n",
             release = self.release,
             arch = self.arch,
-            build_id = self.build_id,
+            build_id = self.build_id.as_deref().unwrap_or("(no image was seen)"),
             base = self.base_version,
             source = self.source,
             spec = self.spec,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tuxtape_core::identity::{Arch, BuildId, KernelId, ObjectName};
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileOrigin};
+use tuxtape_core::identity::{Arch, BuildId, ObjectName};
+use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 
 /// The kernel that [`User::add_kernel`] adds.
 pub(crate) const KERNEL: &str = "6.1.0-1-test";
@@ -72,10 +72,10 @@ impl User {
 /// rest, to what lies below `home`.
 pub(crate) fn add_kernel(home: &Path, base: &str) {
     let profile = KernelProfile {
-        id: KernelId {
+        id: ProfileId {
             arch: Arch::X86_64,
             release: KERNEL.parse().unwrap(),
-            build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
+            build_id: Some(BuildId::from_bytes(&[1; 20]).unwrap()),
         },
         base_version: base.to_owned(),
         origin: ProfileOrigin {
@@ -91,6 +91,11 @@ pub(crate) fn add_kernel(home: &Path, base: &str) {
         contributors: BTreeMap::new(),
         tree_files: BTreeSet::from(["net/1000.c".to_owned(), "net/1001.c".to_owned()]),
         functions: 1,
+        sureness: Sureness {
+            way: Way::DebugData,
+            all_headers: false,
+            blind: BTreeMap::new(),
+        },
     };
     tuxtape_kernel::profile::save(home, &profile).unwrap();
 }

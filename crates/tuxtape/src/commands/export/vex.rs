@@ -165,10 +165,11 @@ fn products(profile: &KernelProfile) -> Vec<Product> {
     };
     let id = &profile.id;
     let release = escaped(id.release.as_str());
-    let own = format!(
-        "pkg:generic/linux@{release}?arch={}&build_id={}",
-        id.arch, id.build_id
-    );
+    let mut own = format!("pkg:generic/linux@{release}?arch={}", id.arch);
+    if let Some(build_id) = &id.build_id {
+        own.push_str("&build_id=");
+        own.push_str(&build_id.to_string());
+    }
     let package = profile.origin.spec.strip_prefix("debian:").and_then(|_| {
         let (_, version) = profile.origin.source.split_once(' ')?;
         let arch = match id.arch {
@@ -291,32 +292,25 @@ fn name(author: &str, timestamp: UtcSeconds, statements: &[Statement]) -> anyhow
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
 
-    use tuxtape_core::identity::{BuildId, KernelId};
-    use tuxtape_core::profile::{ConfigFacts, ProfileOrigin};
+    use tuxtape_core::identity::BuildId;
+    use tuxtape_core::profile::{ProfileId, ProfileOrigin, Way};
 
     use super::*;
 
     #[test]
     fn a_kernel_is_named_by_build_and_by_package() {
+        let id = ProfileId {
+            arch: Arch::X86_64,
+            release: "6.12.1+deb12-cloud-amd64".parse().unwrap(),
+            build_id: Some(BuildId::from_bytes(&[0xab, 1]).unwrap()),
+        };
         let profile = KernelProfile {
-            id: KernelId {
-                arch: Arch::X86_64,
-                release: "6.12.1+deb12-cloud-amd64".parse().unwrap(),
-                build_id: BuildId::from_bytes(&[0xab, 1]).unwrap(),
-            },
-            base_version: "6.12.1".to_owned(),
             origin: ProfileOrigin {
                 spec: "debian:6.12.1+deb12-cloud-amd64".to_owned(),
                 source: "linux-source-6.12 6.12.1-1~bpo12+1".to_owned(),
             },
-            compiler: String::new(),
-            config: ConfigFacts::default(),
-            units: BTreeMap::new(),
-            contributors: BTreeMap::new(),
-            tree_files: BTreeSet::new(),
-            functions: 0,
+            ..KernelProfile::blank(id, "6.12.1", Way::DebugData)
         };
         let names: Vec<String> = products(&profile).into_iter().map(|it| it.id).collect();
         assert_eq!(
