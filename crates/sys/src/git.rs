@@ -332,8 +332,8 @@ impl Repository {
         }
     }
 
-    /// Lists every file of `commit` below `folder`, a path such as `cve/published`.
-    pub fn files(&self, commit: GitId, folder: &str) -> Result<Vec<Entry>, GitError> {
+    /// Lists every file of `commit` below `folders`, paths such as `cve/published`.
+    pub fn files(&self, commit: GitId, folders: &[&str]) -> Result<Vec<Entry>, GitError> {
         let mut command = self.command();
         command.args([
             "ls-tree",
@@ -343,8 +343,8 @@ impl Repository {
             "--full-tree",
             &commit.to_string(),
             "--",
-            folder,
         ]);
+        command.args(folders);
         let answer = process::run_ok(&mut command, LOCAL)?.stdout;
         tree::parse(&answer)
     }
