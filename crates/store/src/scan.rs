@@ -306,7 +306,7 @@ pub fn scan_telling(
     let rows_written = transaction.written();
     let published = rows::count(engine, State::Published)?;
     let rejected = rows::count(engine, State::Rejected)?;
-    transaction.commit()?;
+    transaction.commit_much()?;
 
     let horizons = store.horizons()?;
     let skipped = skipped

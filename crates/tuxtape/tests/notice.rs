@@ -332,8 +332,7 @@ fn a_record_that_the_feed_loses_is_told_once() {
     let mut feed = Feed::new(user.folder.path(), 3);
     user.scan(&feed);
     user.notify(1000);
-    feed.files
-        .retain(|name, _| !name.contains("CVE-2024-1001"));
+    feed.files.retain(|name, _| !name.contains("CVE-2024-1001"));
     feed.commit();
     let place = feed.folder.to_str().unwrap();
     let output = user.run(&["scan", "--force-shrink", "--feed", place]);
