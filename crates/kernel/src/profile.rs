@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod dwarf;
+pub mod functions;
 pub mod paths;
 mod wire;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
+use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_sys::map::{Map, MapError};
 
@@ -54,6 +55,8 @@ pub struct Provenance {
 pub struct Built {
     /// The profile.
     pub profile: KernelProfile,
+    /// The functions of its units, kept apart from it.
+    pub functions: FunctionTable,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -182,14 +185,13 @@ pub fn build(
     let modules = objects(&files.debug_modules)?;
     unchecked.extend(image::check_modules(files, &modules)?);
     let mut found = Found::default();
-    found.add(&ObjectName(ObjectName::VMLINUX.to_owned()), &vmlinux, &tree);
-    drop(vmlinux);
+    found.add(&ObjectName(ObjectName::VMLINUX.to_owned()), vmlinux, &tree);
     let compiled: Vec<(ObjectName, Compiled)> = modules
         .par_iter()
         .map(|path| Ok((module_name(path), read(path)?)))
         .collect::<Result<_, BuildError>>()?;
-    for (name, module) in &compiled {
-        found.add(name, module, &tree);
+    for (name, module) in compiled {
+        found.add(&name, module, &tree);
     }
     let tree_files = tree
         .into_iter()
@@ -222,6 +224,13 @@ pub fn build(
                 blind: BTreeMap::new(),
             },
         },
+        functions: FunctionTable {
+            units: found
+                .tables
+                .into_iter()
+                .filter_map(|(unit, table)| Some((unit, table?)))
+                .collect(),
+        },
         unchecked,
     })
 }
@@ -250,10 +259,11 @@ struct Found {
     units: BTreeMap<String, BTreeSet<ObjectName>>,
     contributors: BTreeMap<String, BTreeSet<ObjectName>>,
     functions: u64,
+    tables: BTreeMap<String, Option<UnitFunctions>>,
 }
 
 impl Found {
-    fn add(&mut self, name: &ObjectName, compiled: &Compiled, tree: &BTreeSet<String>) {
+    fn add(&mut self, name: &ObjectName, compiled: Compiled, tree: &BTreeSet<String>) {
         let note = |map: &mut BTreeMap<String, BTreeSet<ObjectName>>, path: String| {
             map.entry(path).or_default().insert(name.clone());
         };
@@ -276,6 +286,9 @@ impl Found {
             );
         }
         self.functions += compiled.functions;
+        for (unit, table) in compiled.tables {
+            dwarf::join(&mut self.tables, paths::in_tree(&unit, tree), table);
+        }
     }
 
     fn knows(&self, path: &str) -> bool {

@@ -1,10 +1,12 @@
 //! What the debug data of one linked object says of its making: compiled units, the files that gave
 //! them code, functions, build-id and compiler.
 
+mod functions;
 mod relocations;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{EndianSlice, LittleEndian, Reader as _, RelocateReader, SectionId};
 use object::elf;
@@ -12,6 +14,7 @@ use object::read::elf::{ElfFile64, FileHeader as _, Sym as _};
 use object::{Object as _, ObjectSection as _};
 use rayon::prelude::*;
 use tuxtape_core::identity::BuildId;
+use tuxtape_core::profile::functions::UnitFunctions;
 
 use self::relocations::Relocations;
 
@@ -32,6 +35,9 @@ pub struct Compiled {
     pub contributors: BTreeSet<Written>,
     /// Defined function symbols.
     pub functions: u64,
+    /// The functions of each unit, also under the name of every `.c` file it took in; `None` where
+    /// they could not all be told: assembly, Rust, code that was optimised across units.
+    pub tables: BTreeMap<Written, Option<UnitFunctions>>,
 }
 
 /// A path as the compiler wrote it, with the folder it worked in.
@@ -107,28 +113,62 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
     while let Some(header) = units.next()? {
         headers.push(header);
     }
-    let (units, contributors) = headers
+    let found = headers
         .into_par_iter()
         .map(|header| unit(&dwarf, header))
-        .try_fold(Default::default, |all, one| Ok(merged(all, one?)))
-        .try_reduce(Default::default, |left, right| {
-            Ok::<_, DwarfError>(merged(left, right))
+        .try_fold(Found::default, |all, one| Ok(all.with(one?)))
+        .try_reduce(Found::default, |left, right| {
+            Ok::<_, DwarfError>(left.with(right))
         })?;
     Ok(Compiled {
         build_id,
         compilers: comment(&file),
-        units,
-        contributors,
-        functions: functions(&file),
+        units: found.units,
+        contributors: found.contributors,
+        functions: defined(&file),
+        tables: found.tables,
     })
 }
 
-type Files = (BTreeSet<Written>, BTreeSet<Written>);
+/// What units gave.
+#[derive(Default)]
+struct Found {
+    units: BTreeSet<Written>,
+    contributors: BTreeSet<Written>,
+    tables: BTreeMap<Written, Option<UnitFunctions>>,
+}
 
-fn merged(mut left: Files, right: Files) -> Files {
-    left.0.extend(right.0);
-    left.1.extend(right.1);
-    left
+impl Found {
+    fn with(mut self, other: Self) -> Self {
+        self.units.extend(other.units);
+        self.contributors.extend(other.contributors);
+        for (unit, table) in other.tables {
+            join(&mut self.tables, unit, table);
+        }
+        self
+    }
+}
+
+/// Adds the functions of a unit to those of another of the same name: where one could not be told,
+/// both cannot.
+pub(super) fn join<K: Ord>(
+    tables: &mut BTreeMap<K, Option<UnitFunctions>>,
+    unit: K,
+    table: Option<UnitFunctions>,
+) {
+    match tables.entry(unit) {
+        Entry::Vacant(place) => {
+            place.insert(table);
+        }
+        Entry::Occupied(mut place) => {
+            let both = place.get_mut().take().zip(table).map(|(mut one, other)| {
+                one.own.extend(other.own);
+                one.inlined.extend(other.inlined);
+                one
+            });
+            *place.get_mut() = both;
+        }
+    }
 }
 
 /// Debug sections, borrowed from the file or unpacked.
@@ -171,8 +211,8 @@ impl<'a> Sections<'a> {
 fn unit<'a>(
     dwarf: &gimli::Dwarf<Input<'a>>,
     header: gimli::UnitHeader<Input<'a>>,
-) -> Result<Files, DwarfError> {
-    let mut files = Files::default();
+) -> Result<Found, DwarfError> {
+    let mut files = Found::default();
     if !matches!(header.type_(), gimli::UnitType::Compilation) {
         return Ok(files);
     }
@@ -225,14 +265,23 @@ fn unit<'a>(
                 format!("{folder}/{name}")
             };
             if path != written.path {
-                files.1.insert(Written {
+                files.contributors.insert(Written {
                     folder: written.folder.clone(),
                     path,
                 });
             }
         }
     }
-    files.0.insert(written);
+    // Where these entries are damaged the rest still holds: only what is said of functions is not
+    // known.
+    let table = functions::of(dwarf, &unit).unwrap_or(None);
+    for included in &files.contributors {
+        if included.path.ends_with(".c") {
+            files.tables.insert(included.clone(), table.clone());
+        }
+    }
+    files.tables.insert(written.clone(), table);
+    files.units.insert(written);
     Ok(files)
 }
 
@@ -248,7 +297,7 @@ fn comment(file: &Elf<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-fn functions(file: &Elf<'_>) -> u64 {
+fn defined(file: &Elf<'_>) -> u64 {
     let endian = file.endian();
     let table = file.elf_symbol_table();
     let defined = table.iter().filter(|symbol| {
@@ -296,6 +345,8 @@ mod tests {
         let whole = std::fs::read(object).unwrap();
         let found = read(&whole).unwrap();
         assert_eq!(found.functions, 1);
+        let table = found.tables.into_values().next().flatten().unwrap();
+        assert_eq!(table.own, BTreeSet::from(["f".to_owned()]));
         assert_eq!(
             found.units.first().map(|unit| unit.path.as_str()),
             Some("x.c")

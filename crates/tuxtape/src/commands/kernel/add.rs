@@ -37,6 +37,8 @@ pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
     let told = Told::new();
     let built = add(context, &release, &told)?;
     let path = profile::save(&context.home, &built.profile)?;
+    profile::functions::save(&context.home, &built.profile.id, &built.functions)
+        .context("could not keep the table of functions")?;
     let mut seconds = told.seconds();
     seconds.insert("total", tenths(start.elapsed()));
     let shown = Shown::of(&built.profile);
