@@ -1,6 +1,7 @@
 //! Kernel sources, configs and packages; replay of one unit's compile command; the boot lab.
 #![warn(missing_docs)]
 
+pub mod aliases;
 pub mod build;
 pub mod config;
 pub mod debian;

@@ -182,7 +182,7 @@ pub fn list(home: &Path) -> Result<Vec<KernelRelease>, LoadError> {
     Ok(releases)
 }
 
-fn folder(home: &Path, release: &KernelRelease) -> PathBuf {
+pub(crate) fn folder(home: &Path, release: &KernelRelease) -> PathBuf {
     home.join("kernels").join(release.as_str())
 }
 

@@ -146,7 +146,9 @@ impl<'a> Loading<'a> {
         // A name that the kernel itself puts together is asked for as such; only aliases are stopped
         // by a blacklist.
         let own = (asker(&name.0) == Asker::User).then_some((Asker::User, name.0.as_str()));
-        let listed = self.node.is_some_and(|node| node.blacklisted(name).is_some());
+        let listed = self
+            .node
+            .is_some_and(|node| node.blacklisted(name).is_some());
         let aliases = facts
             .aliases
             .iter()

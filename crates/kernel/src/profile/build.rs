@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
 use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
@@ -57,6 +58,8 @@ pub struct Built {
     pub profile: KernelProfile,
     /// The functions of its units, kept apart from it.
     pub functions: FunctionTable,
+    /// How its modules are loaded.
+    pub modules: Modules,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -190,7 +193,9 @@ pub fn build(
         .par_iter()
         .map(|path| Ok((module_name(path), read(path)?)))
         .collect::<Result<_, BuildError>>()?;
-    for (name, module) in compiled {
+    let mut loading = Modules::new();
+    for (name, mut module) in compiled {
+        loading.insert(name.clone(), std::mem::take(&mut module.loading));
         found.add(&name, module, &tree);
     }
     let tree_files = tree
@@ -231,6 +236,7 @@ pub fn build(
                 .filter_map(|(unit, table)| Some((unit, table?)))
                 .collect(),
         },
+        modules: loading,
         unchecked,
     })
 }

@@ -13,10 +13,12 @@ use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, Sym as _};
 use object::{Object as _, ObjectSection as _};
 use rayon::prelude::*;
+use tuxtape_core::applicability::loaded::ModuleFacts;
 use tuxtape_core::identity::BuildId;
 use tuxtape_core::profile::functions::UnitFunctions;
 
 use self::relocations::Relocations;
+use crate::aliases;
 
 /// Largest debug section that is decompressed, in bytes.
 const SECTION_LIMIT: u64 = 1 << 30;
@@ -38,6 +40,8 @@ pub struct Compiled {
     /// The functions of each unit, also under the name of every `.c` file it took in; `None` where
     /// they could not all be told: assembly, Rust, code that was optimised across units.
     pub tables: BTreeMap<Written, Option<UnitFunctions>>,
+    /// How it is loaded, for a module.
+    pub loading: ModuleFacts,
 }
 
 /// A path as the compiler wrote it, with the folder it worked in.
@@ -127,6 +131,7 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
         contributors: found.contributors,
         functions: defined(&file),
         tables: found.tables,
+        loading: loading(&file),
     })
 }
 
@@ -295,6 +300,12 @@ fn comment(file: &Elf<'_>) -> BTreeSet<String> {
         .filter(|text| !text.is_empty())
         .map(|text| String::from_utf8_lossy(text).into_owned())
         .collect()
+}
+
+fn loading(file: &Elf<'_>) -> ModuleFacts {
+    let section = file.section_by_name(".modinfo");
+    let bytes = section.and_then(|section| section.data().ok());
+    bytes.map(aliases::from_modinfo).unwrap_or_default()
 }
 
 fn defined(file: &Elf<'_>) -> u64 {

@@ -135,7 +135,10 @@ fn an_install_line_that_does_nothing_blocks_it_and_what_needs_it() {
         ),
         ("btrfs", "autoload: by any user's request for fs-btrfs"),
         ("odd", "root-only: it has no alias to be asked for by"),
-        ("mii", "autoload: by hardware pci:v00008086d*, through e1000"),
+        (
+            "mii",
+            "autoload: by hardware pci:v00008086d*, through e1000",
+        ),
     ] {
         assert_eq!(shown(Some(&node), name), expected, "{name}");
     }

@@ -118,10 +118,8 @@ impl<'a> Function<'a> {
             (gimli::DW_AT_name, value) => self.name = Some(value),
             (gimli::DW_AT_low_pc | gimli::DW_AT_ranges, _) => self.body = true,
             (gimli::DW_AT_inline, AttributeValue::Inline(how)) => {
-                self.inlined = matches!(
-                    how,
-                    gimli::DW_INL_inlined | gimli::DW_INL_declared_inlined
-                );
+                self.inlined =
+                    matches!(how, gimli::DW_INL_inlined | gimli::DW_INL_declared_inlined);
             }
             (
                 gimli::DW_AT_abstract_origin | gimli::DW_AT_specification,

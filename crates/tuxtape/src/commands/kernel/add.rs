@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_kernel::aliases;
 use tuxtape_kernel::debian::fetch::FetchError;
 use tuxtape_kernel::debian::index::IndexError;
 use tuxtape_kernel::debian::{self, AddError};
@@ -39,6 +40,8 @@ pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
     let path = profile::save(&context.home, &built.profile)?;
     profile::functions::save(&context.home, &built.profile.id, &built.functions)
         .context("could not keep the table of functions")?;
+    aliases::save(&context.home, &built.profile.id, &built.modules)
+        .context("could not keep the list of modules")?;
     let mut seconds = told.seconds();
     seconds.insert("total", tenths(start.elapsed()));
     let shown = Shown::of(&built.profile);
