@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod config;
+pub mod content;
 pub mod debian;
 pub mod files;
 pub mod fix_source;
