@@ -4,6 +4,7 @@
 pub mod aliases;
 pub mod build;
 pub mod config;
+pub mod content;
 pub mod debian;
 pub mod files;
 pub mod fix_source;
