@@ -1,6 +1,7 @@
 //! `tuxtape fix`.
 
 mod known;
+mod origin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::debian::{self, AddError};
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::fix_source::kept::{self, KeepError, Replace};
-use tuxtape_kernel::fix_source::{self, Cut, Fix, FixError, NewerSource, Origin};
+use tuxtape_kernel::fix_source::{self, Cut, Fix, FixError, NewerSource};
 use tuxtape_kernel::unified::TreePath;
 use tuxtape_store::Store;
 
@@ -28,6 +29,7 @@ use crate::output::{self, Hint};
 
 use known::NoFix;
 pub use known::fixed_in;
+use origin::ShownOrigin;
 
 /// Show or import the source change that closes a CVE
 #[derive(Debug, Args)]
@@ -115,22 +117,6 @@ struct Shown<'a> {
     diff: &'a str,
     unchanged: &'a [TreePath],
     absent: &'a [TreePath],
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-enum ShownOrigin<'a> {
-    Package { package: &'a str, version: &'a str },
-    Hand { person: &'a str, file: &'a str },
-}
-
-impl<'a> ShownOrigin<'a> {
-    fn of(origin: &'a Origin) -> Self {
-        match origin {
-            Origin::Package { package, version } => Self::Package { package, version },
-            Origin::Hand { person, file } => Self::Hand { person, file },
-        }
-    }
 }
 
 fn show(
@@ -324,19 +310,14 @@ fn print(
     if context.json {
         return output::json(&Shown {
             cve: cve.to_string(),
-            origin: ShownOrigin::of(&fix.origin),
+            origin: ShownOrigin::of(&fix.origin, &fix.diff),
             files: &fix.files,
             diff: &fix.diff,
             unchanged,
             absent,
         });
     }
-    output::talk(&match &fix.origin {
-        Origin::Package { package, version } => {
-            format!("{cve}: cut from {package} {version}; other changes of these files come along")
-        }
-        Origin::Hand { person, file } => format!("{cve}: given by {person}, from {file}"),
-    });
+    output::talk(&format!("{cve}: {}", origin::told(&fix.origin)));
     for (paths, what) in [(unchanged, "unchanged"), (absent, "in neither source")] {
         for path in paths {
             output::talk(&format!("{what}: {path}"));
