@@ -7,9 +7,11 @@ pub mod built;
 pub mod content;
 pub mod loaded;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cve::{Cve, CveId, State};
+use crate::identity::ObjectName;
 use crate::profile::KernelProfile;
 use crate::span::{self, Horizons, Reading, Span};
 use crate::version::{KernelVersion, NotAVersion};
@@ -105,6 +107,8 @@ pub struct Judgement {
     pub verdict: Applicability,
     /// One entry per step taken, in order.
     pub evidence: Vec<Evidence>,
+    /// The objects that hold its code, where the walk came that far.
+    pub objects: BTreeSet<ObjectName>,
 }
 
 /// How fresh the edition of a record is that is being judged.
@@ -146,16 +150,17 @@ impl<'a> Bench<'a> {
         freshness: Freshness<'_>,
         content: Option<&Content>,
     ) -> Judgement {
-        let mut evidence = Vec::new();
-        let verdict = match content {
-            Some(content) => self.walk(cve, freshness, content, &mut evidence),
-            None => self.walk(cve, freshness, &Content::default(), &mut evidence),
-        };
-        Judgement {
+        let mut judgement = Judgement {
             cve: cve.id,
-            verdict,
-            evidence,
-        }
+            verdict: Applicability::Affected,
+            evidence: Vec::new(),
+            objects: BTreeSet::new(),
+        };
+        judgement.verdict = match content {
+            Some(content) => self.walk(cve, freshness, content, &mut judgement),
+            None => self.walk(cve, freshness, &Content::default(), &mut judgement),
+        };
+        judgement
     }
 
     /// Returns why a published record is certainly not in this kernel, from what its current edition
@@ -186,8 +191,13 @@ impl<'a> Bench<'a> {
         cve: &Cve,
         freshness: Freshness<'_>,
         content: &Content,
-        evidence: &mut Vec<Evidence>,
+        judgement: &mut Judgement,
     ) -> Applicability {
+        let Judgement {
+            evidence,
+            objects: reached,
+            ..
+        } = judgement;
         let mut note = |step, found| evidence.push(Evidence { step, found });
         note(Step::Record, record(cve, freshness));
         // A "no" from an edition that the feed has replaced is not certain: the unreadable newer one
@@ -245,6 +255,7 @@ impl<'a> Bench<'a> {
         };
         let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
         note(Step::Object, names.join(", "));
+        *reached = objects;
         note(Step::Function, content.functions.found());
         match &content.functions {
             Functions::Absent { .. } => return certain_no(Reason::FunctionAbsent),
@@ -306,6 +317,7 @@ pub fn unreadable(cve: CveId, why: &str) -> Judgement {
             step: Step::Record,
             found: format!("unreadable: {why}"),
         }],
+        objects: BTreeSet::new(),
     }
 }
 

@@ -55,8 +55,10 @@ struct Wire {
     release: KernelRelease,
     build_id: Option<BuildId>,
     /// Module → aliases, modules it needs, modules it would like.
-    modules: BTreeMap<ObjectName, (BTreeSet<String>, BTreeSet<ObjectName>, BTreeSet<ObjectName>)>,
+    modules: BTreeMap<ObjectName, WireFacts>,
 }
+
+type WireFacts = (BTreeSet<String>, BTreeSet<ObjectName>, BTreeSet<ObjectName>);
 
 #[derive(Deserialize)]
 struct Numbered {

@@ -281,7 +281,8 @@ fn unit<'a>(
     // known.
     let table = functions::of(dwarf, &unit).unwrap_or(None);
     for included in &files.contributors {
-        if included.path.ends_with(".c") {
+        let end = included.path.rsplit_once('.').map(|(_, end)| end);
+        if end == Some("c") {
             files.tables.insert(included.clone(), table.clone());
         }
     }

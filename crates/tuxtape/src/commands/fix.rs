@@ -1,7 +1,7 @@
 //! `tuxtape fix`.
 
 mod known;
-mod origin;
+pub(crate) mod origin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

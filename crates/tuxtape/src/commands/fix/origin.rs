@@ -69,7 +69,7 @@ fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
 }
 
 /// Says where a fix came from, as a fragment.
-pub(super) fn told(origin: &Origin) -> String {
+pub(crate) fn told(origin: &Origin) -> String {
     match origin {
         Origin::Package { package, version } => {
             format!("cut from {package} {version}; other changes of these files come along")
