@@ -75,7 +75,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["cve", "csv", "only"])]
     summary: bool,
     /// Say how modules stand on a node: its root, such as /, or a folder with copies of its
-    /// proc/modules, proc/sys/kernel/modules_disabled, proc/cmdline and etc/modprobe.d
+    /// `proc/modules`, `proc/sys/kernel/modules_disabled`, `proc/cmdline` and `etc/modprobe.d`
     #[arg(long, value_name = "DIR")]
     node: Option<PathBuf>,
     /// When to colour
@@ -105,9 +105,9 @@ impl Only {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let (store, feed) = remembered::feed(context)?;
-    let Loaded { profiles, failed } = load(&arguments, context)?;
+    let Loaded { profiles, failed } = load(arguments, context)?;
     let extent = match arguments.cve {
         Some(id) => Extent::One(id),
         None if arguments.needs_all(context) => Extent::All,
@@ -116,7 +116,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     let records = Records::read(&store, &profiles, &extent)?;
     let mut kernels = Vec::new();
     for profile in profiles {
-        kernels.push(measure(&arguments, context, profile, &records)?);
+        kernels.push(measure(arguments, context, profile, &records)?);
     }
     let asked = Asked {
         decisions: store.decisions()?,
@@ -124,15 +124,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         records: &records,
         feed: &feed,
         screen: Screen::detect(arguments.color),
-        arguments: &arguments,
+        arguments,
         context,
     };
-    let code = match arguments.cve {
-        Some(id) => asked.one(id)?,
-        None => {
-            asked.list()?;
-            ExitCode::SUCCESS
-        }
+    let code = if let Some(id) = arguments.cve {
+        asked.one(id)?
+    } else {
+        asked.list()?;
+        ExitCode::SUCCESS
     };
     // The program ends here: the system takes the memory back faster than text by text.
     drop(asked);

@@ -66,9 +66,10 @@ pub(super) fn draw(
     line("");
     line(&legend());
     line("");
-    let numbers: String = (1..=kernels.len())
+    let numbers: Vec<String> = (1..=kernels.len())
         .map(|number| format!("{number:>CELL$}"))
         .collect();
+    let numbers = numbers.concat();
     line(&screen.paint(
         Style::Heading,
         &format!("{}{numbers}  TITLE", pad("CVE", ID)),
