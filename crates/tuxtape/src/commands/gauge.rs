@@ -106,8 +106,8 @@ impl Only {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let (store, feed) = remembered::feed(context)?;
     let Loaded { profiles, failed } = load(arguments, context)?;
+    let (store, feed) = remembered::feed(context)?;
     let extent = match arguments.cve {
         Some(id) => Extent::One(id),
         None if arguments.needs_all(context) => Extent::All,
@@ -229,7 +229,7 @@ fn measure(
             bar.finish_and_clear();
         }
     }
-    measured.load(context, node.as_ref())?;
+    measured.load(context, node.as_ref());
     Ok(measured)
 }
 

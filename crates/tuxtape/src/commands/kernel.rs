@@ -1,6 +1,7 @@
 //! `tuxtape kernel`.
 
 pub(crate) mod add;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,11 @@ enum Verb {
         /// Which kernel: debian:RELEASE, such as debian:6.1.0-47-cloud-amd64
         spec: String,
     },
+    /// Add newer kernels of the distribution as apt lists them, and say until when each is covered
+    ///
+    /// Follows the lines (series and flavour) of the kernels that were added before. Exit code: 0 done,
+    /// 1 where a kernel could not be added or read, after the others.
+    Watch(watch::Arguments),
     /// List the kernels added
     List,
     /// Show what is known of one kernel
@@ -47,6 +53,7 @@ enum Verb {
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
         Verb::Add { spec } => add::run(&spec, context),
+        Verb::Watch(arguments) => watch::run(&arguments, context),
         Verb::List => list(context),
         Verb::Show { kernel } => show(&kernel, context),
         Verb::Check { kernel } => check(&kernel, context),

@@ -94,7 +94,7 @@ impl Funnel {
     pub(super) fn draw(&self, screen: &Screen) -> String {
         let columns = screen.columns.unwrap_or(100);
         let bar = columns
-            .saturating_sub(NAME + NUMBER + 4 + 22)
+            .saturating_sub(NAME + NUMBER + 4 + 26)
             .clamp(8, WIDEST_BAR);
         let mut text = String::new();
         let mut row = |name: &str, left: usize, style: Option<Style>, why: &str| {
@@ -108,11 +108,14 @@ impl Funnel {
         };
         let minus = |before: usize, after: usize, why: &str| {
             let sign = if screen.unicode { "−" } else { "-" };
-            format!("{sign}{} {why}", before - after)
+            match before - after {
+                0 => format!("none {why}"),
+                less => format!("{sign}{less} {why}"),
+            }
         };
         let looked = |count: usize, less: String| {
             if count == 0 {
-                "not looked at".to_owned()
+                "not looked at (--content)".to_owned()
             } else {
                 less
             }

@@ -136,8 +136,12 @@ impl Measured {
     }
 
     /// Says how the objects stand, and adds it to the evidence of every CVE whose code is in one.
-    pub(super) fn load(&mut self, context: &Context, node: Option<&Node>) -> anyhow::Result<()> {
-        let modules = aliases::load(&context.home, &self.profile.id)?;
+    pub(super) fn load(&mut self, context: &Context, node: Option<&Node>) {
+        let modules = aliases::load(&context.home, &self.profile.id).unwrap_or_else(|error| {
+            // No verdict stands on it.
+            output::talk(&format!("warning: {:#}", anyhow::Error::new(error)));
+            None
+        });
         // Without a list of modules a node that has them loaded still says so, and vmlinux runs.
         let known = modules.is_some();
         let modules = modules.unwrap_or_default();
@@ -162,7 +166,6 @@ impl Measured {
             });
         }
         self.standings = (known || node.is_some()).then_some(standings);
-        Ok(())
     }
 
     /// Returns how the most urgent of the objects of a CVE stands.

@@ -67,9 +67,9 @@ impl Story<'_> {
         if !self.files.vmlinux.is_file() {
             line(String::new());
             line(format!(
-                "The kernel's packages are not unpacked at {}: `tuxtape kernel add` brings what the \
-                 commands above look into.",
-                self.files.top.display()
+                "hint: `tuxtape kernel add debian:{}` unpacks its source and objects\n\
+                 for the commands that look into them",
+                self.profile.id.release
             ));
         }
         text

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::aliases;
 use tuxtape_kernel::debian::fetch::FetchError;
 use tuxtape_kernel::debian::index::IndexError;
@@ -37,11 +39,7 @@ pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let told = Told::new();
     let built = add(context, &release, &told)?;
-    let path = profile::save(&context.home, &built.profile)?;
-    profile::functions::save(&context.home, &built.profile.id, &built.functions)
-        .context("could not keep the table of functions")?;
-    aliases::save(&context.home, &built.profile.id, &built.modules)
-        .context("could not keep the list of modules")?;
+    let path = save(context, &built)?;
     let mut seconds = told.seconds();
     seconds.insert("total", tenths(start.elapsed()));
     let shown = Shown::of(&built.profile);
@@ -56,6 +54,24 @@ pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
         output::text(&format!("profile       {}\n", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the kernel `release` of the distribution and saves what is known of it.
+pub(super) fn keep(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
+    let built = add(context, release, &Told::new())?;
+    save(context, &built)?;
+    Ok(built.profile)
+}
+
+/// Saves a profile and what lies beside it; the profile last, because it makes the kernel count as
+/// added.
+fn save(context: &Context, built: &Built) -> anyhow::Result<PathBuf> {
+    let id = &built.profile.id;
+    profile::functions::save(&context.home, id, &built.functions)
+        .context("could not keep the table of functions")?;
+    aliases::save(&context.home, id, &built.modules)
+        .context("could not keep the list of modules")?;
+    Ok(profile::save(&context.home, &built.profile)?)
 }
 
 fn parse(spec: &str) -> anyhow::Result<KernelRelease> {
