@@ -4,7 +4,9 @@
 //! is the worst answer there is, so every doubt ends in [`Applicability::Unknown`].
 
 pub mod built;
+pub mod carried;
 pub mod content;
+pub mod function;
 pub mod loaded;
 
 use std::collections::BTreeSet;
