@@ -1,9 +1,16 @@
 //! Fixes: the source change that closes a CVE in one kernel, and where it came from.
 
+pub mod choose;
+pub mod commit;
+pub mod folder;
 pub mod found;
 pub mod kept;
 pub mod library;
+pub mod list;
+pub mod mail;
+mod repository;
 pub mod spec;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fs;

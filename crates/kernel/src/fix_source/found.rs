@@ -35,6 +35,27 @@ pub enum DiffKind {
     Package,
 }
 
+impl DiffKind {
+    /// Returns its fixed name for programs; a branch is named beside it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Hand => "hand",
+            Self::OwnBranch => "own-branch",
+            Self::NewerBranch(_) => "newer-branch",
+            Self::Mainline => "mainline",
+            Self::Package => "package",
+        }
+    }
+
+    /// Returns the branch other than the kernel's own that it was made for.
+    pub fn branch(self) -> Option<Branch> {
+        match self {
+            Self::NewerBranch(branch) => Some(branch),
+            Self::Hand | Self::OwnBranch | Self::Mainline | Self::Package => None,
+        }
+    }
+}
+
 impl fmt::Display for DiffKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -24,6 +24,7 @@ use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::fix_source::library::{Library, Network};
+use tuxtape_kernel::fix_source::list;
 use tuxtape_kernel::fix_source::spec::SourceSpec;
 use tuxtape_kernel::profile;
 use tuxtape_store::{Feed, Store, Stored};
@@ -54,16 +55,16 @@ pub struct Arguments {
     /// Only this CVE, with its evidence
     #[arg(long)]
     pub cve: Option<CveId>,
-    /// Also look for the fixes in the kernel's source and for their functions in its objects; takes
-    /// seconds, and needs --fixes
-    #[arg(long, requires = "fixes")]
+    /// Also look for the fixes in the kernel's source and for their functions in its objects: takes
+    /// seconds, and needs diffs of the fixes. Without it they are looked at for --cve alone
+    #[arg(long)]
     content: bool,
-    /// Where diffs of fixes are: git:PATH, dir:PATH or url:TEMPLATE; can be repeated, the first asked
-    /// first. Without --content they are looked at for --cve alone
-    #[arg(long, value_name = "SOURCE")]
-    fixes: Vec<SourceSpec>,
-    /// Let --fixes ask servers, too, and not the cache alone
-    #[arg(long, requires = "fixes")]
+    /// Take diffs of fixes from here and not from the sources listed in fix-sources.toml: git:PLACE,
+    /// dir:PATH or url:TEMPLATE; can be repeated, the first asked first
+    #[arg(long = "source", value_name = "SPEC")]
+    sources: Vec<SourceSpec>,
+    /// Let sources ask servers, too, and not the cache alone
+    #[arg(long)]
     online: bool,
     /// List the CVEs with this verdict; can be repeated
     #[arg(long, value_enum, value_name = "VERDICT")]
@@ -202,9 +203,10 @@ fn measure(
         None => None,
     };
     let mut measured = Measured::new(profile, records)?;
-    if arguments.content || (arguments.cve.is_some() && !arguments.fixes.is_empty()) {
+    let sources = sources(arguments, context)?;
+    if !sources.is_empty() {
         let library = Library {
-            sources: arguments.fixes.clone(),
+            sources,
             cache: context.cache.clone(),
             network: if arguments.online {
                 Network::Allowed
@@ -231,6 +233,26 @@ fn measure(
     }
     measured.load(context, node.as_ref());
     Ok(measured)
+}
+
+/// Lists the sources of fixes to ask: none where nothing is looked for.
+fn sources(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<SourceSpec>> {
+    if !arguments.content && arguments.cve.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut sources = if arguments.sources.is_empty() {
+        list::load(&context.home)?
+    } else {
+        arguments.sources.clone()
+    };
+    // What is cut from a source package tells nothing about the tree it is cut from.
+    sources.retain(|source| !matches!(source, SourceSpec::Package(_)));
+    if sources.is_empty() && arguments.content {
+        return Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(Hint::new(
+            "give --source git:PLACE or dir:PATH, or list sources in fix-sources.toml",
+        ));
+    }
+    Ok(sources)
 }
 
 /// What was asked, and what answers it.

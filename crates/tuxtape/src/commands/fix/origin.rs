@@ -6,7 +6,7 @@ use tuxtape_kernel::fix_source::Origin;
 
 /// The origin of a fix for programs.
 #[derive(Serialize)]
-pub(super) struct ShownOrigin<'a> {
+pub(crate) struct ShownOrigin<'a> {
     #[serde(flatten)]
     kind: ShownKind<'a>,
     /// SHA-256 of the diff, in hex.
@@ -40,7 +40,7 @@ enum ShownKind<'a> {
 
 impl<'a> ShownOrigin<'a> {
     /// Shows where `diff` came from.
-    pub(super) fn of(origin: &'a Origin, diff: &str) -> Self {
+    pub(crate) fn of(origin: &'a Origin, diff: &str) -> Self {
         let kind = match origin {
             Origin::Package { package, version } => ShownKind::Package { package, version },
             Origin::Hand { person, file } => ShownKind::Hand { person, file },

@@ -23,7 +23,6 @@ use tuxtape_kernel::{aliases, profile};
 use tuxtape_store::{Store, Stored};
 
 use super::{bench, judge};
-use crate::commands::fix::origin;
 use crate::context::Context;
 use crate::output;
 
@@ -263,7 +262,7 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
     let diffs = found.map_or(&[][..], |found| &found.diffs);
     let origins: Vec<String> = diffs
         .iter()
-        .map(|diff| format!("{}, {}", origin::told(&diff.origin), diff.kind))
+        .map(|diff| format!("{}, {}", diff.origin, diff.kind))
         .collect();
     let diffs: Vec<FixDiff<'_>> = diffs
         .iter()
