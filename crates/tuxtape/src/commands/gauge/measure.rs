@@ -1,6 +1,8 @@
 //! One kernel with the verdicts about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,16 +17,22 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_core::version::KernelVersion;
+use tuxtape_kernel::content::changelog::Changelog;
 use tuxtape_kernel::content::{FixDiff, Looker};
+use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::fix_source::found::Found;
 use tuxtape_kernel::fix_source::library::Library;
 use tuxtape_kernel::{aliases, profile};
 use tuxtape_store::{Store, Stored};
+use tuxtape_sys::gzip;
 
 use super::{bench, judge};
 use crate::context::Context;
 use crate::output;
+
+/// Largest changelog that is read, in bytes, packed and not.
+const CHANGELOG: u64 = 32 << 20;
 
 /// Which records are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +205,11 @@ impl Measured {
                 None
             }
         };
-        let looker = Looker::new(&files.source, table.as_ref());
+        let changelog = changelog(&files, &self.profile);
+        let mut looker = Looker::new(&files.source, table.as_ref());
+        if let Some(changelog) = &changelog {
+            looker = looker.with_changelog(changelog);
+        }
         let open: Vec<&Stored> = records
             .stored
             .iter()
@@ -248,6 +260,21 @@ impl Measured {
         }
         Ok(())
     }
+}
+
+/// Reads the changelog that came with the kernel's image; `None` where there is none that can be read,
+/// or no version up to which it counts. It only ever gives hints.
+fn changelog(files: &KernelFiles, profile: &KernelProfile) -> Option<Changelog> {
+    let (_, version) = profile.origin.source.rsplit_once(' ')?;
+    let folder = files.top.join("image/usr/share/doc");
+    let name = format!("linux-image-{}-unsigned", files.release);
+    let path = folder.join(name).join("changelog.Debian.gz");
+    let mut packed = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(CHANGELOG).read_to_end(&mut packed).ok()?;
+    let text = gzip::gunzip(&packed, CHANGELOG).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    Some(Changelog::read(&text, &DebianVersion::new(version)))
 }
 
 /// Tells whether a look at the source could change or support a verdict.
