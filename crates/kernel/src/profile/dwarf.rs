@@ -379,4 +379,43 @@ mod tests {
             fuzz(&bytes);
         }
     }
+
+    /// Twins whose bodies the compiler folds into one, a function that is inlined everywhere, one of
+    /// which it keeps a cold part, and one that is only declared.
+    #[test]
+    fn every_function_that_left_code_is_in_the_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "int elsewhere(int);\n\
+            static int inlined(int a) { return elsewhere(a) * 5; }\n\
+            static int one(int a) { return elsewhere(a) + 7; }\n\
+            static int twin(int a) { return elsewhere(a) + 7; }\n\
+            static int unused(int a) { return a; }\n\
+            int (*table[])(int) = { one, twin };\n\
+            void __attribute__((cold, noinline)) broken(void) { elsewhere(-1); }\n\
+            int whole(int a) { if (a < 0) broken(); return inlined(a) + inlined(a + 1); }\n\
+            #include \"y.c\"\n";
+        std::fs::write(folder.path().join("x.c"), text).unwrap();
+        let included = "int included(int a) { return elsewhere(a + 9); }\n";
+        std::fs::write(folder.path().join("y.c"), included).unwrap();
+        let compiled = std::process::Command::new("gcc")
+            .args(["-g", "-O2", "-w", "-c", "x.c", "-o", "x.o"])
+            .current_dir(folder.path())
+            .status();
+        if !compiled.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: gcc is not here");
+            return;
+        }
+        let found = read(&std::fs::read(folder.path().join("x.o")).unwrap()).unwrap();
+        let table = |name: &str| {
+            let mut tables = found.tables.iter();
+            let found = tables.find(|(unit, _)| unit.path == name);
+            found.and_then(|(_, table)| table.clone()).unwrap()
+        };
+        let own: Vec<String> = table("x.c").own.into_iter().collect();
+        assert_eq!(own, ["broken", "included", "one", "twin", "whole"]);
+        let inlined = table("x.c").inlined;
+        assert!(inlined.contains("inlined"));
+        assert!(!inlined.contains("unused") && !inlined.contains("elsewhere"));
+        assert_eq!(table("y.c"), table("x.c"));
+    }
 }

@@ -109,6 +109,8 @@ struct Function<'a> {
     origin: Option<Offset>,
     elsewhere: bool,
     body: bool,
+    declared: bool,
+    inline: bool,
     inlined: bool,
 }
 
@@ -117,7 +119,9 @@ impl<'a> Function<'a> {
         match (attribute.name(), attribute.value()) {
             (gimli::DW_AT_name, value) => self.name = Some(value),
             (gimli::DW_AT_low_pc | gimli::DW_AT_ranges, _) => self.body = true,
+            (gimli::DW_AT_declaration, _) => self.declared = true,
             (gimli::DW_AT_inline, AttributeValue::Inline(how)) => {
+                self.inline = true;
                 self.inlined =
                     matches!(how, gimli::DW_INL_inlined | gimli::DW_INL_declared_inlined);
             }
@@ -147,7 +151,10 @@ impl<'a> Found<'a> {
         } else if let Some(origin) = function.origin {
             self.origins.insert(offset, origin);
         }
-        if function.body {
+        // One that is neither declared nor inlined and has no place of its own was found equal to
+        // another by the compiler and became a second name of that one's body.
+        let folded = !function.body && !function.declared && !function.inline;
+        if function.body || folded {
             self.own.push(offset);
             self.elsewhere |= function.elsewhere;
         }
