@@ -408,7 +408,7 @@ mod tests {
         let found = read(&std::fs::read(folder.path().join("x.o")).unwrap()).unwrap();
         let table = |name: &str| {
             let mut tables = found.tables.iter();
-            let found = tables.find(|(unit, _)| unit.path == name);
+            let found = tables.find(|(unit, _)| unit.path.ends_with(name));
             found.and_then(|(_, table)| table.clone()).unwrap()
         };
         let own: Vec<String> = table("x.c").own.into_iter().collect();
