@@ -38,7 +38,7 @@ struct BlockLine<'a> {
 }
 
 /// Says for each of `diffs` whether the source tree at `tree` holds it.
-pub fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let looker = Looker::new(tree, None);
     let mut worst = Verdict::Carries;
     for path in diffs {
