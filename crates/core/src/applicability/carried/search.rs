@@ -74,6 +74,10 @@ pub(super) fn block(
     let (found, place) = decide(&after, &before, whole, is_home_known);
     let found = match found {
         Found::Neither if lacks_functions(hunk, block, source) => Found::Before,
+        Found::Neither => by_whole(hunk, block, whole).unwrap_or(found),
+        found => found,
+    };
+    let found = match found {
         Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
         found => found,
     };
@@ -133,6 +137,24 @@ fn homes(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> Vec<Range<usize
             })
     });
     homes
+}
+
+/// Says what the whole hunk says of a block around which it has too little: that one side of it stands
+/// in the file line by line. The block must be within those lines, not at their end.
+fn by_whole(hunk: &NormalHunk, block: &BlockAt, whole: Option<FixSide>) -> Option<Found> {
+    /// Fewest telling lines by which the seam of a block that only removes is known.
+    const SEAM: usize = 4;
+    let side = whole?;
+    let lines = hunk.lines(side);
+    let (own, found) = match side {
+        FixSide::Old => (&block.old, Found::Before),
+        FixSide::New | FixSide::Both => (&block.new, Found::After),
+    };
+    let within = own.start > 0 && own.end < lines.len();
+    let enough = count(lines.get(own.clone()).unwrap_or_default()) > 0
+        || found == Found::Before
+        || count(lines) >= SEAM;
+    (enough && (within || !own.is_empty())).then_some(found)
 }
 
 /// Tells whether a block brings whole functions of which the file does not even have the names.
