@@ -91,11 +91,13 @@ impl NormalHunk {
         }
     }
 
-    /// Tells whether the added lines of a block that removes none are whole functions.
-    pub(super) fn brings_functions(&self, block: &BlockAt) -> bool {
+    /// Returns the names of the functions that a block brings which removes nothing and adds whole
+    /// functions alone; else nothing.
+    pub(super) fn brought(&self, block: &BlockAt) -> Vec<String> {
         let own = self.new.get(block.new.clone()).unwrap_or_default();
-        let (Some(first), Some(last)) = (own.first(), own.last()) else {
-            return false;
+        let (Some(first), Some(last), true) = (own.first(), own.last(), block.old.is_empty())
+        else {
+            return Vec::new();
         };
         let number = |line: u32| usize::try_from(line).unwrap_or(usize::MAX);
         let text: String = self
@@ -111,7 +113,26 @@ impl NormalHunk {
                 .iter()
                 .any(|extent| (extent.first_line..=extent.last_line).contains(&line.number))
         };
-        block.old.is_empty() && ctext::code_lines(&text).iter().all(within)
+        if !ctext::code_lines(&text).iter().all(within) {
+            return Vec::new();
+        }
+        functions.into_iter().map(|extent| extent.name).collect()
+    }
+
+    /// Returns a word that a block adds which is long enough to be a name and which neither the old
+    /// side of the hunk nor `is_known` has.
+    pub(super) fn new_word(
+        &self,
+        block: &BlockAt,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
+        const SHORTEST: usize = 4;
+        let added = self.new.get(block.new.clone()).unwrap_or_default();
+        added
+            .iter()
+            .flat_map(|line| line.code.split(' '))
+            .filter(|word| word.len() >= SHORTEST && is_word(word))
+            .find(|word| !has_word(&self.old, word) && !is_known(word))
     }
 
     /// Tells whether a block has a line by which it can be told.
@@ -144,9 +165,24 @@ impl NormalHunk {
     }
 }
 
-/// Tells whether a line is long enough to say anything.
+/// Tells whether a line is long enough to say anything. What is included changes no function.
 pub(super) fn is_telling(line: &CodeLine) -> bool {
-    line.tokens >= TELLING
+    line.tokens >= TELLING && !line.code.starts_with("# include")
+}
+
+/// Tells whether any of `lines` has `word` as a token.
+pub(super) fn has_word(lines: &[CodeLine], word: &str) -> bool {
+    lines
+        .iter()
+        .any(|line| line.code.contains(word) && line.code.split(' ').any(|token| token == word))
+}
+
+fn is_word(token: &str) -> bool {
+    let mut bytes = token.bytes();
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Returns the text of a hunk without the lines of the `other` side.
@@ -250,5 +286,14 @@ fn head_name(text: &str) -> Option<String> {
     closed.push_str(" x");
     closed.push_str(&")".repeat(open - close));
     closed.push_str("{}");
-    ctext::functions(&closed).pop().map(|extent| extent.name)
+    if let Some(extent) = ctext::functions(&closed).pop() {
+        return Some(extent.name);
+    }
+    // The return type is on the line before.
+    let (name, _) = text.split_once('(')?;
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().any(|byte| byte.is_ascii_lowercase());
+    is_name.then(|| name.to_owned())
 }

@@ -56,11 +56,7 @@ pub(super) fn block(
     source: &Source,
     whole: Option<FixSide>,
 ) -> Block {
-    let homes = block
-        .function
-        .as_deref()
-        .map(|name| source.homes(name))
-        .unwrap_or_default();
+    let homes = homes(hunk, block, source);
     let is_home_known = !homes.is_empty();
     let everywhere = 0..source.lines().len();
     let areas = if is_home_known {
@@ -76,6 +72,11 @@ pub(super) fn block(
     };
     let (after, before) = (look(FixSide::New), look(FixSide::Old));
     let (found, place) = decide(&after, &before, whole, is_home_known);
+    let found = match found {
+        Found::Neither if lacks_functions(hunk, block, source) => Found::Before,
+        Found::Neither => by_whole(hunk, block, whole).unwrap_or(found),
+        found => found,
+    };
     let found = match found {
         Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
         found => found,
@@ -104,6 +105,67 @@ pub(super) fn block(
     }
 }
 
+/// Returns where the function is that a block lies in. One that has none of the lines around the block
+/// is not it: a function of that name may be another one by now.
+fn homes(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> Vec<Range<usize>> {
+    const NEAREST: usize = 4;
+    let Some(name) = &block.function else {
+        return Vec::new();
+    };
+    let lines = hunk.lines(FixSide::Old);
+    let before = lines.get(..block.old.start).unwrap_or_default();
+    let after = lines.get(block.old.end..).unwrap_or_default();
+    let around = before
+        .iter()
+        .rev()
+        .filter(|line| normal::is_telling(line))
+        .take(NEAREST)
+        .chain(
+            after
+                .iter()
+                .filter(|line| normal::is_telling(line))
+                .take(NEAREST),
+        );
+    let around: Vec<&CodeLine> = around.collect();
+    let mut homes = source.homes(name);
+    homes.retain(|home| {
+        around.is_empty()
+            || home.clone().any(|at| {
+                around
+                    .iter()
+                    .any(|line| source.code_at(at) == Some(&line.code))
+            })
+    });
+    homes
+}
+
+/// Says what the whole hunk says of a block around which it has too little: that one side of it stands
+/// in the file line by line. The block must be within those lines, not at their end.
+fn by_whole(hunk: &NormalHunk, block: &BlockAt, whole: Option<FixSide>) -> Option<Found> {
+    /// Fewest telling lines by which the seam of a block that only removes is known.
+    const SEAM: usize = 4;
+    let side = whole?;
+    let lines = hunk.lines(side);
+    let (own, found) = match side {
+        FixSide::Old => (&block.old, Found::Before),
+        FixSide::New | FixSide::Both => (&block.new, Found::After),
+    };
+    let within = own.start > 0 && own.end < lines.len();
+    let enough = count(lines.get(own.clone()).unwrap_or_default()) > 0
+        || found == Found::Before
+        || count(lines) >= SEAM;
+    (enough && (within || !own.is_empty())).then_some(found)
+}
+
+/// Tells whether a block brings whole functions of which the file does not even have the names.
+fn lacks_functions(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> bool {
+    let brought = hunk.brought(block);
+    !brought.is_empty()
+        && brought
+            .iter()
+            .all(|name| !normal::has_word(source.lines(), name))
+}
+
 /// Says what of the file a block changes whose `side` stands at index `at`.
 fn reach(hunk: &NormalHunk, block: &BlockAt, side: FixSide, source: &Source, at: usize) -> Reach {
     let own = match side {
@@ -122,7 +184,7 @@ fn reach(hunk: &NormalHunk, block: &BlockAt, side: FixSide, source: &Source, at:
     };
     match (function(first), function(last)) {
         (Some(first), Some(last)) if first == last => Reach::Function,
-        _ if hunk.brings_functions(block) => Reach::NewFunctions,
+        _ if !hunk.brought(block).is_empty() => Reach::NewFunctions,
         _ => Reach::Outside,
     }
 }
@@ -187,30 +249,28 @@ fn places(
     let all = Around::of(lines, own);
     let mut found = Vec::new();
     if own.is_empty() {
-        // The seam: the line before and the line after, joined.
-        let seam = own.start.saturating_sub(1)..own.end.saturating_add(1).min(lines.len());
-        if own.start == 0 || own.start == lines.len() {
-            return found;
-        }
-        for at in runs(lines.get(seam).unwrap_or_default(), source, area) {
-            let fit = Fit::of(lines, own, source, at.saturating_add(1));
-            if fit.is_seam(&all, side) {
+        for at in seams(lines, own.start, source, area) {
+            let fit = Fit::of(lines, own, source, at);
+            if fit.is_seam(&all, side, is_home) {
                 found.push(fit.place(Strength::Joined));
             }
+        }
+        if found.is_empty() && side == FixSide::Old {
+            found.extend(half_seam(hunk, block, source, area, is_home));
         }
         return found;
     }
     let text = lines.get(own.clone()).unwrap_or_default();
     let telling = count(text);
-    let tokens: u32 = text.iter().map(|line| line.tokens).sum();
+    let tokens = tokens(text);
     for at in runs(text, source, area) {
         let fit = Fit::of(lines, own, source, at);
-        let before = fit.before > 0 || (all.before == 0 && fit.joins_before(own));
-        let after = fit.after > 0 || (all.after == 0 && fit.joins_after(lines, own));
+        let before = fit.before > 0 || fit.lines_before == own.start;
+        let after = fit.after > 0 || fit.lines_after == all.lines_after;
         let around = fit.before + fit.after;
         let strength = match (before, after) {
             (true, true) if around > 0 && telling > 0 => Strength::Joined,
-            (true, true) if fit.is_seam(&all, FixSide::New) => Strength::Joined,
+            (true, true) if fit.is_seam(&all, FixSide::New, is_home) => Strength::Joined,
             (true, _) | (_, true) if around > 0 && telling > 0 && tokens >= 8 => Strength::OneSided,
             // A whole function or table needs nothing around it.
             _ if telling >= 4 => Strength::OneSided,
@@ -222,6 +282,65 @@ fn places(
         found.extend(loose(hunk, block, side, source, area));
     }
     found
+}
+
+/// Returns the indices behind which and before which the lines around `seam` are joined.
+fn seams(lines: &[CodeLine], seam: usize, source: &Source, area: &Range<usize>) -> Vec<usize> {
+    let around = seam
+        .checked_sub(1)
+        .and_then(|before| lines.get(before..seam.checked_add(1)?))
+        .unwrap_or_default();
+    let runs = runs(around, source, area);
+    runs.into_iter().map(|at| at.saturating_add(1)).collect()
+}
+
+/// Finds the lines on one side of a block that only adds, where the hunk has nothing but comments on
+/// the other side, and nothing of the block near them.
+fn half_seam(
+    hunk: &NormalHunk,
+    block: &BlockAt,
+    source: &Source,
+    area: &Range<usize>,
+    is_home: bool,
+) -> Vec<Place> {
+    /// How near in lines something of the block would be.
+    const NEAR: usize = 12;
+    let lines = hunk.lines(FixSide::Old);
+    let seam = block.old.start;
+    let around = match (seam == 0, seam == lines.len()) {
+        (true, false) => lines,
+        (false, true) => lines.get(..seam).unwrap_or_default(),
+        (true, true) | (false, false) => return Vec::new(),
+    };
+    let is_known = |word: &str| normal::has_word(source.lines(), word);
+    if hunk.new_word(block, is_known).is_none()
+        && (count(around) < 2 || tokens(around) < 10)
+        && (!is_home || count(around) == 0)
+    {
+        return Vec::new();
+    }
+    let added = hunk.lines(FixSide::New).get(block.new.clone());
+    let near = |start: usize| {
+        let end = start.saturating_add(around.len()).saturating_add(NEAR);
+        (start.saturating_sub(NEAR)..end).any(|at| {
+            let added = added.unwrap_or_default().iter();
+            let mut added = added.filter(|line| normal::is_telling(line));
+            added.any(|line| source.code_at(at) == Some(&line.code))
+        })
+    };
+    runs(around, source, area)
+        .into_iter()
+        .filter(|start| !near(*start))
+        .map(|start| {
+            let end = start.saturating_add(around.len());
+            Place {
+                strength: Strength::OneSided,
+                fitting: count(around),
+                lines: start..end,
+                at: if seam == 0 { start } else { end },
+            }
+        })
+        .collect()
 }
 
 /// Finds the telling lines of a block in order within one function, others between them; one of them
@@ -262,90 +381,81 @@ fn loose(
     })
 }
 
-/// How many telling lines there are around a block in its hunk.
+/// How many lines there are around a block in its hunk.
 struct Around {
-    before: usize,
-    after: usize,
+    lines_before: usize,
+    lines_after: usize,
 }
 
 impl Around {
     fn of(lines: &[CodeLine], own: &Range<usize>) -> Self {
         Self {
-            before: count(lines.get(..own.start).unwrap_or_default()),
-            after: count(lines.get(own.end..).unwrap_or_default()),
+            lines_before: own.start,
+            lines_after: lines.len().saturating_sub(own.end),
         }
     }
 }
 
 /// How far the lines around a block fit in one place.
 struct Fit {
+    /// Telling ones.
     before: usize,
     after: usize,
     own: usize,
-    lines: Range<usize>,
+    /// All.
     lines_before: usize,
     lines_after: usize,
+    /// Tokens of all of them.
+    tokens: u32,
+    lines: Range<usize>,
     at: usize,
 }
 
 impl Fit {
     /// Says how far the lines around a block fit where the block itself is at index `at`.
     fn of(lines: &[CodeLine], own: &Range<usize>, source: &Source, at: usize) -> Self {
-        let before = lines
-            .get(..own.start)
-            .unwrap_or_default()
+        let behind = at.saturating_add(own.len());
+        let fits = |(line, at): &(&CodeLine, usize)| source.code_at(*at) == Some(&line.code);
+        let ahead = lines.get(..own.start).unwrap_or_default();
+        let follow = lines.get(own.end..).unwrap_or_default();
+        let lines_before = ahead
             .iter()
             .rev()
             .zip((0..at).rev())
-            .take_while(|(line, at)| source.code_at(*at) == Some(&line.code));
-        let behind = at.saturating_add(own.len());
-        let after = lines
-            .get(own.end..)
-            .unwrap_or_default()
-            .iter()
-            .zip(behind..)
-            .take_while(|(line, at)| source.code_at(*at) == Some(&line.code));
-        let telling = |fitting: &[&CodeLine]| {
-            fitting
-                .iter()
-                .filter(|line| normal::is_telling(line))
-                .count()
-        };
-        let before: Vec<&CodeLine> = before.map(|(line, _)| line).collect();
-        let after: Vec<&CodeLine> = after.map(|(line, _)| line).collect();
+            .take_while(fits)
+            .count();
+        let lines_after = follow.iter().zip(behind..).take_while(fits).count();
+        let before = ahead.get(own.start - lines_before..).unwrap_or_default();
+        let after = follow.get(..lines_after).unwrap_or_default();
         Self {
-            before: telling(&before),
-            after: telling(&after),
+            before: count(before),
+            after: count(after),
             own: count(lines.get(own.clone()).unwrap_or_default()),
-            lines: at.saturating_sub(before.len())..behind.saturating_add(after.len()),
-            lines_before: before.len(),
-            lines_after: after.len(),
+            lines_before,
+            lines_after,
+            tokens: tokens(before).saturating_add(tokens(after)),
+            lines: at.saturating_sub(lines_before)..behind.saturating_add(lines_after),
             at,
         }
     }
-    /// Tells whether the lines around a block that says nothing itself say enough: two telling ones on
-    /// each side, or as many as there are. The seam that a fix leaves where it only removes needs all
-    /// of that; one that a fix fills needs a telling line on each side, as to say "not fixed" is safe.
-    fn is_seam(&self, all: &Around, side: FixSide) -> bool {
+
+    /// Tells whether the lines around a block that says nothing itself say enough.
+    ///
+    /// The seam that a fix leaves where it only removes must fit by two telling lines on each side, or
+    /// as far as the hunk goes. One that a fix fills needs one on each side, as "not fixed" is the
+    /// safe answer.
+    fn is_seam(&self, all: &Around, side: FixSide, is_home: bool) -> bool {
         let wanted = match side {
             FixSide::Old => 1,
             FixSide::New | FixSide::Both => 2,
         };
-        let enough = |fitting: usize, all: usize| fitting >= wanted.min(all);
-        self.lines_before > 0
-            && self.lines_after > 0
-            && enough(self.before, all.before)
-            && enough(self.after, all.after)
-            && self.before + self.after >= 2
-    }
-
-    /// Tells whether all there is before the block fits, which is nothing telling.
-    fn joins_before(&self, own: &Range<usize>) -> bool {
-        self.lines_before == own.start
-    }
-
-    fn joins_after(&self, lines: &[CodeLine], own: &Range<usize>) -> bool {
-        self.lines_after == lines.len().saturating_sub(own.end)
+        let least = if is_home { 6 } else { 10 };
+        let enough = |telling: usize, lines: usize, all: usize| {
+            lines > 0 && (telling >= wanted || lines == all)
+        };
+        enough(self.before, self.lines_before, all.lines_before)
+            && enough(self.after, self.lines_after, all.lines_after)
+            && self.tokens >= least
     }
 
     fn place(&self, strength: Strength) -> Place {
@@ -360,6 +470,12 @@ impl Fit {
 
 fn count(lines: &[CodeLine]) -> usize {
     lines.iter().filter(|line| normal::is_telling(line)).count()
+}
+
+fn tokens(lines: &[CodeLine]) -> u32 {
+    lines
+        .iter()
+        .fold(0, |sum, line| sum.saturating_add(line.tokens))
 }
 
 /// Returns where `lines` stand in the file one after another, all within `area`.
