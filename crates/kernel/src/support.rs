@@ -49,7 +49,9 @@ pub struct Obstacle {
 /// Whether and how a kernel can be livepatched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
-    /// Every engine with what stands in its way.
+    /// What stands in the way of every engine.
+    pub common: Vec<Obstacle>,
+    /// Every engine with what stands in its way alone.
     pub engines: Vec<(Engine, Vec<Obstacle>)>,
     /// What stands in nobody's way and must be minded.
     pub warnings: Vec<Obstacle>,
@@ -58,37 +60,31 @@ pub struct Support {
 impl Support {
     /// Returns the engine to use: the first in whose way nothing stands.
     pub fn engine(&self) -> Option<Engine> {
-        let free = self
-            .engines
-            .iter()
-            .find(|(_, obstacles)| obstacles.is_empty());
-        free.map(|(engine, _)| *engine)
+        let mut free = self.engines.iter().filter(|(_, own)| own.is_empty());
+        free.next()
+            .filter(|_| self.common.is_empty())
+            .map(|(engine, _)| *engine)
     }
 
-    /// Returns what stands in the way of the native engine, which is the nearest to be had; nothing
-    /// where any engine can do it.
-    pub fn obstacles(&self) -> &[Obstacle] {
-        if self.engine().is_some() {
-            return &[];
-        }
-        let native = self.engines.iter().find(|(it, _)| *it == Engine::Native);
-        native.map_or(&[], |(_, obstacles)| obstacles)
+    /// Returns everything that stands in the way of `engine`.
+    pub fn obstacles(&self, engine: Engine) -> impl Iterator<Item = &Obstacle> {
+        let own = self.engines.iter().filter(move |(it, _)| *it == engine);
+        self.common.iter().chain(own.flat_map(|(_, own)| own))
     }
 }
 
 /// Says how `kernel` can be livepatched with what is at hand.
 pub fn support(kernel: &KernelProfile, at_hand: &AtHand) -> Support {
-    let common = rules::common(kernel, at_hand);
     let engines = Engine::ALL.map(|engine| {
-        let mut obstacles = common.clone();
-        obstacles.extend(match engine {
+        let own = match engine {
             Engine::Native => rules::native(kernel),
             Engine::KpatchBuild => rules::kpatch_build(kernel, at_hand),
             Engine::KlpBuild => rules::klp_build(kernel, at_hand),
-        });
-        (engine, obstacles)
+        };
+        (engine, own)
     });
     let mut support = Support {
+        common: rules::common(kernel, at_hand),
         engines: engines.to_vec(),
         warnings: rules::warnings(kernel),
     };

@@ -134,6 +134,7 @@ fn may_pass(error: &FetchError) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -255,6 +256,33 @@ mod tests {
             Err(CommitError::NotThisPatch { .. })
         ));
         assert_eq!(server.shelf.get(id), None);
+    }
+
+    #[test]
+    fn a_web_page_from_a_real_server_stops_no_other_commit() {
+        let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").unwrap());
+        let address = server.server_addr();
+        let worker = Arc::clone(&server);
+        let thread = thread::spawn(move || {
+            for request in worker.incoming_requests() {
+                let id = request.url().trim_matches('/').parse().unwrap();
+                let answer = match request.url().chars().nth(1) {
+                    Some('1') => "<!DOCTYPE html>\n<html>Making sure you are not a robot\n".into(),
+                    _ => mail_of(id),
+                };
+                request.respond(tiny_http::Response::from_data(answer)).ok();
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let template = format!("http://{address}/{{sha}}").parse().unwrap();
+        let mut client = Server::new(&template, folder.path(), Network::Allowed);
+        let commits = client.read(&ids(&[0x11, 0x22]));
+        server.unblock();
+        thread.join().unwrap();
+        let outcomes: Vec<bool> = commits.values().map(Result::is_ok).collect();
+        assert_eq!(outcomes, [false, true], "{commits:?}");
+        let error = commits.into_values().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("web page"), "{error}");
     }
 
     #[test]

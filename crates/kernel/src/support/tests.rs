@@ -35,8 +35,7 @@ fn facts(kernel: &mut KernelProfile) -> &mut EngineFacts {
 
 fn slugs(kernel: &KernelProfile, at_hand: &AtHand, engine: Engine) -> Vec<&'static str> {
     let support = support(kernel, at_hand);
-    let found = support.engines.iter().find(|(it, _)| *it == engine);
-    found.unwrap().1.iter().map(|it| it.slug).collect()
+    support.obstacles(engine).map(|it| it.slug).collect()
 }
 
 fn check(change: impl FnOnce(&mut KernelProfile, &mut AtHand), engine: Engine, expected: &[&str]) {
@@ -50,7 +49,7 @@ fn a_kernel_without_obstacles_is_for_the_native_engine() {
     let (kernel, at_hand) = good();
     let support = support(&kernel, &at_hand);
     assert_eq!(support.engine(), Some(Engine::Native));
-    assert_eq!(support.obstacles(), []);
+    assert_eq!(support.obstacles(Engine::Native).count(), 0);
     assert_eq!(support.warnings, []);
 }
 
@@ -106,7 +105,7 @@ fn each_setting_that_no_engine_can_do_without_is_an_obstacle_for_all() {
         }
         let support = support(&kernel, &at_hand);
         assert_eq!(support.engine(), None, "{slug}");
-        assert!(support.obstacles().iter().all(|it| !it.change.is_empty()));
+        assert!(support.common.iter().all(|it| !it.change.is_empty()));
     }
 }
 
@@ -144,7 +143,6 @@ fn frame_pointers_are_enough_for_kpatch_build_and_not_for_the_native_engine() {
     let support = support(&kernel, &at_hand);
     assert_eq!(support.engine(), Some(Engine::KpatchBuild));
     assert!(support.warnings.iter().any(|it| it.slug == "run-by-hand"));
-    assert_eq!(support.obstacles(), []);
 }
 
 #[test]

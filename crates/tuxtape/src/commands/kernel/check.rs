@@ -54,13 +54,15 @@ pub(super) fn run(release: &KernelRelease, context: &Context) -> anyhow::Result<
             release: release.to_string(),
             livepatchable: engine.is_some(),
             engine: engine.map(Engine::as_str),
-            obstacles: reasons(support.obstacles()),
-            engines: support
-                .engines
-                .iter()
-                .map(|(engine, obstacles)| CheckedEngine {
+            obstacles: match engine {
+                Some(_) => Vec::new(),
+                None => reasons(support.obstacles(Engine::Native)),
+            },
+            engines: Engine::ALL
+                .into_iter()
+                .map(|engine| CheckedEngine {
                     engine: engine.as_str(),
-                    obstacles: reasons(obstacles),
+                    obstacles: reasons(support.obstacles(engine)),
                 })
                 .collect(),
             warnings: reasons(&support.warnings),
@@ -74,15 +76,13 @@ pub(super) fn run(release: &KernelRelease, context: &Context) -> anyhow::Result<
     })
 }
 
-fn reasons(obstacles: &[Obstacle]) -> Vec<Reason<'_>> {
-    obstacles
-        .iter()
-        .map(|obstacle| Reason {
-            obstacle: obstacle.slug,
-            why: &obstacle.why,
-            change: &obstacle.change,
-        })
-        .collect()
+fn reasons<'a>(obstacles: impl IntoIterator<Item = &'a Obstacle>) -> Vec<Reason<'a>> {
+    let reasons = obstacles.into_iter().map(|obstacle| Reason {
+        obstacle: obstacle.slug,
+        why: &obstacle.why,
+        change: &obstacle.change,
+    });
+    reasons.collect()
 }
 
 fn text(release: &KernelRelease, support: &Support) -> String {
@@ -90,17 +90,17 @@ fn text(release: &KernelRelease, support: &Support) -> String {
         Some(engine) => format!("{release} can be livepatched, by {}\n", engine.as_str()),
         None => format!("{release} cannot be livepatched here\n"),
     };
-    if !support.warnings.is_empty() {
-        text.push_str("to be minded:\n");
-        text.push_str(&listed(&support.warnings));
-    }
-    for (engine, obstacles) in &support.engines {
+    let mut part = |title: &str, obstacles: &[Obstacle]| {
         if !obstacles.is_empty() {
-            text.push_str("not by ");
-            text.push_str(engine.as_str());
+            text.push_str(title);
             text.push_str(":\n");
             text.push_str(&listed(obstacles));
         }
+    };
+    part("to be minded", &support.warnings);
+    part("not by any engine", &support.common);
+    for (engine, own) in &support.engines {
+        part(&format!("not by {}", engine.as_str()), own);
     }
     text
 }
