@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tuxtape_core::git_id::GitId;
 use tuxtape_core::version::Branch;
 
 use super::Origin;
@@ -90,4 +91,21 @@ pub struct Found {
     pub diffs: Vec<FoundDiff>,
     /// What gave none, in the order tried.
     pub passed_over: Vec<PassedOver>,
+}
+
+/// A fragment for a line of text.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ids: &[GitId]| {
+            let ids: Vec<String> = ids.iter().map(GitId::short).collect();
+            ids.join(", ")
+        };
+        match self {
+            Self::Package { package, version } => write!(f, "cut from {package} {version}"),
+            Self::Hand { person, file } => write!(f, "given by {person}, from {file}"),
+            Self::Git { place, commits } => write!(f, "commit {} of {place}", list(commits)),
+            Self::Web { urls, .. } => f.write_str(&urls.join(", ")),
+            Self::Folder { file, .. } => write!(f, "{}", file.display()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tuxtape_core::git_id::GitId;
 use tuxtape_sys::fetch::{self, FetchError, Options};
 
-use super::commit::{CommitError, Shelf};
+use super::commit::{CommitDiff, CommitError, Shelf};
 use super::library::Network;
 use super::mail;
 use super::repository::Commits;
@@ -24,75 +24,92 @@ const PAUSES: [Duration; 3] = [
 /// Requests in a row that may fail before the server is left alone.
 const MOST_FAILURES: usize = 2;
 
-/// Asks the server for `ids`. What it gave is kept below `cache`. Blocks on the network where that is
-/// allowed, for each commit up to four requests.
-pub(super) fn read(
-    template: &UrlTemplate,
-    ids: &BTreeSet<GitId>,
-    cache: &Path,
+/// Makes one request.
+type Get<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, FetchError>;
+
+/// One server, and how it has answered so far.
+pub(super) struct Server<'a> {
+    template: &'a UrlTemplate,
+    shelf: Shelf,
     network: Network,
-) -> Commits {
-    let variable = |name: &str| std::env::var(name).ok();
-    let options = Options {
-        total: Duration::from_secs(60),
-        ..Options::from_variables(variable)
-    };
-    let get = |url: &str| fetch::get(url, LONGEST_DIFF as u64, &options);
-    let shelf = Shelf::of(cache, &format!("url:{template}"));
-    read_by(template, ids, &shelf, network, &get, &thread::sleep)
+    options: Options,
+    /// Requests in a row that failed.
+    failures: usize,
 }
 
-fn read_by(
-    template: &UrlTemplate,
-    ids: &BTreeSet<GitId>,
-    shelf: &Shelf,
-    network: Network,
-    get: &dyn Fn(&str) -> Result<Vec<u8>, FetchError>,
-    wait: &dyn Fn(Duration),
-) -> Commits {
-    let mut commits = Commits::new();
-    let mut failures = 0;
-    for id in ids {
-        let outcome = match (shelf.get(*id), network) {
-            (Some(commit), _) => Ok(commit),
-            (None, Network::Never) => Err(CommitError::Source {
-                why: "it was not fetched before, and the network may not be used".to_owned(),
-            }),
-            (None, Network::Allowed) if failures >= MOST_FAILURES => Err(CommitError::Source {
-                why: format!("not asked for after {failures} requests that failed"),
-            }),
-            (None, Network::Allowed) => match persistent(&template.of(*id), get, wait) {
-                Ok(text) => {
-                    failures = 0;
-                    mail::parse(&text, *id)
-                }
-                Err(FetchError::Status { status: 404, .. }) => {
-                    failures = 0;
-                    Err(CommitError::Missing)
-                }
-                Err(error) => {
-                    failures += 1;
-                    Err(CommitError::Source {
-                        why: error.to_string(),
-                    })
-                }
+impl<'a> Server<'a> {
+    /// Names a server; what it gives is kept below `cache`.
+    pub(super) fn new(template: &'a UrlTemplate, cache: &Path, network: Network) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        Self {
+            template,
+            shelf: Shelf::of(cache, &format!("url:{template}")),
+            network,
+            options: Options {
+                total: Duration::from_secs(60),
+                ..Options::from_variables(variable)
             },
-        };
-        if let Ok(commit) = &outcome {
-            // What is not kept is asked for again.
-            shelf.put(commit).ok();
+            failures: 0,
         }
-        commits.insert(*id, outcome);
     }
-    commits
+
+    /// Asks for `ids`. Blocks on the network where that is allowed, for each commit up to four requests.
+    pub(super) fn read(&mut self, ids: &BTreeSet<GitId>) -> Commits {
+        let options = self.options.clone();
+        let get = |url: &str| fetch::get(url, LONGEST_DIFF as u64, &options);
+        self.read_by(ids, &get, &thread::sleep)
+    }
+
+    fn read_by(&mut self, ids: &BTreeSet<GitId>, get: Get<'_>, wait: &dyn Fn(Duration)) -> Commits {
+        ids.iter()
+            .map(|id| {
+                let outcome = match self.shelf.get(*id) {
+                    Some(commit) => Ok(commit),
+                    None => self.ask(*id, get, wait),
+                };
+                (*id, outcome)
+            })
+            .collect()
+    }
+
+    fn ask(
+        &mut self,
+        id: GitId,
+        get: Get<'_>,
+        wait: &dyn Fn(Duration),
+    ) -> Result<CommitDiff, CommitError> {
+        let not_asked = |why: String| Err(CommitError::Source { why });
+        match self.network {
+            Network::Never => {
+                let why = "it was not fetched before, and the network may not be used";
+                return not_asked(why.to_owned());
+            }
+            Network::Allowed if self.failures >= MOST_FAILURES => {
+                let count = self.failures;
+                return not_asked(format!("not asked for after {count} requests that failed"));
+            }
+            Network::Allowed => {}
+        }
+        let answer = persistent(&self.template.of(id), get, wait);
+        self.failures = match &answer {
+            Ok(_) | Err(FetchError::Status { status: 404, .. }) => 0,
+            Err(_) => self.failures + 1,
+        };
+        match answer {
+            Ok(text) => {
+                let commit = mail::parse(&text, id)?;
+                // What is not kept is asked for again.
+                self.shelf.put(&commit).ok();
+                Ok(commit)
+            }
+            Err(FetchError::Status { status: 404, .. }) => Err(CommitError::Missing),
+            Err(error) => not_asked(error.to_string()),
+        }
+    }
 }
 
 /// Asks until there is an answer, waiting longer each time.
-fn persistent(
-    url: &str,
-    get: &dyn Fn(&str) -> Result<Vec<u8>, FetchError>,
-    wait: &dyn Fn(Duration),
-) -> Result<Vec<u8>, FetchError> {
+fn persistent(url: &str, get: Get<'_>, wait: &dyn Fn(Duration)) -> Result<Vec<u8>, FetchError> {
     for pause in PAUSES {
         match get(url) {
             Err(error) if may_pass(&error) => wait(pause),
@@ -117,6 +134,7 @@ fn may_pass(error: &FetchError) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -149,7 +167,7 @@ mod tests {
 
     /// Asks a server that answers as `answer` says; returns the outcome, the requests and the waits.
     fn asked(
-        shelf: &Shelf,
+        server: &mut Server<'_>,
         ids: &BTreeSet<GitId>,
         answer: impl Fn(&str, usize) -> Result<Vec<u8>, FetchError>,
     ) -> (Commits, Vec<String>, Vec<u64>) {
@@ -161,7 +179,7 @@ mod tests {
             answer(url, count)
         };
         let wait = |pause: Duration| waits.borrow_mut().push(pause.as_secs());
-        let commits = read_by(&template(), ids, shelf, Network::Allowed, &get, &wait);
+        let commits = server.read_by(ids, &get, &wait);
         (commits, requests.into_inner(), waits.into_inner())
     }
 
@@ -173,8 +191,9 @@ mod tests {
     #[test]
     fn a_busy_server_is_asked_again_after_a_while() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::of(folder.path(), "x");
-        let (commits, requests, waits) = asked(&shelf, &ids(&[1]), |url, count| match count {
+        let template = template();
+        let mut server = Server::new(&template, folder.path(), Network::Allowed);
+        let (commits, requests, waits) = asked(&mut server, &ids(&[1]), |url, count| match count {
             1 => Err(status(url, 503)),
             2 => Err(status(url, 429)),
             _ => Ok(mail_of(id_in(url))),
@@ -182,17 +201,18 @@ mod tests {
         assert!(commits.values().all(Result::is_ok));
         assert_eq!((requests.len(), waits), (3, vec![1, 4]));
         // It is kept: no further request.
-        let (commits, requests, _) = asked(&shelf, &ids(&[1]), |url, _| Err(status(url, 500)));
+        let (commits, requests, _) = asked(&mut server, &ids(&[1]), |url, _| Err(status(url, 500)));
         assert!(commits.values().all(Result::is_ok) && requests.is_empty());
     }
 
     #[test]
     fn a_missing_commit_stops_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::of(folder.path(), "x");
+        let template = template();
+        let mut server = Server::new(&template, folder.path(), Network::Allowed);
         let wanted = ids(&[1, 2, 3]);
         let missing = *wanted.first().unwrap();
-        let (commits, ..) = asked(&shelf, &wanted, |url, _| {
+        let (commits, ..) = asked(&mut server, &wanted, |url, _| {
             let id = id_in(url);
             if id == missing {
                 Err(status(url, 404))
@@ -207,8 +227,9 @@ mod tests {
     #[test]
     fn a_server_that_does_not_answer_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::of(folder.path(), "x");
-        let (commits, requests, _) = asked(&shelf, &ids(&[1, 2, 3, 4]), |url, _| {
+        let template = template();
+        let mut server = Server::new(&template, folder.path(), Network::Allowed);
+        let (commits, requests, _) = asked(&mut server, &ids(&[1, 2, 3, 4]), |url, _| {
             Err(FetchError::Network {
                 url: url.to_owned(),
                 reason: "refused".to_owned(),
@@ -216,37 +237,62 @@ mod tests {
         });
         assert_eq!(requests.len(), 2 * 4);
         assert!(commits.values().all(Result::is_err));
+        let (_, requests, _) = asked(&mut server, &ids(&[5]), |url, _| Err(status(url, 500)));
+        assert_eq!(requests, [""; 0]);
     }
 
     #[test]
     fn the_patch_of_another_commit_is_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::of(folder.path(), "x");
+        let template = template();
+        let mut server = Server::new(&template, folder.path(), Network::Allowed);
         let wanted = ids(&[1]);
         let id = *wanted.first().unwrap();
-        let (commits, ..) = asked(&shelf, &wanted, |_, _| {
+        let (commits, ..) = asked(&mut server, &wanted, |_, _| {
             Ok(mail_of(GitId::from_bytes([9; 20])))
         });
         assert!(matches!(
             commits[&id],
             Err(CommitError::NotThisPatch { .. })
         ));
-        assert_eq!(shelf.get(id), None);
+        assert_eq!(server.shelf.get(id), None);
+    }
+
+    #[test]
+    fn a_web_page_from_a_real_server_stops_no_other_commit() {
+        let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").unwrap());
+        let address = server.server_addr();
+        let worker = Arc::clone(&server);
+        let thread = thread::spawn(move || {
+            for request in worker.incoming_requests() {
+                let id = request.url().trim_matches('/').parse().unwrap();
+                let answer = match request.url().chars().nth(1) {
+                    Some('1') => "<!DOCTYPE html>\n<html>Making sure you are not a robot\n".into(),
+                    _ => mail_of(id),
+                };
+                request.respond(tiny_http::Response::from_data(answer)).ok();
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let template = format!("http://{address}/{{sha}}").parse().unwrap();
+        let mut client = Server::new(&template, folder.path(), Network::Allowed);
+        let commits = client.read(&ids(&[0x11, 0x22]));
+        server.unblock();
+        thread.join().unwrap();
+        let outcomes: Vec<bool> = commits.values().map(Result::is_ok).collect();
+        assert_eq!(outcomes, [false, true], "{commits:?}");
+        let error = commits.into_values().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("web page"), "{error}");
     }
 
     #[test]
     fn without_the_network_nothing_is_asked() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::of(folder.path(), "x");
+        let template = template();
+        let mut server = Server::new(&template, folder.path(), Network::Allowed);
+        server.network = Network::Never;
         let get = |_: &str| -> Result<Vec<u8>, FetchError> { panic!("asked") };
-        let commits = read_by(
-            &template(),
-            &ids(&[1]),
-            &shelf,
-            Network::Never,
-            &get,
-            &|_| {},
-        );
+        let commits = server.read_by(&ids(&[1]), &get, &|_| {});
         assert!(commits.values().all(Result::is_err));
     }
 }
