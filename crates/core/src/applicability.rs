@@ -4,6 +4,7 @@
 //! is the worst answer there is, so every doubt ends in [`Applicability::Unknown`].
 
 pub mod built;
+pub mod moved;
 
 use std::fmt;
 
