@@ -309,7 +309,7 @@ fn check_compiler(config: &str, vmlinux: &Compiled) -> Result<(), BuildError> {
 }
 
 /// Returns the name the kernel calls the module at `path` by.
-fn module_name(path: &Path) -> ObjectName {
+pub(super) fn module_name(path: &Path) -> ObjectName {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split_once(".ko").map_or(&*name, |(stem, _)| stem);
     ObjectName(stem.replace('-', "_"))
