@@ -19,7 +19,6 @@ use rayon::prelude::*;
 use tuxtape_core::identity::ObjectName;
 
 use super::paths;
-use super::tree::Tree;
 
 use self::links::Made;
 use self::places::Places;
@@ -91,7 +90,7 @@ pub fn is_build(build: &Path) -> bool {
 pub fn read(
     build: &Path,
     source: &Path,
-    tree: &Tree,
+    tree: &BTreeSet<String>,
     with_modules: bool,
 ) -> Result<Commanded, CommandsError> {
     let places = Places::of(build, source)?;
@@ -125,7 +124,7 @@ pub fn read(
         let Some(unit) = one.unit.take() else {
             if objects.is_empty() {
                 for word in one.words.drain(..) {
-                    if tree.files.contains(&word) {
+                    if tree.contains(&word) {
                         found.blind.insert(word, READ.to_owned());
                     }
                 }
@@ -143,7 +142,7 @@ pub fn read(
             let note = format!("{target} does not say which headers it read");
             found.notes.push(note);
         }
-        for origin in paths::generators(&unit, &tree.files) {
+        for origin in paths::generators(&unit, tree) {
             let entry = found.contributors.entry(origin).or_default();
             entry.extend(objects.iter().cloned());
         }
@@ -154,8 +153,8 @@ pub fn read(
         let Some(path) = places.in_tree(&raw, tree) else {
             continue;
         };
-        let mut files = paths::generators(&path, &tree.files);
-        if tree.files.contains(&path) {
+        let mut files = paths::generators(&path, tree);
+        if tree.contains(&path) {
             files.push(path);
         }
         let mut objects = BTreeSet::new();
@@ -219,6 +218,17 @@ fn hide_programs(made: &BTreeMap<String, Made>, found: &mut Commanded) {
             .map(|folder| (folder, PROGRAMS.to_owned())),
     );
     found.blind = blind;
+}
+
+/// Reads the bytes of a `modules.order` at `path`: every module, as a path without its ending.
+pub fn listed(path: &Path, bytes: &[u8]) -> Result<Vec<String>, CommandsError> {
+    match saved::order(bytes) {
+        Ok(modules) => Ok(modules.into_iter().map(str::to_owned).collect()),
+        Err(source) => Err(CommandsError::Form {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Everything the `.cmd` files say.

@@ -61,6 +61,24 @@ pub enum DwarfError {
     /// It was stripped, or built without debug data.
     #[error("it has no debug data")]
     Stripped,
+    /// It was stripped, and names the file its debug data went to.
+    #[error("its debug data is in {file}, which is not read along with it")]
+    Linked {
+        /// The file name in `.gnu_debuglink`.
+        file: String,
+    },
+    /// Most of its debug data lies in `.dwo` or `.dwp` files.
+    #[error("its debug data is split: that of {unit} is in a .dwo file, which is not read (build without CONFIG_DEBUG_INFO_SPLIT)")]
+    Split {
+        /// The first such unit, or its `.dwo` file.
+        unit: String,
+    },
+    /// Texts of its debug data lie in a file of `dwz`.
+    #[error("its debug data was shared out by dwz to {file}, which is not read")]
+    Shared {
+        /// The file name in `.gnu_debugaltlink`.
+        file: String,
+    },
     /// A section would unpack to more than is read.
     #[error("section {section} would unpack to {size} bytes, limit {SECTION_LIMIT}")]
     TooLarge {
@@ -93,6 +111,10 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
     let build_id = file
         .build_id()?
         .and_then(|bytes| BuildId::from_bytes(bytes).ok());
+    if let Some((file, _)) = file.gnu_debugaltlink()? {
+        let file = String::from_utf8_lossy(file).into_owned();
+        return Err(DwarfError::Shared { file });
+    }
     let sections = Sections::unpack(&file)?;
     let relocations = |id| -> Result<Relocations<'_>, DwarfError> { Relocations::of(&file, id) };
     let dwarf = gimli::Dwarf::load(|id| -> Result<Input<'_>, DwarfError> {
@@ -100,7 +122,12 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
         Ok(RelocateReader::new(slice, relocations(id)?))
     })?;
     if sections.get(SectionId::DebugInfo).is_empty() {
-        return Err(DwarfError::Stripped);
+        return Err(match file.gnu_debuglink()? {
+            Some((file, _)) => DwarfError::Linked {
+                file: String::from_utf8_lossy(file).into_owned(),
+            },
+            None => DwarfError::Stripped,
+        });
     }
     let mut headers = Vec::new();
     let mut units = dwarf.units();
@@ -173,14 +200,29 @@ fn unit<'a>(
     header: gimli::UnitHeader<Input<'a>>,
 ) -> Result<Files, DwarfError> {
     let mut files = Files::default();
-    if !matches!(header.type_(), gimli::UnitType::Compilation) {
-        return Ok(files);
+    match header.type_() {
+        gimli::UnitType::Compilation => {}
+        // What is left of a unit beside its `.dwo` file says nothing of what it is made of.
+        gimli::UnitType::Skeleton(_) | gimli::UnitType::SplitCompilation(_) => {
+            return Err(DwarfError::Split {
+                unit: format!("unit {:#x}", offset_of(&header)),
+            });
+        }
+        gimli::UnitType::Type { .. }
+        | gimli::UnitType::Partial
+        | gimli::UnitType::SplitType { .. } => return Ok(files),
     }
-    let offset = header
-        .offset()
-        .to_debug_info_offset(&header)
-        .map_or(0, |offset| offset.0 as u64);
+    let offset = offset_of(&header);
     let unit = dwarf.unit(header)?;
+    // Before DWARF 5 the compiler's own extension says the same.
+    if unit.dwo_id.is_some() {
+        let name = unit.dwo_name()?;
+        let name = name.and_then(|name| dwarf.attr_string(&unit, name).ok());
+        let name = name.and_then(|name| Some(name.to_string_lossy().ok()?.into_owned()));
+        return Err(DwarfError::Split {
+            unit: name.unwrap_or_else(|| format!("unit {offset:#x}")),
+        });
+    }
     let text = |bytes: &Input<'a>| -> Result<String, DwarfError> {
         Ok(bytes.to_string_lossy()?.into_owned())
     };
@@ -234,6 +276,14 @@ fn unit<'a>(
     }
     files.0.insert(written);
     Ok(files)
+}
+
+/// Returns where the unit's header starts in its section.
+fn offset_of(header: &gimli::UnitHeader<Input<'_>>) -> u64 {
+    header
+        .offset()
+        .to_debug_info_offset(header)
+        .map_or(0, |offset| offset.0 as u64)
 }
 
 fn comment(file: &Elf<'_>) -> BTreeSet<String> {

@@ -1,11 +1,11 @@
 //! From paths as Kbuild wrote them to paths of the build folder and of the tree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use super::super::dwarf::Written;
 use super::super::paths;
-use super::super::tree::Tree;
 use super::CommandsError;
 
 /// The folders a build knew: its own, and the tree's, which may lie elsewhere now.
@@ -53,7 +53,7 @@ impl Places {
 
     /// Returns `written` relative to the top of the tree; a file that the build made comes out
     /// relative to the build folder, which mirrors it. `None` for the compiler's and the system's.
-    pub(super) fn in_tree(&self, written: &str, tree: &Tree) -> Option<String> {
+    pub(super) fn in_tree(&self, written: &str, tree: &BTreeSet<String>) -> Option<String> {
         let plain = paths::without_dots(written);
         let whole = if plain.starts_with('/') {
             plain
@@ -78,7 +78,7 @@ impl Places {
             folder: String::new(),
             path: whole,
         };
-        let path = paths::in_tree(&written, &tree.files);
+        let path = paths::in_tree(&written, tree);
         (!path.starts_with('/')).then_some(path)
     }
 }
@@ -93,10 +93,7 @@ mod tests {
 
     #[test]
     fn a_build_apart_from_its_tree_names_both() {
-        let tree = Tree {
-            files: ["init/main.c", "net/a.h"].map(str::to_owned).into(),
-            ..Tree::default()
-        };
+        let tree: BTreeSet<String> = ["init/main.c", "net/a.h"].map(str::to_owned).into();
         let places = Places {
             build: "/w/out".to_owned(),
             sources: vec!["/w/tree".to_owned(), "/old/tree".to_owned()],

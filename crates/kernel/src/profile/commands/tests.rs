@@ -100,7 +100,7 @@ fn build(top: &Path, prefix: &str) {
 }
 
 fn read_all(top: &Path) -> Result<Commanded, CommandsError> {
-    read(top, top, &tree::list(top).unwrap(), true)
+    read(top, top, &tree::list(top).unwrap().files, true)
 }
 
 fn objects(names: &[&str]) -> BTreeSet<ObjectName> {
