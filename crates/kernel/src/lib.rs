@@ -6,6 +6,7 @@ pub mod config;
 pub mod debian;
 pub mod files;
 pub mod fix_source;
+pub mod kbuild;
 pub mod lab;
 pub mod prepare;
 pub mod produce;
