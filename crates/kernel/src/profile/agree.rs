@@ -61,7 +61,9 @@ pub fn compare<'a>(
         match (built::look(name, first), built::look(name, second)) {
             (Built::Yes { .. }, Built::Yes { .. }) => {
                 agreement.both_built += 1;
-                agreement.contradictions.extend(objects(file, first, second));
+                agreement
+                    .contradictions
+                    .extend(objects(file, first, second));
             }
             (Built::No { .. }, Built::No { .. }) => agreement.both_not += 1,
             (Built::Yes { objects, .. }, Built::No { .. }) => {
@@ -156,7 +158,11 @@ mod tests {
         second.units.remove("lib/x.c");
         let agreement = compare(&first, &second, &files);
         assert_eq!(
-            agreement.contradictions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            agreement
+                .contradictions
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
             ["lib/x.c: in a_b, vmlinux by the first, not built by the second"]
         );
         second

@@ -68,7 +68,9 @@ pub enum DwarfError {
         file: String,
     },
     /// Most of its debug data lies in `.dwo` or `.dwp` files.
-    #[error("its debug data is split: that of {unit} is in a .dwo file, which is not read (build without CONFIG_DEBUG_INFO_SPLIT)")]
+    #[error(
+        "its debug data is split: that of {unit} is in a .dwo file, which is not read (build without CONFIG_DEBUG_INFO_SPLIT)"
+    )]
     Split {
         /// The first such unit, or its `.dwo` file.
         unit: String,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use object::Object as _;
 use object::read::elf::ElfFile64;
-use tuxtape_core::identity::{BuildId, KernelRelease};
+use tuxtape_core::identity::{Arch, BuildId, KernelRelease};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::map::{Map, MapError};
@@ -20,9 +20,9 @@ use super::agree::{self, Contradiction};
 use super::build::{self, BuildError, Built};
 use super::commands::{self, CommandsError};
 use super::dwarf::DwarfError;
-use super::tree::{self, Tree, TreeError, Version};
+use super::tree::{self, TreeError, Version};
 use crate::config::Config;
-use crate::kbuild::{self, KbuildError};
+use crate::kbuild::{self, KbuildError, SourceTree as _};
 
 mod checks;
 
@@ -122,7 +122,7 @@ pub enum LearnError {
 
 /// Makes the profile of the kernel at `parts`. Blocks on reading it.
 pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
-    let tree = tree::list(&parts.tree)?;
+    let tree = kbuild::Folder::open(&parts.tree).map_err(KbuildError::from)?;
     let version = match tree::version(&parts.tree) {
         Ok(version) => Some(version),
         // Only the files of the tree may be at hand, and then somebody must say what it is.
@@ -147,20 +147,18 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
     checks::built_with(&parts.build, &config_path, &config)?;
     let image = Image::find(parts)?;
     let release = release(parts, version.as_ref(), &config, image.as_ref())?;
-    if !tree.links_out.is_empty() {
-        let first = tree.links_out.first().map_or("", String::as_str);
+    if let Some(first) = tree.outside().first() {
         unchecked.push(format!(
             "{} links lead out of the tree or nowhere and were not followed, the first is {first}",
-            tree.links_out.len()
+            tree.outside().len()
         ));
     }
+    let id = ProfileId {
+        arch: Arch::X86_64,
+        release,
+        build_id: image.as_ref().and_then(|image| image.build_id.clone()),
+    };
     let blank = KernelProfile {
-        id: ProfileId {
-            arch: tuxtape_core::identity::Arch::X86_64,
-            release,
-            build_id: image.as_ref().and_then(|image| image.build_id.clone()),
-        },
-        base_version: base.to_string(),
         origin: ProfileOrigin {
             spec: parts.spec.clone(),
             source: parts.source.clone(),
@@ -170,16 +168,8 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
             .unwrap_or_default()
             .to_owned(),
         config: config.facts(),
-        tree_files: tree.files.clone(),
-        ..KernelProfile::blank(
-            ProfileId {
-                arch: tuxtape_core::identity::Arch::X86_64,
-                release: "0".parse().expect("a digit is a release"),
-                build_id: None,
-            },
-            "",
-            Way::Evaluation,
-        )
+        tree_files: tree::sources(tree.files()),
+        ..KernelProfile::blank(id, &base.to_string(), Way::Evaluation)
     };
     let kernel = Kernel {
         parts,
@@ -195,7 +185,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
 /// Everything the ways share.
 struct Kernel<'a> {
     parts: &'a Parts,
-    tree: &'a Tree,
+    tree: &'a kbuild::Folder,
     config: &'a Config,
     image: Option<&'a Image>,
     /// The profile without what the ways tell.
@@ -219,11 +209,17 @@ impl Kernel<'_> {
                 },
                 Err(LearnError::NoWay { .. }) => {}
                 Err(error @ LearnError::OtherImage { .. }) => return Err(error),
-                Err(LearnError::Build(error @ (BuildError::Compiler { .. } | BuildError::OtherBuild { .. }))) => {
+                Err(LearnError::Build(
+                    error @ (BuildError::Compiler { .. } | BuildError::OtherBuild { .. }),
+                )) => {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    unchecked.push(format!("{} could not be used: {}", way.says(), whole(&error)));
+                    unchecked.push(format!(
+                        "{} could not be used: {}",
+                        way.says(),
+                        whole(&error)
+                    ));
                     refusal.get_or_insert(error);
                 }
             }
@@ -255,7 +251,7 @@ impl Kernel<'_> {
         let found = commands::read(
             build,
             &self.parts.tree,
-            &self.tree.files,
+            &self.blank.tree_files,
             self.config.on("MODULES"),
         )?;
         unchecked.extend(some(found.notes));
@@ -295,7 +291,7 @@ impl Kernel<'_> {
                 image.path.display()
             ));
         }
-        let found = build::of_objects(&vmlinux, &modules, &self.tree.files)?;
+        let found = build::of_objects(&vmlinux, &modules, &self.blank.tree_files)?;
         Ok(KernelProfile {
             units: found.units,
             contributors: found.contributors,
@@ -344,8 +340,7 @@ impl Kernel<'_> {
     }
 
     fn evaluated(&self) -> Result<kbuild::Evaluated, LearnError> {
-        let tree = kbuild::Folder::open(&self.parts.tree).map_err(KbuildError::from)?;
-        Ok(kbuild::evaluate(&tree, self.config)?)
+        Ok(kbuild::evaluate(self.tree, self.config)?)
     }
 
     fn by_evaluation(&self) -> Result<KernelProfile, LearnError> {
@@ -460,11 +455,9 @@ fn release(
 ) -> Result<KernelRelease, LearnError> {
     let built = tree::release(&parts.build)?;
     let shown = image.and_then(|image| image.release.clone());
-    if let (Some(image), Some(found), Some(release)) = (
-        image,
-        &shown,
-        parts.release.as_ref().or(built.as_ref()),
-    ) && found != release
+    if let (Some(image), Some(found), Some(release)) =
+        (image, &shown, parts.release.as_ref().or(built.as_ref()))
+        && found != release
     {
         return Err(LearnError::OtherImage {
             vmlinux: image.path.clone(),

@@ -1,4 +1,4 @@
-//! What a kernel's source tree says of itself: its files, its version, the release it was built as.
+//! What a kernel's source tree says of itself: its version, and the release it was built as.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,21 +8,8 @@ use std::path::{Path, PathBuf};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::version::KernelVersion;
 
-/// Most files a tree may have; a kernel's has 80,000, and twice that after a build.
-const MOST_FILES: usize = 2_000_000;
-/// Deepest folder that is entered.
-const DEEPEST: usize = 64;
 /// Longest text file that is read here, in bytes.
 const LONGEST: u64 = 4 << 20;
-
-/// The files of a source tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tree {
-    /// Paths relative to its top, without what a build adds.
-    pub files: BTreeSet<String>,
-    /// Links that lead out of the tree or nowhere; what they name is not known.
-    pub links_out: BTreeSet<String>,
-}
 
 /// Why a tree could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +21,6 @@ pub enum TreeError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// More files, or deeper folders, than any kernel has.
-    #[error("{path} is no kernel tree: more than {MOST_FILES} files or {DEEPEST} folders deep",
-        path = path.display())]
-    TooLarge {
-        /// The top.
-        path: PathBuf,
     },
     /// The top makefile has no version.
     #[error("{path} is no kernel's top makefile: no VERSION, PATCHLEVEL and SUBLEVEL",
@@ -70,72 +50,24 @@ pub struct Version {
     pub extra: Option<String>,
 }
 
-/// Lists the files of the tree at `top`. Links are not followed.
-pub fn list(top: &Path) -> Result<Tree, TreeError> {
-    let real = fs::canonicalize(top).map_err(|source| TreeError::Read {
-        path: top.to_owned(),
-        source,
-    })?;
-    let mut tree = Tree::default();
-    let mut seen = 0_usize;
-    let mut folders = vec![(top.to_owned(), String::new(), 0_usize)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        let failed = |source| TreeError::Read {
-            path: folder.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            seen += 1;
-            if seen > MOST_FILES || depth > DEEPEST {
-                return Err(TreeError::TooLarge {
-                    path: top.to_owned(),
-                });
-            }
-            let name = entry.file_name();
-            // No file of a kernel has such a name, and no record can name one.
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
-                continue;
-            };
-            let path = format!("{prefix}{name}");
-            let kind = entry.file_type().map_err(failed)?;
-            if kind.is_dir() {
-                let inside = format!("{path}/");
-                if !is_made_folder(&inside) {
-                    folders.push((entry.path(), inside, depth + 1));
-                }
-            } else if kind.is_symlink() {
-                match fs::canonicalize(entry.path()) {
-                    Ok(target) if target.starts_with(&real) => {
-                        if target.is_file() {
-                            tree.files.insert(path);
-                        }
-                    }
-                    _ => {
-                        tree.links_out.insert(path);
-                    }
-                }
-            } else if kind.is_file() && !is_made(name) {
-                tree.files.insert(path);
-            }
-        }
-    }
-    Ok(tree)
+/// Returns the source files among `listed`, the files in a tree's folder: without what a build adds.
+pub fn sources(listed: &BTreeSet<String>) -> BTreeSet<String> {
+    listed
+        .iter()
+        .filter(|path| !is_made(path))
+        .cloned()
+        .collect()
 }
 
-/// Folders that hold only what a build wrote.
-fn is_made_folder(path: &str) -> bool {
-    matches!(path, "include/generated/" | "include/config/" | "debian/")
-        || (path.starts_with("arch/") && path.ends_with("/include/generated/"))
-}
-
-/// Tells whether a build makes files of this name and no source tree holds one.
-fn is_made(name: &str) -> bool {
-    const ENDS: [&str; 12] = [
-        ".o", ".a", ".ko", ".mod", ".mod.c", ".order", ".symvers", ".so", ".so.dbg", ".d", ".elf",
-        ".debug",
-    ];
-    ENDS.iter().any(|end| name.ends_with(end))
+fn is_made(path: &str) -> bool {
+    const FOLDERS: [&str; 3] = ["include/generated/", "include/config/", "debian/"];
+    const ENDS: [&str; 4] = [".so", ".so.dbg", ".elf", ".debug"];
+    let name = path.rsplit('/').next().unwrap_or(path);
+    // Nothing that a record names begins with a dot.
+    name.starts_with('.')
+        || FOLDERS.iter().any(|folder| path.starts_with(folder))
+        || (path.starts_with("arch/") && path.contains("/include/generated/"))
+        || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Reads the version in the top makefile of `top`.
@@ -257,31 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn a_link_out_of_the_tree_is_named_and_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().join("tree");
-        for below in ["net", "include/generated"] {
-            fs::create_dir_all(top.join(below)).unwrap();
-        }
-        for file in ["net/x.c", "net/x.o", "net/x.mod.c", "include/generated/a.h"] {
-            fs::write(top.join(file), "").unwrap();
-        }
-        fs::write(folder.path().join("outside.c"), "").unwrap();
-        let link = |target: &str, name: &str| {
-            std::os::unix::fs::symlink(target, top.join(name)).unwrap();
-        };
-        link("../../outside.c", "net/out.c");
-        link("nowhere", "net/gone.c");
-        link("x.c", "net/same.c");
-        link("..", "net/loop");
-        let tree = list(&top).unwrap();
+    fn what_a_build_adds_is_no_source() {
+        let listed = [
+            "net/x.c",
+            "include/generated/autoconf.h",
+            "include/linux/generated.h",
+            "arch/x86/include/generated/asm/x.h",
+            "arch/x86/entry/vdso/vdso64.so.dbg",
+            ".config",
+        ];
+        let kept = sources(&listed.map(str::to_owned).into());
         assert_eq!(
-            tree.files,
-            ["net/same.c", "net/x.c"].map(str::to_owned).into()
-        );
-        assert_eq!(
-            tree.links_out,
-            ["net/gone.c", "net/out.c"].map(str::to_owned).into()
+            kept,
+            ["include/linux/generated.h", "net/x.c"]
+                .map(str::to_owned)
+                .into()
         );
     }
 

@@ -1,5 +1,5 @@
-use super::super::tree;
 use super::*;
+use crate::kbuild::{Folder, SourceTree as _};
 
 /// Writes a small finished build: one built-in unit, one module of two units, a boot stub, a stale
 /// object of an earlier configuration and a program of the build.
@@ -100,7 +100,7 @@ fn build(top: &Path, prefix: &str) {
 }
 
 fn read_all(top: &Path) -> Result<Commanded, CommandsError> {
-    read(top, top, &tree::list(top).unwrap().files, true)
+    read(top, top, Folder::open(top).unwrap().files(), true)
 }
 
 fn objects(names: &[&str]) -> BTreeSet<ObjectName> {
