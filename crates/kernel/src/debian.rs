@@ -200,7 +200,7 @@ pub fn compiler(files: &KernelFiles) -> Result<Compiler, AddError> {
 
 /// Takes the lock of `cache`, also for the children started while it is held; `what` tells others
 /// what for.
-fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
+pub(crate) fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
     let path = cache.join("lock");
     let failed = |source| LockError {
         path: path.clone(),
@@ -231,7 +231,7 @@ pub fn refresh() -> Result<(), ProcessError> {
 }
 
 /// Runs `work` between its two events.
-fn step<T, E>(
+pub(crate) fn step<T, E>(
     progress: &dyn Progress,
     name: &'static str,
     work: impl FnOnce() -> Result<T, E>,

@@ -13,6 +13,7 @@ pub mod produce;
 pub mod profile;
 pub mod progress;
 pub mod replay;
+pub mod spec;
 pub mod support;
 pub mod toolchain;
 pub mod unified;

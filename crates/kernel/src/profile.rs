@@ -4,6 +4,7 @@ pub mod agree;
 pub mod build;
 pub mod commands;
 pub mod dwarf;
+pub mod exchange;
 pub mod learn;
 pub mod paths;
 pub mod tree;
