@@ -200,7 +200,7 @@ pub fn compiler(files: &KernelFiles) -> Result<Compiler, AddError> {
 
 /// Takes the lock of `cache`, also for the children started while it is held; `what` tells others
 /// what for.
-pub(crate) fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
+fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
     let path = cache.join("lock");
     let failed = |source| LockError {
         path: path.clone(),

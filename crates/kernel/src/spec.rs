@@ -26,8 +26,9 @@ use std::time::Duration;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::Way;
 use tuxtape_core::version::KernelVersion;
-use tuxtape_sys::git::snapshot::{self, Reference};
+use tuxtape_sys::git::snapshot::{self, Reference, SnapshotError};
 use tuxtape_sys::git::{GitError, Repository};
+use tuxtape_sys::lock::LockError;
 use tuxtape_sys::process::ProcessError;
 
 use crate::debian;
@@ -192,10 +193,18 @@ pub enum SpecError {
     },
     /// The repository could not be read.
     #[error(transparent)]
-    Git(#[from] GitError),
-    /// The cache is in use or could not be.
+    Git(#[from] SnapshotError),
+    /// Another command works on the cache.
+    #[error("the cache {cache} is in use by {holder}", cache = cache.display())]
+    Busy {
+        /// The cache.
+        cache: PathBuf,
+        /// What the holder says of itself.
+        holder: String,
+    },
+    /// The cache could not be locked.
     #[error(transparent)]
-    Cache(Box<debian::AddError>),
+    Lock(#[from] LockError),
     /// No profile could be made.
     #[error(transparent)]
     Learn(Box<LearnError>),
@@ -430,7 +439,7 @@ fn git(
     reference: &str,
     progress: &dyn Progress,
 ) -> Result<Parts, SpecError> {
-    let name = Reference::new(reference)?;
+    let name = Reference::new(reference).map_err(SnapshotError::from)?;
     let (id, full) = debian::step(progress, "ask the repository", || {
         Repository::resolve_at(url, &name, FETCH)
     })?;

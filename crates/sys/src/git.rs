@@ -91,24 +91,6 @@ pub enum GitError {
         /// The branch asked for.
         branch: BranchName,
     },
-    /// A tag, branch or commit is missing.
-    #[error("{place} has no tag, branch or commit {reference}")]
-    NoReference {
-        /// Repository or URL.
-        place: String,
-        /// What was asked for.
-        reference: String,
-    },
-    /// A name is a tag and a branch at once.
-    #[error(
-        "{reference} is a tag and a branch of {place}: give refs/tags/{reference} or refs/heads/{reference}"
-    )]
-    Ambiguous {
-        /// Repository or URL.
-        place: String,
-        /// What was asked for.
-        reference: String,
-    },
     /// A branch name with anything but letters, digits, `-`, `_`, `.` and `/`.
     #[error("{text:?} is no plain branch name")]
     BranchName {

@@ -42,6 +42,8 @@ pub struct Commanded {
     pub blind: BTreeMap<String, String>,
     /// Whether every unit says what it read.
     pub all_headers: bool,
+    /// Every file that the build made, with a `.cmd` file beside it.
+    pub made: BTreeSet<String>,
     /// The modules, by the kernel's names.
     pub modules: BTreeSet<ObjectName>,
     /// What a person should know.
@@ -180,6 +182,10 @@ pub fn read(
     for file in apart {
         found.blind.insert(file, APART.to_owned());
     }
+    found.made = made.keys().cloned().collect();
+    found
+        .blind
+        .retain(|path, _| tree.contains(path) && !made.contains_key(path));
     hide_programs(&made, &mut found);
     Ok(found)
 }

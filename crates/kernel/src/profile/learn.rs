@@ -255,7 +255,10 @@ impl Kernel<'_> {
             self.config.on("MODULES"),
         )?;
         unchecked.extend(some(found.notes));
+        let mut tree_files = self.blank.tree_files.clone();
+        tree_files.retain(|path| !found.made.contains(path));
         Ok(KernelProfile {
+            tree_files,
             units: found.units,
             contributors: found.contributors,
             functions: 0,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use tuxtape_sys::durable;
+use tuxtape_sys::lock::{self, Lock, Taken};
 
 use super::SpecError;
-use crate::debian;
 
 /// Returns the folder `key` below `cache`, made by `work` in an empty folder where it is not there.
 pub(super) fn make(
@@ -22,8 +22,7 @@ pub(super) fn make(
     if mark.is_file() && place.is_dir() {
         return Ok(place);
     }
-    let _lock = debian::lock(cache, &format!("making {key}"))
-        .map_err(|error| SpecError::Cache(Box::new(error)))?;
+    let _lock = locked(cache, key)?;
     let scratch = top.join(format!(".{key}.new"));
     remove(&scratch)?;
     remove(&place)?;
@@ -43,6 +42,23 @@ pub(super) fn make(
         source: error.source,
     })?;
     Ok(place)
+}
+
+/// Takes the lock of the cache. Children do not share it: they end with us, and what they have half
+/// made is made anew.
+fn locked(cache: &Path, key: &str) -> Result<Lock, SpecError> {
+    fs::create_dir_all(cache).map_err(|source| SpecError::Read {
+        path: cache.to_owned(),
+        source,
+    })?;
+    let note = format!("process {}, making {key}", std::process::id());
+    match lock::take(&cache.join("lock"), &note)? {
+        Taken::Ours(lock) => Ok(lock),
+        Taken::Held { note } => Err(SpecError::Busy {
+            cache: cache.to_owned(),
+            holder: note,
+        }),
+    }
 }
 
 /// Removes a folder that may not exist.

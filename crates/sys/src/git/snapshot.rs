@@ -7,11 +7,43 @@ use std::time::Duration;
 use tuxtape_core::git_id::GitId;
 
 use super::{GitError, LOCAL, Repository, command, unexpected, without_password};
-use crate::process;
+use crate::process::{self, ProcessError};
 use crate::url;
 
 /// Longest the files of a commit may take to be written.
 const WRITING: Duration = Duration::from_secs(1800);
+
+/// Why the files of a commit could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// `git` failed, or a repository could not be used.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A tag, branch or commit is missing.
+    #[error("{place} has no tag, branch or commit {reference}")]
+    NoReference {
+        /// Repository or URL.
+        place: String,
+        /// What was asked for.
+        reference: String,
+    },
+    /// A name is a tag and a branch at once.
+    #[error(
+        "{reference} is a tag and a branch of {place}: give refs/tags/{reference} or refs/heads/{reference}"
+    )]
+    Ambiguous {
+        /// Repository or URL.
+        place: String,
+        /// What was asked for.
+        reference: String,
+    },
+}
+
+impl From<ProcessError> for SnapshotError {
+    fn from(error: ProcessError) -> Self {
+        Self::Git(error.into())
+    }
+}
 
 /// A tag, a branch, a full ref name or a whole commit id, safe to be given to `git`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +97,7 @@ impl Repository {
         source: &str,
         reference: &Reference,
         deadline: Duration,
-    ) -> Result<(GitId, String), GitError> {
+    ) -> Result<(GitId, String), SnapshotError> {
         check_source(source)?;
         let name = reference.as_str();
         if let Ok(id) = name.parse::<GitId>() {
@@ -96,11 +128,11 @@ impl Repository {
         }
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(GitError::NoReference {
+            0 => Err(SnapshotError::NoReference {
                 place: url::shown(source),
                 reference: name.to_owned(),
             }),
-            _ => Err(GitError::Ambiguous {
+            _ => Err(SnapshotError::Ambiguous {
                 place: url::shown(source),
                 reference: name.to_owned(),
             }),
@@ -119,7 +151,7 @@ impl Repository {
         git_dir: &Path,
         into: &Path,
         deadline: Duration,
-    ) -> Result<GitId, GitError> {
+    ) -> Result<GitId, SnapshotError> {
         check_source(source)?;
         let folder = |source| GitError::Folder {
             path: git_dir.to_owned(),
@@ -155,7 +187,7 @@ impl Repository {
         ]);
         process::run_ok(&mut fetch, deadline).map_err(|error| without_password(error, source))?;
         let Some(commit) = repository.resolve("refs/tuxtape/snapshot^{commit}")? else {
-            return Err(GitError::NoReference {
+            return Err(SnapshotError::NoReference {
                 place: url::shown(source),
                 reference: full.to_owned(),
             });
@@ -270,8 +302,8 @@ mod tests {
         let source = from.path().to_str().unwrap();
         let ask =
             |name: &str| Repository::resolve_at(source, &Reference::new(name).unwrap(), LOCAL);
-        assert!(matches!(ask("v9"), Err(GitError::NoReference { .. })));
-        assert!(matches!(ask("both"), Err(GitError::Ambiguous { .. })));
+        assert!(matches!(ask("v9"), Err(SnapshotError::NoReference { .. })));
+        assert!(matches!(ask("both"), Err(SnapshotError::Ambiguous { .. })));
         assert!(ask("refs/heads/both").is_ok());
     }
 
