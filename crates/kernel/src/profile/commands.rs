@@ -96,7 +96,7 @@ pub fn read(
     with_modules: bool,
 ) -> Result<Commanded, CommandsError> {
     let places = Places::of(build, source)?;
-    let Read {
+    let Leftovers {
         mut made,
         targets: targets_made,
         read,
@@ -238,7 +238,7 @@ pub fn listed(path: &Path, bytes: &[u8]) -> Result<Vec<String>, CommandsError> {
 }
 
 /// Everything the `.cmd` files say.
-struct Read {
+struct Leftovers {
     /// What was made, by path relative to the build folder.
     made: BTreeMap<String, Made>,
     /// The keys of `made`, numbered.
@@ -247,11 +247,11 @@ struct Read {
     read: HashMap<String, Vec<u32>>,
 }
 
-fn gather(build: &Path, places: &Places) -> Result<Read, CommandsError> {
+fn gather(build: &Path, places: &Places) -> Result<Leftovers, CommandsError> {
     /// Files read at a time: one names a thousand others, and a large kernel has 30,000.
     const AT_ONCE: usize = 1024;
     let files = command_files(build)?;
-    let mut all = Read {
+    let mut all = Leftovers {
         made: BTreeMap::new(),
         targets: Vec::new(),
         read: HashMap::new(),
@@ -328,10 +328,16 @@ fn words(command: &str) -> Vec<String> {
     command
         .split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ';' | '<' | '>' | '(' | ')'))
         .map(|word| word.trim_start_matches("./"))
-        .filter(|word| word.contains('/') && !word.starts_with('-') && !word.ends_with(".o"))
+        .filter(|word| word.contains('/') && !word.starts_with('-') && !has_end(word, "o"))
         .take(MOST)
         .map(str::to_owned)
         .collect()
+}
+
+/// Tells whether `path` ends in a dot and `end`, case as it is.
+fn has_end(path: &str, end: &str) -> bool {
+    path.strip_suffix(end)
+        .is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// Lists the `.cmd` files below `build`, each with its folder (`net/core/`).
@@ -353,7 +359,7 @@ fn command_files(build: &Path) -> Result<Vec<(String, PathBuf)>, CommandsError> 
                 if name != ".git" {
                     folders.push((entry.path(), format!("{prefix}{name}/")));
                 }
-            } else if kind.is_file() && name.starts_with('.') && name.ends_with(".cmd") {
+            } else if kind.is_file() && name.starts_with('.') && has_end(name, "cmd") {
                 found.push((prefix.clone(), entry.path()));
             }
         }

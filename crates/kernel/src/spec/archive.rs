@@ -208,7 +208,7 @@ fn has_patches(members: &[Member]) -> bool {
         });
         member.kind == Kind::File
             && name.starts_with(|first: char| first.is_ascii_digit())
-            && name.ends_with(".diff")
+            && name.strip_suffix(".diff").is_some()
             && !name.contains('/')
     })
 }

@@ -97,7 +97,7 @@ pub(super) fn folder(top: &Path, tree: Option<PathBuf>) -> Result<Parts, SpecErr
             what: format!("{} holds debug data and no source tree", top.display()),
         });
     };
-    let debug = found.modules(|path| is_debug(path))?;
+    let debug = found.modules(is_debug)?;
     let modules = match debug {
         Some(folder) => Some(folder),
         None => found.modules(|path| !is_debug(path))?,

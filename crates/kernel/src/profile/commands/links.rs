@@ -7,7 +7,7 @@ use std::path::Path;
 use tuxtape_core::identity::ObjectName;
 
 use super::places::Places;
-use super::{CommandsError, saved};
+use super::{CommandsError, has_end, saved};
 
 /// One file that the build made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Linked {
                     entry.insert(object.clone());
                 }
                 Some(one) => {
-                    if !one.members.is_empty() || target.ends_with(".a") {
+                    if !one.members.is_empty() || has_end(&target, "a") {
                         waiting.extend(one.members.iter().cloned());
                     } else {
                         // Made by objcopy and the like from what is linked elsewhere.
@@ -132,9 +132,8 @@ fn modules(
         what,
     };
     let path = build.join("modules.order");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(_) => return Err(unfinished("there is no modules.order".to_owned())),
+    let Ok(bytes) = fs::read(&path) else {
+        return Err(unfinished("there is no modules.order".to_owned()));
     };
     let form = |path: &Path, source| CommandsError::Form {
         path: path.to_owned(),

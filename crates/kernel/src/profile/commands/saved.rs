@@ -3,6 +3,8 @@
 //! Pure. Of a `.cmd` file only what names files is read here; the command of one unit, with its flags,
 //! is [`crate::replay::command`]'s matter.
 
+use super::has_end;
+
 /// Longest file that is read, in bytes.
 pub(super) const LONGEST: usize = 16 << 20;
 
@@ -95,7 +97,7 @@ pub(super) fn members(saved: &Saved<'_>) -> Vec<String> {
             word if word == saved.target => {}
             word => {
                 let word = word.trim_end_matches(';');
-                if word.ends_with(".o") || word.ends_with(".a") {
+                if has_end(word, "o") || has_end(word, "a") {
                     found.push(format!("{prefix}{word}"));
                 }
             }
@@ -112,7 +114,7 @@ pub(super) fn module(bytes: &[u8]) -> Result<Vec<&str>, SavedError> {
     for (number, line) in text(bytes)?.lines().enumerate() {
         let words = line.split_whitespace();
         let before = objects.len();
-        objects.extend(words.filter(|word| word.ends_with(".o")));
+        objects.extend(words.filter(|word| has_end(word, "o")));
         if number == 0 && objects.len() == before {
             return Err(SavedError::NoObject { line: 1 });
         }
@@ -222,6 +224,6 @@ mod tests {
             fuzz(&bytes);
         }
         assert_eq!(read(b"x := y"), Err(SavedError::NoCommand));
-        assert_eq!(read(&[b'a'; LONGEST + 1]), Err(SavedError::NotText));
+        assert_eq!(read(&vec![b'a'; LONGEST + 1]), Err(SavedError::NotText));
     }
 }

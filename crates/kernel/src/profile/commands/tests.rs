@@ -11,7 +11,8 @@ fn build(top: &Path, prefix: &str) {
     };
     let unit = |object: &str, source: &str, read: &[&str]| {
         let (folder, name) = object.rsplit_once('/').unwrap();
-        let read: String = read.iter().map(|path| format!("  {path} \\\n")).collect();
+        let read: Vec<String> = read.iter().map(|path| format!("  {path} \\\n")).collect();
+        let read = read.concat();
         write(
             &format!("{folder}/.{name}.cmd"),
             &format!(
