@@ -368,4 +368,73 @@ mod tests {
             fuzz(&bytes);
         }
     }
+
+    /// Compiles one unit with `options`, does `then` to it, and returns the object; `None`, aloud,
+    /// where a program is missing or does not know an option.
+    fn compiled(options: &[&str], then: &[&[&str]]) -> Option<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("x.c"),
+            "int f(int a) { return a + 1; }\n",
+        )
+        .unwrap();
+        let compile = [&["gcc"], options, &["-c", "x.c", "-o", "x.o"]].concat();
+        for words in [&[compile.as_slice()], then].concat() {
+            let (program, arguments) = words.split_first()?;
+            let done = std::process::Command::new(program)
+                .args(arguments)
+                .current_dir(folder.path())
+                .output();
+            if !done.is_ok_and(|done| done.status.success()) {
+                eprintln!("skipped: {words:?} does not run here");
+                return None;
+            }
+        }
+        Some(std::fs::read(folder.path().join("x.o")).unwrap())
+    }
+
+    #[test]
+    fn compressed_debug_data_is_read_in_every_form() {
+        for form in ["zlib", "zlib-gnu", "zstd"] {
+            let flag = format!("--compress-debug-sections={form}");
+            let Some(bytes) = compiled(&["-g", "-O1"], &[&["objcopy", &flag, "x.o"]]) else {
+                continue;
+            };
+            let found = read(&bytes).unwrap_or_else(|error| panic!("{form}: {error}"));
+            assert_eq!(found.units.len(), 1, "{form}");
+        }
+    }
+
+    #[test]
+    fn split_debug_data_is_refused_and_not_taken_for_nothing() {
+        for version in ["-gdwarf-5", "-gdwarf-4"] {
+            let Some(bytes) = compiled(&["-gsplit-dwarf", version], &[]) else {
+                continue;
+            };
+            let outcome = read(&bytes);
+            assert!(
+                matches!(outcome, Err(DwarfError::Split { .. })),
+                "{version}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn debug_data_that_lies_elsewhere_is_named() {
+        let link: [&[&str]; 3] = [
+            &["objcopy", "--only-keep-debug", "x.o", "x.debug"],
+            &["objcopy", "--strip-debug", "x.o"],
+            &["objcopy", "--add-gnu-debuglink=x.debug", "x.o"],
+        ];
+        if let Some(bytes) = compiled(&["-g"], &link) {
+            let error = read(&bytes).unwrap_err();
+            assert!(
+                matches!(&error, DwarfError::Linked { file } if file == "x.debug"),
+                "{error}"
+            );
+        }
+        if let Some(bytes) = compiled(&[], &[]) {
+            assert!(matches!(read(&bytes), Err(DwarfError::Stripped)));
+        }
+    }
 }

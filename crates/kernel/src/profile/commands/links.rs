@@ -35,7 +35,8 @@ pub(super) struct Linked {
 
 /// Objects that `scripts/link-vmlinux.sh` or `head-y` of the top makefile add to the archives,
 /// depending on the series.
-const LINKED_APART: [&str; 6] = [
+const LINKED_APART: [&str; 7] = [
+    ".vmlinux.export.o",
     "arch/x86/kernel/ebda.o",
     "arch/x86/kernel/head64.o",
     "arch/x86/kernel/head_64.o",
