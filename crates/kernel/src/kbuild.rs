@@ -5,14 +5,19 @@
 //! What it cannot evaluate makes the folder blind (`Sureness::blind`), with file, line and construct:
 //! never "not compiled".
 
+pub mod compare;
+mod expand;
 mod folder;
+mod follow;
 mod functions;
 mod includes;
 mod makefile;
 mod release;
 mod scope;
 mod sources;
+mod syntax;
 mod text;
+mod top;
 pub mod tree;
 mod walk;
 
@@ -20,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use tuxtape_core::identity::{Arch, KernelRelease, ObjectName};
-use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Way};
+use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 
 use crate::config::Config;
 
@@ -121,6 +126,11 @@ pub enum KbuildError {
         /// The setting that every complete one has.
         setting: String,
     },
+    /// The `.config` ends before its last menu does.
+    #[error(
+        "the configuration ends within a menu: it was cut short, or lines were added to it by hand"
+    )]
+    CutShort,
     /// The `.config` is for another architecture.
     #[error("the configuration is for {found}, only x86 kernels of 64 bits can be evaluated")]
     Arch {
@@ -185,20 +195,24 @@ pub fn profile(
             evaluated.unsourced.len()
         ));
     }
-    let mut profile = KernelProfile::blank(id, &named.base, Way::Evaluation);
-    profile.origin = ProfileOrigin {
-        spec: request.spec.clone(),
-        source: request.source.clone(),
+    let compiler = config.value("CC_VERSION_TEXT").unwrap_or_default();
+    let profile = KernelProfile {
+        compiler: compiler.to_owned(),
+        config: config.facts(),
+        units: evaluated.units,
+        contributors: evaluated.contributors,
+        tree_files: tree.files().clone(),
+        sureness: Sureness {
+            way: Way::Evaluation,
+            all_headers: false,
+            blind: evaluated.blind,
+        },
+        origin: ProfileOrigin {
+            spec: request.spec.clone(),
+            source: request.source.clone(),
+        },
+        ..KernelProfile::blank(id, &named.base, Way::Evaluation)
     };
-    profile.compiler = config
-        .value("CC_VERSION_TEXT")
-        .unwrap_or_default()
-        .to_owned();
-    profile.config = config.facts();
-    profile.units = evaluated.units;
-    profile.contributors = evaluated.contributors;
-    profile.tree_files = tree.files().clone();
-    profile.sureness.blind = evaluated.blind;
     Ok(Profiled {
         profile,
         modules: evaluated.modules,
@@ -243,17 +257,19 @@ fn check(
             });
         }
     }
+    if !release::ends_whole(text) {
+        return Err(KbuildError::CutShort);
+    }
     if !config.on("X86_64") {
         return Err(KbuildError::Arch {
             found: "another architecture (CONFIG_X86_64 is not set)".to_owned(),
         });
     }
-    if !config.on("MODULES") {
-        if let Some(setting) = config.first_module() {
-            return Err(KbuildError::NoModules {
-                setting: setting.to_owned(),
-            });
-        }
+    let modular = config.first_module().filter(|_| !config.on("MODULES"));
+    if let Some(setting) = modular {
+        return Err(KbuildError::NoModules {
+            setting: setting.to_owned(),
+        });
     }
     Ok(())
 }

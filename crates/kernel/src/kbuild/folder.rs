@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tuxtape_core::identity::ObjectName;
 
 use super::scope::{Rule, Scope, Variable, Variables, below};
-use super::text::{Gap, Text, words};
+use super::text::{Gap, Text, is_object, words};
 use super::tree::SourceTree;
 use crate::config::Config;
 
@@ -162,7 +162,7 @@ impl Reader<'_, '_> {
                 self.enter(folder, Mode::Modules);
             }
         }
-        for word in built_in.iter().filter(|word| word.ends_with(".o")) {
+        for word in built_in.iter().filter(|word| is_object(word)) {
             for part in self.parts(word, &["-objs", "-y"]) {
                 match (mode, self.object(&part)) {
                     (_, None) => {}
@@ -177,7 +177,7 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        for word in modular.iter().filter(|word| word.ends_with(".o")) {
+        for word in modular.iter().filter(|word| is_object(word)) {
             if built_in.contains(word) {
                 continue;
             }
@@ -190,7 +190,7 @@ impl Reader<'_, '_> {
             self.asked.modules.insert(name);
         }
         for word in self.list(&["lib-y", "lib-m"]) {
-            if !built_in.contains(&word) && word.ends_with(".o") {
+            if !built_in.contains(&word) && is_object(&word) {
                 self.asked.library.extend(below(self.folder, &word));
             }
         }
@@ -296,7 +296,7 @@ impl Reader<'_, '_> {
             let gap = self.scope.gap(&format!("{word} lies outside of the tree"));
             self.doubt(&gap);
         }
-        path.filter(|path| path.ends_with(".o"))
+        path.filter(|path| is_object(path))
     }
 
     fn enter(&mut self, word: &str, mode: Mode) {

@@ -111,10 +111,8 @@ pub(super) fn shell(command: &str) -> Option<String> {
         "-ne" => left != right,
         _ => return None,
     };
-    let rest = match (*test, rest) {
-        ("[", ["]", rest @ ..]) => rest,
-        ("test", rest) => rest,
-        _ => return None,
+    let (("[", ["]", rest @ ..]) | ("test", rest)) = (*test, rest) else {
+        return None;
     };
     match (ends, rest) {
         (false, ["&&", "echo", word]) => Some(if holds {

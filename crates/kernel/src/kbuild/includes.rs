@@ -50,6 +50,11 @@ pub(super) fn is_source(path: &str) -> bool {
         .any(|end| path.ends_with(end))
 }
 
+/// Tells whether the `#include` lines of a file are followed.
+pub(super) fn may_include(path: &str) -> bool {
+    holds_code(path)
+}
+
 /// Names the sources that the source `path` includes; an error where it cannot be read.
 pub(super) fn of(
     path: &str,
@@ -90,6 +95,7 @@ fn resolve(
         .called(name)
         .iter()
         .filter(|path| **path == plain || path.ends_with(&end))
+        .filter(|path| !apart(path))
         .map(|path| (*path).to_owned())
         .collect();
     match found.len() {
@@ -97,6 +103,15 @@ fn resolve(
         1 => found.pop().map(Included::File),
         _ => Some(Included::OneOf(found)),
     }
+}
+
+/// Tells whether a file is one of the build's programs or of another architecture: kernel sources reach
+/// none of those by flags.
+fn apart(path: &str) -> bool {
+    ["tools/", "scripts/", "Documentation/", "samples/"]
+        .iter()
+        .any(|folder| path.starts_with(folder))
+        || (path.starts_with("arch/") && !path.starts_with("arch/x86/"))
 }
 
 /// Whether the lines under a condition are read.
@@ -278,12 +293,13 @@ fn split_outside<'a>(text: &'a str, sign: &str) -> Vec<&'a str> {
         match letter {
             '(' => depth += 1,
             ')' => depth = depth.saturating_sub(1),
-            _ if depth == 0 && at >= skip => {
-                if text.get(at..).is_some_and(|rest| rest.starts_with(sign)) {
-                    parts.push(text.get(start..at).unwrap_or_default());
-                    start = at + sign.len();
-                    skip = start;
-                }
+            _ if depth == 0
+                && at >= skip
+                && text.get(at..).is_some_and(|rest| rest.starts_with(sign)) =>
+            {
+                parts.push(text.get(start..at).unwrap_or_default());
+                start = at + sign.len();
+                skip = start;
             }
             _ => {}
         }

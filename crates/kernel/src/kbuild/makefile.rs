@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::scope::{Rule, Scope, Variable, owned_words};
-use super::text::{
-    Gap, Text, blank, bracketed, find_outside, inside, joined, lines, without_comment, words,
-};
+use super::syntax::{Assignment, Operator, assignment, compared, definition, end_of_word};
+use super::text::{Gap, Text, blank, find_outside, inside, joined, lines, without_comment, words};
 
 /// Largest makefile that is read, in bytes. The largest of Linux 6.12 has 70 KiB.
 const LARGEST: u64 = 4 << 20;
@@ -32,23 +31,6 @@ enum Truth {
     Yes,
     No,
     Unknown(Gap),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Recursive,
-    Simple,
-    Append,
-    IfAbsent,
-    Shell,
-}
-
-struct Assignment<'a> {
-    name: &'a str,
-    operator: Operator,
-    value: &'a str,
-    export: bool,
-    define: bool,
 }
 
 impl Scope<'_> {
@@ -128,11 +110,9 @@ impl Scope<'_> {
             }
             if let Some(assignment) = assignment(plain) {
                 if assignment.define {
-                    // Its text is kept, so the line must outlive this turn.
-                    let leaked = line.raw.trim_matches(blank);
-                    if let Some(kept) = definition(leaked) {
-                        define = Some((kept, 0, String::new()));
-                    }
+                    // Its text outlives this turn, so it is taken from the line as written.
+                    define = definition(line.raw.trim_matches(blank))
+                        .map(|kept| (kept, 0, String::new()));
                     continue;
                 }
                 if ignoring(&branches) {
@@ -153,10 +133,6 @@ impl Scope<'_> {
                 continue;
             }
             match word {
-                "define" => {
-                    define = definition(line.raw.trim_matches(blank))
-                        .map(|kept| (kept, 0, String::new()));
-                }
                 "include" | "-include" | "sinclude" => {
                     after_rule = false;
                     self.include_line(rest, word == "include");
@@ -204,11 +180,8 @@ impl Scope<'_> {
                 let next = match last {
                     Branch::Taken | Branch::Done => Branch::Done,
                     Branch::Passed => self.otherwise(rest, branches),
-                    Branch::Unknown(gap) => match self.otherwise(rest, branches) {
-                        Branch::Taken | Branch::Unknown(_) => Branch::Unknown(gap),
-                        // An earlier branch may have been read, so no later one is certain.
-                        Branch::Passed | Branch::Done => Branch::Unknown(gap),
-                    },
+                    // An earlier branch may have been read, so no later one is certain.
+                    Branch::Unknown(gap) => Branch::Unknown(gap),
                 };
                 branches.push(next);
             }
@@ -330,17 +303,10 @@ impl Scope<'_> {
     /// Looks through a recipe for other folders it runs make in.
     fn recipe(&mut self, raw: &str) {
         for reference in ["$(build)=", "${build}="] {
-            let mut rest = raw;
-            while let Some((_, tail)) = rest.split_once(reference) {
-                let end = tail.find(blank).unwrap_or(tail.len());
-                let end = match bracketed(tail.strip_prefix('$').unwrap_or_default()) {
-                    Some((inner, _)) => end.max(inner.len() + 3),
-                    None => end,
-                };
-                let folder = tail.get(..end).unwrap_or(tail).to_owned();
-                let folder = self.expand(&folder);
+            for tail in raw.split(reference).skip(1) {
+                let end = end_of_word(tail);
+                let folder = self.expand(tail.get(..end).unwrap_or(tail));
                 self.side_folders.push(folder);
-                rest = tail;
             }
         }
     }
@@ -439,125 +405,4 @@ fn doubt(branches: &[Branch]) -> Option<Gap> {
         Branch::Unknown(gap) => Some(gap.clone()),
         Branch::Taken | Branch::Passed | Branch::Done => None,
     })
-}
-
-/// Splits the two sides of `ifeq (a,b)`, `ifeq "a" "b"` and the like.
-fn compared(rest: &str) -> Option<(&str, &str)> {
-    if rest.starts_with('(') {
-        let (both, _) = bracketed(rest)?;
-        let at = comma(both)?;
-        let left = both.get(..at)?.trim_end_matches(blank);
-        let right = both.get(at + 1..)?.trim_start_matches(blank);
-        return Some((left, right));
-    }
-    let (left, rest) = quoted(rest)?;
-    let (right, _) = quoted(rest.trim_start_matches(blank))?;
-    Some((left, right))
-}
-
-fn comma(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '(' | '{' => depth += 1,
-            ')' | '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-fn quoted(text: &str) -> Option<(&str, &str)> {
-    let quote = text
-        .chars()
-        .next()
-        .filter(|letter| matches!(letter, '"' | '\''))?;
-    text.get(1..)?.split_once(quote)
-}
-
-fn definition(line: &str) -> Option<Assignment<'_>> {
-    let found = assignment(line)?;
-    found.define.then_some(found)
-}
-
-/// Reads a line as an assignment or as the head of a `define`.
-fn assignment(line: &str) -> Option<Assignment<'_>> {
-    let mut rest = line;
-    let mut export = false;
-    let mut define = false;
-    loop {
-        let Some((word, tail)) = rest.split_once(blank) else {
-            break;
-        };
-        match word {
-            "export" => export = true,
-            "override" | "private" => {}
-            "define" => define = true,
-            _ => break,
-        }
-        let tail = tail.trim_start_matches(blank);
-        // A variable may be called `export`.
-        if operator(tail).is_some() && !define {
-            break;
-        }
-        rest = tail;
-        if define {
-            break;
-        }
-    }
-    let mut depth = 0_usize;
-    let mut last = ' ';
-    let mut name_end: Option<usize> = None;
-    for (at, letter) in rest.char_indices() {
-        let here = rest.get(at..)?;
-        if depth == 0 {
-            if let Some((operator, tail)) = operator(here) {
-                let name = rest.get(..name_end.unwrap_or(at))?.trim_matches(blank);
-                return Some(Assignment {
-                    name,
-                    operator,
-                    value: tail.trim_start_matches(blank),
-                    export,
-                    define,
-                });
-            }
-            if letter == ':' {
-                return None;
-            }
-            if blank(letter) {
-                name_end.get_or_insert(at);
-            } else if name_end.is_some() {
-                return None;
-            }
-        }
-        match letter {
-            '(' | '{' if depth > 0 || last == '$' => depth += 1,
-            ')' | '}' if depth > 0 => depth -= 1,
-            _ => {}
-        }
-        last = letter;
-    }
-    define.then(|| Assignment {
-        name: rest.trim_matches(blank),
-        operator: Operator::Recursive,
-        value: "",
-        export,
-        define,
-    })
-}
-
-fn operator(text: &str) -> Option<(Operator, &str)> {
-    const OPERATORS: [(&str, Operator); 7] = [
-        (":::=", Operator::Simple),
-        ("::=", Operator::Simple),
-        (":=", Operator::Simple),
-        ("+=", Operator::Append),
-        ("?=", Operator::IfAbsent),
-        ("!=", Operator::Shell),
-        ("=", Operator::Recursive),
-    ];
-    OPERATORS
-        .iter()
-        .find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?)))
 }

@@ -52,10 +52,11 @@ pub(super) fn read(tree: &dyn SourceTree, config: &Config) -> Result<Named, Kbui
         "0" => format!("{version}.{patch}"),
         sub => format!("{version}.{patch}.{sub}"),
     };
-    if let Some(number) = extra.strip_prefix("-rc") {
-        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
-            base.push_str(&extra);
-        }
+    let candidate = extra.strip_prefix("-rc").is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if candidate {
+        base.push_str(&extra);
     }
     let mut release = full.clone();
     let below = tree.files().range("localversion".to_owned()..);
@@ -80,6 +81,14 @@ pub(super) fn header(text: &str) -> Option<(&str, &str)> {
         let (arch, rest) = rest.split_once(' ')?;
         Some((arch, rest.strip_suffix(" Kernel Configuration")?))
     })
+}
+
+/// Tells whether the last setting of a `.config` lies in a menu that ends. Those of kernels before 5.5
+/// do not say where menus end.
+pub(super) fn ends_whole(text: &str) -> bool {
+    let menus = text.lines().any(|line| line.starts_with("# end of "));
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    !menus || last.is_some_and(|line| line.starts_with("# end of "))
 }
 
 fn text_of(tree: &dyn SourceTree, path: &str) -> Result<String, KbuildError> {

@@ -64,6 +64,12 @@ pub(super) fn blank(letter: char) -> bool {
     matches!(letter, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
+/// Tells whether a word of a makefile names an object.
+pub(super) fn is_object(word: &str) -> bool {
+    // Makefiles tell `.o` from `.O`.
+    word.strip_suffix(".o").is_some()
+}
+
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(blank).filter(|word| !word.is_empty())
 }

@@ -214,6 +214,12 @@ pub fn build(
     })
 }
 
+/// Names the modules of the image package at `files`, as the kernel calls them.
+pub fn modules(files: &KernelFiles) -> Result<BTreeSet<ObjectName>, BuildError> {
+    let found = objects(&files.modules)?;
+    Ok(found.iter().map(|path| module_name(path)).collect())
+}
+
 /// Returns the upstream point release a Debian version sits on: `6.1.170-3` → `6.1.170`.
 pub fn base_version(version: &str) -> Option<String> {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
