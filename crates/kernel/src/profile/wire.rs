@@ -7,7 +7,9 @@ use std::fmt;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease, ObjectName};
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
+use tuxtape_core::profile::{
+    ConfigFacts, EngineFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way,
+};
 
 /// The one format written and read.
 const FORMAT: u32 = 2;
@@ -137,6 +139,8 @@ struct WireConfig {
     unwinder_orc: bool,
     module_sig_force: bool,
     trim_unused_ksyms: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    engines: Option<EngineFacts>,
 }
 
 /// Reads a profile from its JSON.
@@ -176,6 +180,7 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
             unwinder_orc: config.unwinder_orc,
             module_sig_force: config.module_sig_force,
             trim_unused_ksyms: config.trim_unused_ksyms,
+            engines: config.engines,
         },
         units,
         contributors,
@@ -227,6 +232,7 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
             unwinder_orc: config.unwinder_orc,
             module_sig_force: config.module_sig_force,
             trim_unused_ksyms: config.trim_unused_ksyms,
+            engines: config.engines,
         },
         functions: profile.functions,
         way: profile.sureness.way,
@@ -363,6 +369,7 @@ pub(crate) mod tests {
             config: ConfigFacts {
                 livepatch: true,
                 modversions: true,
+                engines: Some(EngineFacts::default()),
                 ..ConfigFacts::default()
             },
             units: BTreeMap::from([
@@ -398,6 +405,22 @@ pub(crate) mod tests {
             changed(|value| value["config"]["extra"] = true.into()),
             Err(Malformed::Json(_))
         ));
+        assert!(matches!(
+            changed(|value| value["config"]["engines"]["extra"] = true.into()),
+            Err(Malformed::Json(_))
+        ));
+    }
+
+    #[test]
+    fn a_profile_without_the_facts_of_engines_is_still_read() {
+        let old = changed(|value| {
+            value["config"].as_object_mut().unwrap().remove("engines");
+        });
+        assert_eq!(old.unwrap().config.engines, None);
+        assert_eq!(
+            from_json(&to_json(&small())).unwrap().config,
+            small().config
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tuxtape kernel`.
 
 pub(crate) mod add;
+mod check;
 mod export;
 mod import;
 
@@ -11,9 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::{KernelProfile, Way};
-use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::profile::{self, LoadError};
-use tuxtape_kernel::{debian, support};
 
 use crate::context::Context;
 use crate::output::{self, Hint};
@@ -40,7 +39,9 @@ enum Verb {
         /// Its release, the text of `uname -r`
         kernel: KernelRelease,
     },
-    /// Say whether a kernel can be livepatched, by which engine, and if not why
+    /// Say whether a kernel can be livepatched, by which engine, and if not what to change
+    ///
+    /// Exit code: 0 it can, 3 it cannot here, 1 failed; with --json 0 whenever the answer was read.
     Check {
         /// Its release, the text of `uname -r`
         kernel: KernelRelease,
@@ -55,7 +56,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Verb::Import(arguments) => import::run(&arguments, context),
         Verb::List => list(context),
         Verb::Show { kernel } => show(&kernel, context),
-        Verb::Check { kernel } => check(&kernel, context),
+        Verb::Check { kernel } => check::run(&kernel, context),
     }
 }
 
@@ -244,58 +245,4 @@ fn show(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> 
         output::text(&shown.text())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What `kernel check` prints for programs.
-#[derive(Debug, Serialize)]
-struct Checked {
-    release: String,
-    livepatchable: bool,
-    engine: Option<&'static str>,
-    obstacles: Vec<Reason>,
-}
-
-#[derive(Debug, Serialize)]
-struct Reason {
-    obstacle: &'static str,
-    why: String,
-}
-
-fn check(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> {
-    let kernel = load(context, release)?;
-    let mut obstacles: Vec<Reason> = support::obstacles(&kernel)
-        .into_iter()
-        .map(|obstacle| Reason {
-            obstacle: obstacle.slug(),
-            why: obstacle.why().to_owned(),
-        })
-        .collect();
-    let files = KernelFiles::below(&context.cache, release);
-    if let Err(error) = debian::compiler(&files) {
-        obstacles.push(Reason {
-            obstacle: "no-compiler",
-            why: format!("{:#}", anyhow::Error::new(error)),
-        });
-    }
-    let checked = Checked {
-        release: release.to_string(),
-        livepatchable: obstacles.is_empty(),
-        engine: obstacles.is_empty().then_some("native"),
-        obstacles,
-    };
-    if context.json {
-        output::json(&checked)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if checked.livepatchable {
-        output::text(&format!(
-            "{release} can be livepatched by the native engine\n"
-        ))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    output::text(&format!("{release} cannot be livepatched here\n"))?;
-    for reason in &checked.obstacles {
-        output::text(&format!("  {}: {}\n", reason.obstacle, reason.why))?;
-    }
-    Ok(ExitCode::from(output::NO))
 }
