@@ -2,6 +2,7 @@
 
 pub mod fetch;
 pub mod index;
+pub mod lines;
 pub mod unpack;
 pub mod version;
 

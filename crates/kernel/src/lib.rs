@@ -1,8 +1,10 @@
 //! Kernel sources, configs and packages; replay of one unit's compile command; the boot lab.
 #![warn(missing_docs)]
 
+pub mod aliases;
 pub mod build;
 pub mod config;
+pub mod content;
 pub mod debian;
 pub mod files;
 pub mod fix_source;

@@ -137,7 +137,9 @@ fn a_compiled_file_is_affected_with_its_objects() {
         .collect();
     assert_eq!(
         steps,
-        ["record", "horizon", "span", "carried", "built", "object"]
+        [
+            "record", "horizon", "span", "carried", "built", "object", "function"
+        ]
     );
     assert_eq!(judgement.evidence[5].found, "sd_mod, vmlinux");
     let span = &judgement.evidence[2].found;

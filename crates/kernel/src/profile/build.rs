@@ -8,7 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
+use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_sys::map::{Map, MapError};
 
@@ -54,6 +56,10 @@ pub struct Provenance {
 pub struct Built {
     /// The profile.
     pub profile: KernelProfile,
+    /// The functions of its units, kept apart from it.
+    pub functions: FunctionTable,
+    /// How its modules are loaded.
+    pub modules: Modules,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -181,8 +187,8 @@ pub fn build(
 
     let modules = objects(&files.debug_modules)?;
     unchecked.extend(image::check_modules(files, &modules)?);
-    let found = of_objects(&vmlinux, &modules, &tree)?;
-    drop(vmlinux);
+    let mut found = of_objects(vmlinux, &modules, &tree)?;
+    let functions = found.functions_of_units();
     Ok(Built {
         profile: KernelProfile {
             id: ProfileId {
@@ -210,6 +216,8 @@ pub fn build(
                 blind: found.blind,
             },
         },
+        functions,
+        modules: found.modules,
         unchecked,
     })
 }
@@ -246,11 +254,13 @@ pub(super) struct Found {
     pub(super) contributors: BTreeMap<String, BTreeSet<ObjectName>>,
     pub(super) functions: u64,
     pub(super) blind: BTreeMap<String, String>,
+    pub(super) modules: Modules,
+    tables: BTreeMap<String, Option<UnitFunctions>>,
 }
 
 /// Joins what vmlinux and the modules at `modules` say, of which each must have debug data.
 pub(super) fn of_objects(
-    vmlinux: &Compiled,
+    vmlinux: Compiled,
     modules: &[PathBuf],
     tree: &BTreeSet<String>,
 ) -> Result<Found, BuildError> {
@@ -260,8 +270,10 @@ pub(super) fn of_objects(
         .par_iter()
         .map(|path| Ok((module_name(path), read(path)?)))
         .collect::<Result<_, BuildError>>()?;
-    for (name, module) in &compiled {
-        found.add(name, module, tree);
+    for (name, mut module) in compiled {
+        let loading = std::mem::take(&mut module.loading);
+        found.modules.insert(name.clone(), loading);
+        found.add(&name, module, tree);
     }
     for path in tree.iter().filter(|path| is_linked_apart(path)) {
         if !found.knows(path) {
@@ -273,7 +285,7 @@ pub(super) fn of_objects(
 }
 
 impl Found {
-    fn add(&mut self, name: &ObjectName, compiled: &Compiled, tree: &BTreeSet<String>) {
+    fn add(&mut self, name: &ObjectName, compiled: Compiled, tree: &BTreeSet<String>) {
         let note = |map: &mut BTreeMap<String, BTreeSet<ObjectName>>, path: String| {
             map.entry(path).or_default().insert(name.clone());
         };
@@ -296,6 +308,20 @@ impl Found {
             );
         }
         self.functions += compiled.functions;
+        for (unit, table) in compiled.tables {
+            dwarf::join(&mut self.tables, paths::in_tree(&unit, tree), table);
+        }
+    }
+
+    /// Takes out the functions of the units of which all could be told.
+    pub(super) fn functions_of_units(&mut self) -> FunctionTable {
+        let tables = std::mem::take(&mut self.tables);
+        FunctionTable {
+            units: tables
+                .into_iter()
+                .filter_map(|(unit, table)| Some((unit, table?)))
+                .collect(),
+        }
     }
 
     fn knows(&self, path: &str) -> bool {

@@ -1,19 +1,24 @@
 //! What the debug data of one linked object says of its making: compiled units, the files that gave
 //! them code, functions, build-id and compiler.
 
+mod functions;
 mod relocations;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{EndianSlice, LittleEndian, Reader as _, RelocateReader, SectionId};
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, Sym as _};
 use object::{Object as _, ObjectSection as _};
 use rayon::prelude::*;
+use tuxtape_core::applicability::loaded::ModuleFacts;
 use tuxtape_core::identity::BuildId;
+use tuxtape_core::profile::functions::UnitFunctions;
 
 use self::relocations::Relocations;
+use crate::aliases;
 
 /// Largest debug section that is decompressed, in bytes.
 const SECTION_LIMIT: u64 = 1 << 30;
@@ -32,6 +37,11 @@ pub struct Compiled {
     pub contributors: BTreeSet<Written>,
     /// Defined function symbols.
     pub functions: u64,
+    /// The functions of each unit, also under the name of every `.c` file it took in; `None` where
+    /// they could not all be told: assembly, Rust, code that was optimised across units.
+    pub tables: BTreeMap<Written, Option<UnitFunctions>>,
+    /// How it is loaded, for a module.
+    pub loading: ModuleFacts,
 }
 
 /// A path as the compiler wrote it, with the folder it worked in.
@@ -136,28 +146,63 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
     while let Some(header) = units.next()? {
         headers.push(header);
     }
-    let (units, contributors) = headers
+    let found = headers
         .into_par_iter()
         .map(|header| unit(&dwarf, header))
-        .try_fold(Default::default, |all, one| Ok(merged(all, one?)))
-        .try_reduce(Default::default, |left, right| {
-            Ok::<_, DwarfError>(merged(left, right))
+        .try_fold(Found::default, |all, one| Ok(all.with(one?)))
+        .try_reduce(Found::default, |left, right| {
+            Ok::<_, DwarfError>(left.with(right))
         })?;
     Ok(Compiled {
         build_id,
         compilers: comment(&file),
-        units,
-        contributors,
-        functions: functions(&file),
+        units: found.units,
+        contributors: found.contributors,
+        functions: defined(&file),
+        tables: found.tables,
+        loading: loading(&file),
     })
 }
 
-type Files = (BTreeSet<Written>, BTreeSet<Written>);
+/// What units gave.
+#[derive(Default)]
+struct Found {
+    units: BTreeSet<Written>,
+    contributors: BTreeSet<Written>,
+    tables: BTreeMap<Written, Option<UnitFunctions>>,
+}
 
-fn merged(mut left: Files, right: Files) -> Files {
-    left.0.extend(right.0);
-    left.1.extend(right.1);
-    left
+impl Found {
+    fn with(mut self, other: Self) -> Self {
+        self.units.extend(other.units);
+        self.contributors.extend(other.contributors);
+        for (unit, table) in other.tables {
+            join(&mut self.tables, unit, table);
+        }
+        self
+    }
+}
+
+/// Adds the functions of a unit to those of another of the same name: where one could not be told,
+/// both cannot.
+pub(super) fn join<K: Ord>(
+    tables: &mut BTreeMap<K, Option<UnitFunctions>>,
+    unit: K,
+    table: Option<UnitFunctions>,
+) {
+    match tables.entry(unit) {
+        Entry::Vacant(place) => {
+            place.insert(table);
+        }
+        Entry::Occupied(mut place) => {
+            let both = place.get_mut().take().zip(table).map(|(mut one, other)| {
+                one.own.extend(other.own);
+                one.inlined.extend(other.inlined);
+                one
+            });
+            *place.get_mut() = both;
+        }
+    }
 }
 
 /// Debug sections, borrowed from the file or unpacked.
@@ -200,8 +245,8 @@ impl<'a> Sections<'a> {
 fn unit<'a>(
     dwarf: &gimli::Dwarf<Input<'a>>,
     header: gimli::UnitHeader<Input<'a>>,
-) -> Result<Files, DwarfError> {
-    let mut files = Files::default();
+) -> Result<Found, DwarfError> {
+    let mut files = Found::default();
     match header.type_() {
         gimli::UnitType::Compilation => {}
         // What is left of a unit beside its `.dwo` file says nothing of what it is made of.
@@ -269,14 +314,24 @@ fn unit<'a>(
                 format!("{folder}/{name}")
             };
             if path != written.path {
-                files.1.insert(Written {
+                files.contributors.insert(Written {
                     folder: written.folder.clone(),
                     path,
                 });
             }
         }
     }
-    files.0.insert(written);
+    // Where these entries are damaged the rest still holds: only what is said of functions is not
+    // known.
+    let table = functions::of(dwarf, &unit).unwrap_or(None);
+    for included in &files.contributors {
+        let end = included.path.rsplit_once('.').map(|(_, end)| end);
+        if end == Some("c") {
+            files.tables.insert(included.clone(), table.clone());
+        }
+    }
+    files.tables.insert(written.clone(), table);
+    files.units.insert(written);
     Ok(files)
 }
 
@@ -300,7 +355,13 @@ fn comment(file: &Elf<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-fn functions(file: &Elf<'_>) -> u64 {
+fn loading(file: &Elf<'_>) -> ModuleFacts {
+    let section = file.section_by_name(".modinfo");
+    let bytes = section.and_then(|section| section.data().ok());
+    bytes.map(aliases::from_modinfo).unwrap_or_default()
+}
+
+fn defined(file: &Elf<'_>) -> u64 {
     let endian = file.endian();
     let table = file.elf_symbol_table();
     let defined = table.iter().filter(|symbol| {
@@ -348,6 +409,8 @@ mod tests {
         let whole = std::fs::read(object).unwrap();
         let found = read(&whole).unwrap();
         assert_eq!(found.functions, 1);
+        let table = found.tables.into_values().next().flatten().unwrap();
+        assert_eq!(table.own, BTreeSet::from(["f".to_owned()]));
         assert_eq!(
             found.units.first().map(|unit| unit.path.as_str()),
             Some("x.c")
@@ -436,5 +499,44 @@ mod tests {
         if let Some(bytes) = compiled(&[], &[]) {
             assert!(matches!(read(&bytes), Err(DwarfError::Stripped)));
         }
+    }
+
+    /// Twins whose bodies the compiler folds into one, a function that is inlined everywhere, one of
+    /// which it keeps a cold part, and one that is only declared.
+    #[test]
+    fn every_function_that_left_code_is_in_the_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "int elsewhere(int);\n\
+            static int inlined(int a) { return elsewhere(a) * 5; }\n\
+            static int one(int a) { return elsewhere(a) + 7; }\n\
+            static int twin(int a) { return elsewhere(a) + 7; }\n\
+            static int unused(int a) { return a; }\n\
+            int (*table[])(int) = { one, twin };\n\
+            void __attribute__((cold, noinline)) broken(void) { elsewhere(-1); }\n\
+            int whole(int a) { if (a < 0) broken(); return inlined(a) + inlined(a + 1); }\n\
+            #include \"y.c\"\n";
+        std::fs::write(folder.path().join("x.c"), text).unwrap();
+        let included = "int included(int a) { return elsewhere(a + 9); }\n";
+        std::fs::write(folder.path().join("y.c"), included).unwrap();
+        let compiled = std::process::Command::new("gcc")
+            .args(["-g", "-O2", "-w", "-c", "x.c", "-o", "x.o"])
+            .current_dir(folder.path())
+            .status();
+        if !compiled.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: gcc is not here");
+            return;
+        }
+        let found = read(&std::fs::read(folder.path().join("x.o")).unwrap()).unwrap();
+        let table = |name: &str| {
+            let mut tables = found.tables.iter();
+            let found = tables.find(|(unit, _)| unit.path.ends_with(name));
+            found.and_then(|(_, table)| table.clone()).unwrap()
+        };
+        let own: Vec<String> = table("x.c").own.into_iter().collect();
+        assert_eq!(own, ["broken", "included", "one", "twin", "whole"]);
+        let inlined = table("x.c").inlined;
+        assert!(inlined.contains("inlined"));
+        assert!(!inlined.contains("unused") && !inlined.contains("elsewhere"));
+        assert_eq!(table("y.c"), table("x.c"));
     }
 }

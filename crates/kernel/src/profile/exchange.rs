@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tuxtape_core::identity::{BuildId, KernelRelease};
 use tuxtape_core::profile::KernelProfile;
 
-use super::{LIMIT, LoadError, Malformed, SaveError, from_json, load, save, to_json};
+use super::{LIMIT, LoadError, Malformed, SaveError, from_json, functions, load, save, to_json};
+use crate::aliases;
 
 /// The one format written and read.
 const FORMAT: u32 = 1;
@@ -213,16 +214,23 @@ pub fn keep(
     made: Made,
     replace: Replace,
 ) -> Result<PathBuf, KeepError> {
-    if replace == Replace::No {
-        match load(home, &profile.id.release) {
-            Ok(kept) => may_replace(&kept, profile, made)?,
-            Err(LoadError::Missing { .. }) => {}
-            // A damaged or outdated one is no reason to refuse the kernel itself.
-            Err(LoadError::Malformed { .. }) if made == Made::Here => {}
-            Err(error) => return Err(error.into()),
-        }
+    let kept = match load(home, &profile.id.release) {
+        Ok(kept) => Some(kept),
+        Err(LoadError::Missing { .. }) => None,
+        // A damaged or outdated one is no reason to refuse the kernel itself.
+        Err(LoadError::Malformed { .. }) if made == Made::Here || replace == Replace::Yes => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let (Some(kept), Replace::No) = (&kept, replace) {
+        may_replace(kept, profile, made)?;
     }
-    Ok(save(home, profile)?)
+    let path = save(home, profile)?;
+    // What was kept beside the profile of another build is not this one's.
+    if kept.is_none_or(|kept| kept.id != profile.id) {
+        functions::forget(home, &profile.id.release).map_err(SaveError::from)?;
+        aliases::forget(home, &profile.id.release).map_err(SaveError::from)?;
+    }
+    Ok(path)
 }
 
 fn may_replace(kept: &KernelProfile, given: &KernelProfile, made: Made) -> Result<(), KeepError> {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use object::Object as _;
 use object::read::elf::ElfFile64;
+use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease};
+use tuxtape_core::profile::functions::FunctionTable;
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::map::{Map, MapError};
@@ -178,8 +180,31 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         image: image.as_ref(),
         blank,
     };
-    let profile = kernel.ask_all(&mut unchecked)?;
-    Ok(Built { profile, unchecked })
+    let told = kernel.ask_all(&mut unchecked)?;
+    Ok(Built {
+        profile: told.profile,
+        functions: told.functions,
+        modules: told.modules,
+        unchecked,
+    })
+}
+
+/// What one way tells.
+struct Told {
+    profile: KernelProfile,
+    /// From debug data alone.
+    functions: FunctionTable,
+    modules: Modules,
+}
+
+impl From<KernelProfile> for Told {
+    fn from(profile: KernelProfile) -> Self {
+        Self {
+            profile,
+            functions: FunctionTable::default(),
+            modules: Modules::new(),
+        }
+    }
 }
 
 /// Everything the ways share.
@@ -194,18 +219,26 @@ struct Kernel<'a> {
 
 impl Kernel<'_> {
     /// Asks every way that is at hand; the first that answers is the surest.
-    fn ask_all(&self, unchecked: &mut Vec<String>) -> Result<KernelProfile, LearnError> {
+    fn ask_all(&self, unchecked: &mut Vec<String>) -> Result<Told, LearnError> {
         if let Some(way) = self.parts.way {
             return self.ask(way, unchecked);
         }
-        let mut sure: Option<KernelProfile> = None;
+        let mut sure: Option<Told> = None;
         let mut refusal = None;
         for way in [Way::CommandFiles, Way::DebugData, Way::Evaluation] {
             // A damaged or unfinished way is told, and the next one decides.
             match self.ask(way, unchecked) {
                 Ok(other) => match &mut sure {
                     None => sure = Some(other),
-                    Some(sure) => unchecked.extend(cross_check(sure, &other)),
+                    Some(sure) => {
+                        unchecked.extend(cross_check(&mut sure.profile, &other.profile));
+                        if sure.functions.units.is_empty() {
+                            sure.functions = other.functions;
+                        }
+                        if sure.modules.is_empty() {
+                            sure.modules = other.modules;
+                        }
+                    }
                 },
                 Err(LearnError::NoWay { .. }) => {}
                 Err(error @ LearnError::OtherImage { .. }) => return Err(error),
@@ -232,11 +265,11 @@ impl Kernel<'_> {
         })
     }
 
-    fn ask(&self, way: Way, unchecked: &mut Vec<String>) -> Result<KernelProfile, LearnError> {
+    fn ask(&self, way: Way, unchecked: &mut Vec<String>) -> Result<Told, LearnError> {
         match way {
-            Way::CommandFiles => self.by_commands(unchecked),
+            Way::CommandFiles => self.by_commands(unchecked).map(Told::from),
             Way::DebugData => self.by_debug_data(unchecked),
-            Way::Evaluation => self.by_evaluation(),
+            Way::Evaluation => self.by_evaluation().map(Told::from),
         }
     }
 
@@ -271,7 +304,7 @@ impl Kernel<'_> {
         })
     }
 
-    fn by_debug_data(&self, unchecked: &mut Vec<String>) -> Result<KernelProfile, LearnError> {
+    fn by_debug_data(&self, unchecked: &mut Vec<String>) -> Result<Told, LearnError> {
         let no_way = || LearnError::NoWay {
             way: Way::DebugData,
             path: self.parts.build.clone(),
@@ -294,17 +327,21 @@ impl Kernel<'_> {
                 image.path.display()
             ));
         }
-        let found = build::of_objects(&vmlinux, &modules, &self.blank.tree_files)?;
-        Ok(KernelProfile {
-            units: found.units,
-            contributors: found.contributors,
-            functions: found.functions,
-            sureness: Sureness {
-                way: Way::DebugData,
-                all_headers: false,
-                blind: found.blind,
+        let mut found = build::of_objects(vmlinux, &modules, &self.blank.tree_files)?;
+        Ok(Told {
+            functions: found.functions_of_units(),
+            modules: found.modules,
+            profile: KernelProfile {
+                units: found.units,
+                contributors: found.contributors,
+                functions: found.functions,
+                sureness: Sureness {
+                    way: Way::DebugData,
+                    all_headers: false,
+                    blind: found.blind,
+                },
+                ..self.blank.clone()
             },
-            ..self.blank.clone()
         })
     }
 

@@ -1,6 +1,7 @@
 //! `tuxtape fix`.
 
 mod beside;
+mod carried;
 mod find;
 mod known;
 pub(crate) mod origin;
@@ -74,11 +75,26 @@ enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// Say whether a source tree holds the change of a diff, by content
+    ///
+    /// Looks for both sides of every change in the tree's own files, in the same function, and in a
+    /// file of the same name where the tree lacks one. Says where each was found, to be checked with
+    /// grep.
+    ///
+    /// Exit code: 0 all are carried, 3 one is not, 4 partial or not to be told, 1 failed.
+    Carried {
+        /// Top of the source tree
+        tree: PathBuf,
+        /// Diffs, -p1
+        #[arg(required = true, value_name = "FILE")]
+        diffs: Vec<PathBuf>,
+    },
 }
 
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
+        Verb::Carried { tree, diffs } => carried::run(context, &tree, &diffs),
         Verb::Show {
             kernel,
             cve,

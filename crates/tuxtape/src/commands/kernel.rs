@@ -4,6 +4,7 @@ pub(crate) mod add;
 mod check;
 mod export;
 mod import;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -32,6 +33,11 @@ enum Verb {
     Export(export::Arguments),
     /// Keep a profile written by `kernel export`
     Import(import::Arguments),
+    /// Add newer kernels of the distribution as apt lists them, and say until when each is covered
+    ///
+    /// Follows the lines (series and flavour) of the kernels that were added before. Exit code: 0 done,
+    /// 1 where a kernel could not be added or read, after the others.
+    Watch(watch::Arguments),
     /// List the kernels added
     List,
     /// Show what is known of one kernel
@@ -54,6 +60,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Verb::Add(arguments) => add::run(&arguments, context),
         Verb::Export(arguments) => export::run(&arguments, context),
         Verb::Import(arguments) => import::run(&arguments, context),
+        Verb::Watch(arguments) => watch::run(&arguments, context),
         Verb::List => list(context),
         Verb::Show { kernel } => show(&kernel, context),
         Verb::Check { kernel } => check::run(&kernel, context),

@@ -12,13 +12,15 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::profile::Way;
+use tuxtape_core::profile::{KernelProfile, Way};
 use tuxtape_core::version::KernelVersion;
+use tuxtape_kernel::aliases;
 use tuxtape_kernel::debian::fetch::FetchError;
 use tuxtape_kernel::debian::index::IndexError;
 use tuxtape_kernel::debian::{self, AddError};
 use tuxtape_kernel::profile::build::Built;
 use tuxtape_kernel::profile::exchange::{self, KeepError, Made, Replace};
+use tuxtape_kernel::profile::functions;
 use tuxtape_kernel::profile::learn::LearnError;
 use tuxtape_kernel::progress::{Event, Progress};
 use tuxtape_kernel::spec::{self, Options, Spec, SpecError};
@@ -119,8 +121,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
     } else {
         Replace::No
     };
-    let path = exchange::keep(&context.home, &built.profile, Made::Here, replace)
-        .map_err(|error| kept(error, "kernel add"))?;
+    let path = save(context, &built, replace)?;
     let mut seconds = told.seconds();
     seconds.insert("total", tenths(start.elapsed()));
     let shown = Shown::of(&built.profile);
@@ -135,6 +136,32 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
         output::text(&format!("profile       {}\n", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the kernel `release` of the distribution and saves what is known of it.
+pub(super) fn keep(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
+    let built = add(context, release, &Told::new())?;
+    save(context, &built, Replace::No)?;
+    Ok(built.profile)
+}
+
+/// Saves a profile and what lies beside it.
+///
+/// What is beside it comes last: without it less is known, and with another kernel's the wrong thing.
+fn save(context: &Context, built: &Built, replace: Replace) -> anyhow::Result<PathBuf> {
+    let id = &built.profile.id;
+    let path = exchange::keep(&context.home, &built.profile, Made::Here, replace)
+        .map_err(|error| kept(error, "kernel add"))?;
+    // An empty one would say that nothing is there; without one nothing is known.
+    if !built.functions.units.is_empty() {
+        functions::save(&context.home, id, &built.functions)
+            .context("could not keep the table of functions")?;
+    }
+    if !built.modules.is_empty() {
+        aliases::save(&context.home, id, &built.modules)
+            .context("could not keep the list of modules")?;
+    }
+    Ok(path)
 }
 
 /// Tells what would help where another profile is in the way.
