@@ -8,6 +8,7 @@ pub mod carried;
 pub mod content;
 pub mod function;
 pub mod loaded;
+pub mod moved;
 
 use std::collections::BTreeSet;
 use std::fmt;

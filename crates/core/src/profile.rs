@@ -75,6 +75,26 @@ pub struct Sureness {
     pub blind: BTreeMap<String, String>,
 }
 
+impl Way {
+    /// Returns its fixed name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DebugData => "debug-data",
+            Self::CommandFiles => "command-files",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
+    /// Says in a few words where the units were learned from.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::DebugData => "the debug data of vmlinux and its modules",
+            Self::CommandFiles => "the .cmd files of a finished build",
+            Self::Evaluation => "Makefiles and .config, without a build",
+        }
+    }
+}
+
 impl KernelProfile {
     /// Returns a profile that knows nothing of `id` but its base version.
     pub fn blank(id: ProfileId, base_version: &str, way: Way) -> Self {

@@ -178,6 +178,12 @@ fn to_json(id: &ProfileId, modules: &Modules) -> Vec<u8> {
     serde_json::to_vec(&wire).expect("maps with text keys always become JSON")
 }
 
+/// Removes what is kept of `release` below `home`, if anything.
+pub(crate) fn forget(home: &Path, release: &KernelRelease) -> Result<(), WriteError> {
+    let path = place(home, release);
+    durable::remove(&path).map_err(|source| WriteError { path, source })
+}
+
 fn place(home: &Path, release: &KernelRelease) -> PathBuf {
     profile::folder(home, release).join(NAME)
 }

@@ -33,6 +33,14 @@ impl Config {
         self.value(name) == Some("y")
     }
 
+    /// Returns the first setting that is `m`.
+    pub fn first_module(&self) -> Option<&str> {
+        let mut settings = self.0.iter();
+        settings
+            .find(|(_, value)| *value == "m")
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Returns the facts that decide whether and how this kernel can be livepatched.
     pub fn facts(&self) -> ConfigFacts {
         let any = |prefix: &str, none: &str| {

@@ -232,7 +232,7 @@ pub fn refresh() -> Result<(), ProcessError> {
 }
 
 /// Runs `work` between its two events.
-fn step<T, E>(
+pub(crate) fn step<T, E>(
     progress: &dyn Progress,
     name: &'static str,
     work: impl FnOnce() -> Result<T, E>,

@@ -1,9 +1,14 @@
 //! Profiles of kernels, kept as `HOME/kernels/RELEASE/profile.json[.gz]`.
 
+pub mod agree;
 pub mod build;
+pub mod commands;
 pub mod dwarf;
+pub mod exchange;
 pub mod functions;
+pub mod learn;
 pub mod paths;
+pub mod tree;
 mod wire;
 
 use std::fs;

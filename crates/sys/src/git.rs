@@ -8,6 +8,7 @@ pub mod blobs;
 pub mod commits;
 mod history;
 pub mod partial;
+pub mod snapshot;
 mod tree;
 
 use std::ffi::OsString;

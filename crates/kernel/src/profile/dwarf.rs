@@ -71,6 +71,26 @@ pub enum DwarfError {
     /// It was stripped, or built without debug data.
     #[error("it has no debug data")]
     Stripped,
+    /// It was stripped, and names the file its debug data went to.
+    #[error("its debug data is in {file}, which is not read along with it")]
+    Linked {
+        /// The file name in `.gnu_debuglink`.
+        file: String,
+    },
+    /// Most of its debug data lies in `.dwo` or `.dwp` files.
+    #[error(
+        "its debug data is split: that of {unit} is in a .dwo file, which is not read (build without CONFIG_DEBUG_INFO_SPLIT)"
+    )]
+    Split {
+        /// The first such unit, or its `.dwo` file.
+        unit: String,
+    },
+    /// Texts of its debug data lie in a file of `dwz`.
+    #[error("its debug data was shared out by dwz to {file}, which is not read")]
+    Shared {
+        /// The file name in `.gnu_debugaltlink`.
+        file: String,
+    },
     /// A section would unpack to more than is read.
     #[error("section {section} would unpack to {size} bytes, limit {SECTION_LIMIT}")]
     TooLarge {
@@ -103,6 +123,10 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
     let build_id = file
         .build_id()?
         .and_then(|bytes| BuildId::from_bytes(bytes).ok());
+    if let Some((file, _)) = file.gnu_debugaltlink()? {
+        let file = String::from_utf8_lossy(file).into_owned();
+        return Err(DwarfError::Shared { file });
+    }
     let sections = Sections::unpack(&file)?;
     let relocations = |id| -> Result<Relocations<'_>, DwarfError> { Relocations::of(&file, id) };
     let dwarf = gimli::Dwarf::load(|id| -> Result<Input<'_>, DwarfError> {
@@ -110,7 +134,12 @@ pub fn read(bytes: &[u8]) -> Result<Compiled, DwarfError> {
         Ok(RelocateReader::new(slice, relocations(id)?))
     })?;
     if sections.get(SectionId::DebugInfo).is_empty() {
-        return Err(DwarfError::Stripped);
+        return Err(match file.gnu_debuglink()? {
+            Some((file, _)) => DwarfError::Linked {
+                file: String::from_utf8_lossy(file).into_owned(),
+            },
+            None => DwarfError::Stripped,
+        });
     }
     let mut headers = Vec::new();
     let mut units = dwarf.units();
@@ -218,14 +247,29 @@ fn unit<'a>(
     header: gimli::UnitHeader<Input<'a>>,
 ) -> Result<Found, DwarfError> {
     let mut files = Found::default();
-    if !matches!(header.type_(), gimli::UnitType::Compilation) {
-        return Ok(files);
+    match header.type_() {
+        gimli::UnitType::Compilation => {}
+        // What is left of a unit beside its `.dwo` file says nothing of what it is made of.
+        gimli::UnitType::Skeleton(_) | gimli::UnitType::SplitCompilation(_) => {
+            return Err(DwarfError::Split {
+                unit: format!("unit {:#x}", offset_of(&header)),
+            });
+        }
+        gimli::UnitType::Type { .. }
+        | gimli::UnitType::Partial
+        | gimli::UnitType::SplitType { .. } => return Ok(files),
     }
-    let offset = header
-        .offset()
-        .to_debug_info_offset(&header)
-        .map_or(0, |offset| offset.0 as u64);
+    let offset = offset_of(&header);
     let unit = dwarf.unit(header)?;
+    // Before DWARF 5 the compiler's own extension says the same.
+    if unit.dwo_id.is_some() {
+        let name = unit.dwo_name()?;
+        let name = name.and_then(|name| dwarf.attr_string(&unit, name).ok());
+        let name = name.and_then(|name| Some(name.to_string_lossy().ok()?.into_owned()));
+        return Err(DwarfError::Split {
+            unit: name.unwrap_or_else(|| format!("unit {offset:#x}")),
+        });
+    }
     let text = |bytes: &Input<'a>| -> Result<String, DwarfError> {
         Ok(bytes.to_string_lossy()?.into_owned())
     };
@@ -289,6 +333,14 @@ fn unit<'a>(
     files.tables.insert(written.clone(), table);
     files.units.insert(written);
     Ok(files)
+}
+
+/// Returns where the unit's header starts in its section.
+fn offset_of(header: &gimli::UnitHeader<Input<'_>>) -> u64 {
+    header
+        .offset()
+        .to_debug_info_offset(header)
+        .map_or(0, |offset| offset.0 as u64)
 }
 
 fn comment(file: &Elf<'_>) -> BTreeSet<String> {
@@ -377,6 +429,75 @@ mod tests {
                 bytes[at] = state.to_le_bytes()[2];
             }
             fuzz(&bytes);
+        }
+    }
+
+    /// Compiles one unit with `options`, does `then` to it, and returns the object; `None`, aloud,
+    /// where a program is missing or does not know an option.
+    fn compiled(options: &[&str], then: &[&[&str]]) -> Option<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("x.c"),
+            "int f(int a) { return a + 1; }\n",
+        )
+        .unwrap();
+        let compile = [&["gcc"], options, &["-c", "x.c", "-o", "x.o"]].concat();
+        for words in [&[compile.as_slice()], then].concat() {
+            let (program, arguments) = words.split_first()?;
+            let done = std::process::Command::new(program)
+                .args(arguments)
+                .current_dir(folder.path())
+                .output();
+            if !done.is_ok_and(|done| done.status.success()) {
+                eprintln!("skipped: {words:?} does not run here");
+                return None;
+            }
+        }
+        Some(std::fs::read(folder.path().join("x.o")).unwrap())
+    }
+
+    #[test]
+    fn compressed_debug_data_is_read_in_every_form() {
+        for form in ["zlib", "zlib-gnu", "zstd"] {
+            let flag = format!("--compress-debug-sections={form}");
+            let Some(bytes) = compiled(&["-g", "-O1"], &[&["objcopy", &flag, "x.o"]]) else {
+                continue;
+            };
+            let found = read(&bytes).unwrap_or_else(|error| panic!("{form}: {error}"));
+            assert_eq!(found.units.len(), 1, "{form}");
+        }
+    }
+
+    #[test]
+    fn split_debug_data_is_refused_and_not_taken_for_nothing() {
+        for version in ["-gdwarf-5", "-gdwarf-4"] {
+            let Some(bytes) = compiled(&["-gsplit-dwarf", version], &[]) else {
+                continue;
+            };
+            let outcome = read(&bytes);
+            assert!(
+                matches!(outcome, Err(DwarfError::Split { .. })),
+                "{version}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn debug_data_that_lies_elsewhere_is_named() {
+        let link: [&[&str]; 3] = [
+            &["objcopy", "--only-keep-debug", "x.o", "x.debug"],
+            &["objcopy", "--strip-debug", "x.o"],
+            &["objcopy", "--add-gnu-debuglink=x.debug", "x.o"],
+        ];
+        if let Some(bytes) = compiled(&["-g"], &link) {
+            let error = read(&bytes).unwrap_err();
+            assert!(
+                matches!(&error, DwarfError::Linked { file } if file == "x.debug"),
+                "{error}"
+            );
+        }
+        if let Some(bytes) = compiled(&[], &[]) {
+            assert!(matches!(read(&bytes), Err(DwarfError::Stripped)));
         }
     }
 

@@ -290,6 +290,12 @@ fn named(
     Ok(found.into_iter().collect())
 }
 
+/// Removes what is kept of `release` below `home`, if anything.
+pub(crate) fn forget(home: &Path, release: &KernelRelease) -> Result<(), WriteError> {
+    let path = path(home, release);
+    durable::remove(&path).map_err(|source| WriteError { path, source })
+}
+
 fn path(home: &Path, release: &KernelRelease) -> PathBuf {
     super::folder(home, release).join(NAME)
 }

@@ -2,14 +2,17 @@
 
 pub(crate) mod add;
 mod check;
+mod export;
+mod import;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::profile::{KernelProfile, Way};
 use tuxtape_kernel::profile::{self, LoadError};
 
 use crate::context::Context;
@@ -24,11 +27,12 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Fetch a kernel's packages, prepare its source and build its profile
-    Add {
-        /// Which kernel: debian:RELEASE, such as debian:6.1.0-47-cloud-amd64
-        spec: String,
-    },
+    /// Build the profile of a kernel, from packages, a build, a tree or an archive
+    Add(add::Arguments),
+    /// Write the profile of a kernel to one file
+    Export(export::Arguments),
+    /// Keep a profile written by `kernel export`
+    Import(import::Arguments),
     /// Add newer kernels of the distribution as apt lists them, and say until when each is covered
     ///
     /// Follows the lines (series and flavour) of the kernels that were added before. Exit code: 0 done,
@@ -53,7 +57,9 @@ enum Verb {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
-        Verb::Add { spec } => add::run(&spec, context),
+        Verb::Add(arguments) => add::run(&arguments, context),
+        Verb::Export(arguments) => export::run(&arguments, context),
+        Verb::Import(arguments) => import::run(&arguments, context),
         Verb::Watch(arguments) => watch::run(&arguments, context),
         Verb::List => list(context),
         Verb::Show { kernel } => show(&kernel, context),
@@ -95,6 +101,17 @@ struct Shown {
     functions: u64,
     tree_files: usize,
     config: tuxtape_core::profile::ConfigFacts,
+    sureness: Sure,
+    #[serde(skip)]
+    way: Way,
+}
+
+/// How sure a profile is, for programs.
+#[derive(Debug, Serialize)]
+struct Sure {
+    way: &'static str,
+    all_headers: bool,
+    blind: BTreeMap<String, String>,
 }
 
 impl Shown {
@@ -113,6 +130,12 @@ impl Shown {
             functions: kernel.functions,
             tree_files: kernel.tree_files.len(),
             config: kernel.config.clone(),
+            sureness: Sure {
+                way: kernel.sureness.way.as_str(),
+                all_headers: kernel.sureness.all_headers,
+                blind: kernel.sureness.blind.clone(),
+            },
+            way: kernel.sureness.way,
         }
     }
 
@@ -134,7 +157,9 @@ impl Shown {
              compiler      {compiler}\n\
              configuration {facts}\n\
              units         {units} in vmlinux and {modules} modules\n\
-             functions     {functions}\n",
+             functions     {functions}\n\
+             known by      {way}\n\
+             {headers}{blind}",
             release = self.release,
             arch = self.arch,
             build_id = self.build_id.as_deref().unwrap_or("(no image was seen)"),
@@ -155,8 +180,44 @@ impl Shown {
             ]),
             units = self.units,
             modules = self.modules,
-            functions = self.functions,
+            functions = match self.functions {
+                0 => "(no image was read)".to_owned(),
+                count => count.to_string(),
+            },
+            way = self.way.says(),
+            headers = if self.sureness.all_headers {
+                "headers       every one that a unit read is known\n"
+            } else {
+                "headers       only those with code or none: the others are unknown\n"
+            },
+            blind = self.blind(),
         )
+    }
+
+    /// Lists the first of what cannot be told, by reason.
+    fn blind(&self) -> String {
+        const SHOWN: usize = 3;
+        const LINES: usize = 8;
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, why) in &self.sureness.blind {
+            reasons.entry(why).or_default().push(name);
+        }
+        let lines = reasons.iter().map(|(why, names)| {
+            let shown = names.get(..SHOWN).unwrap_or(names).join(" ");
+            let more = match names.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("unknown       {shown}{more}: {why}\n")
+        });
+        let mut text: String = lines.take(LINES).collect();
+        if reasons.len() > LINES {
+            text.push_str(&format!(
+                "unknown       and more, for {} other reasons: see --json\n",
+                reasons.len() - LINES
+            ));
+        }
+        text
     }
 }
 
