@@ -4,15 +4,23 @@
 //! is the worst answer there is, so every doubt ends in [`Applicability::Unknown`].
 
 pub mod built;
+pub mod carried;
+pub mod content;
+pub mod function;
+pub mod loaded;
+pub mod moved;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cve::{Cve, CveId, State};
+use crate::identity::ObjectName;
 use crate::profile::KernelProfile;
 use crate::span::{self, Horizons, Reading, Span};
 use crate::version::{KernelVersion, NotAVersion};
 
 use self::built::Built;
+use self::content::{Carried, Content, Functions};
 
 /// The verdict for one CVE and one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,8 +40,12 @@ pub enum Reason {
     Rejected,
     /// Its version lies outside every vulnerable stretch.
     OutsideSpan,
+    /// Its source holds the fix.
+    Carries,
     /// None of the record's files was compiled.
     NotBuilt,
+    /// None of the functions that the fix changes left code.
+    FunctionAbsent,
 }
 
 /// What is missing for a certain answer.
@@ -47,6 +59,12 @@ pub enum Gap {
     NoProfile,
     /// A header is in the tree, and who includes it is not known.
     HeaderGraph,
+    /// The source holds the fix neither whole nor not at all, or the version says otherwise.
+    PartialFix,
+    /// No diff of the fix is at hand. Given in evidence; by itself it leaves a verdict as it is.
+    NoFixDiff,
+    /// The functions that left code are not known. Given in evidence, as the one above.
+    NoSymbols,
     /// The kernel is newer than what the feed knows of its branch.
     BeyondHorizon,
     /// The record contradicts itself or could not be read.
@@ -68,6 +86,10 @@ pub enum Step {
     Built,
     /// Into which object?
     Object,
+    /// Did the functions that the fix changes leave code there?
+    Function,
+    /// Do nodes have the object loaded, or could they load it?
+    Loaded,
 }
 
 /// What one step found.
@@ -88,6 +110,8 @@ pub struct Judgement {
     pub verdict: Applicability,
     /// One entry per step taken, in order.
     pub evidence: Vec<Evidence>,
+    /// The objects that hold its code, where the walk came that far.
+    pub objects: BTreeSet<ObjectName>,
 }
 
 /// How fresh the edition of a record is that is being judged.
@@ -117,15 +141,29 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Judges one record.
+    /// Judges one record by what the record and the profile say.
     pub fn judge(&self, cve: &Cve, freshness: Freshness<'_>) -> Judgement {
-        let mut evidence = Vec::new();
-        let verdict = self.walk(cve, freshness, &mut evidence);
-        Judgement {
+        self.judge_with(cve, freshness, None)
+    }
+
+    /// Judges one record, also by what was found about its fix in the kernel's source and symbols.
+    pub fn judge_with(
+        &self,
+        cve: &Cve,
+        freshness: Freshness<'_>,
+        content: Option<&Content>,
+    ) -> Judgement {
+        let mut judgement = Judgement {
             cve: cve.id,
-            verdict,
-            evidence,
-        }
+            verdict: Applicability::Affected,
+            evidence: Vec::new(),
+            objects: BTreeSet::new(),
+        };
+        judgement.verdict = match content {
+            Some(content) => self.walk(cve, freshness, content, &mut judgement),
+            None => self.walk(cve, freshness, &Content::default(), &mut judgement),
+        };
+        judgement
     }
 
     /// Returns why a published record is certainly not in this kernel, from what its current edition
@@ -155,8 +193,14 @@ impl<'a> Bench<'a> {
         &self,
         cve: &Cve,
         freshness: Freshness<'_>,
-        evidence: &mut Vec<Evidence>,
+        content: &Content,
+        judgement: &mut Judgement,
     ) -> Applicability {
+        let Judgement {
+            evidence,
+            objects: reached,
+            ..
+        } = judgement;
         let mut note = |step, found| evidence.push(Evidence { step, found });
         note(Step::Record, record(cve, freshness));
         // A "no" from an edition that the feed has replaced is not certain: the unreadable newer one
@@ -190,32 +234,43 @@ impl<'a> Bench<'a> {
         note(Step::Horizon, self.horizon(beyond));
         let reading = span::read(&cve.spans, self.base);
         note(Step::Span, self.span(cve, reading));
-        if let Some(reason) = self.outside(&cve.spans, reading) {
-            return certain_no(reason);
+        let outside = self.outside(&cve.spans, reading);
+        // Without a look there is nothing to add to a certain answer.
+        if outside.is_none() || !matches!(content.carried, Carried::NotLooked { .. }) {
+            note(Step::Carried, content.carried.found());
         }
-        let doubtful = beyond;
-        note(
-            Step::Carried,
-            "not looked at: the answer is by version, and a fix the distribution added is not seen"
-                .to_owned(),
-        );
-        let built = built::look(&cve.files, self.profile);
+        // What stands against a plain "affected" at the end.
+        let doubt = match (&content.carried, outside, reading) {
+            // The bug itself may have been backported, or the fix taken out again.
+            (Carried::No(_), Some(_), _) => Some(Gap::PartialFix),
+            (_, Some(reason), _) => return certain_no(reason),
+            (Carried::Yes(_), None, _) => return certain_no(Reason::Carries),
+            (Carried::No(_), None, Reading::Affected(_)) => None,
+            (Carried::No(_) | Carried::Partial(_), None, _) => Some(Gap::PartialFix),
+            (Carried::NotLooked { .. }, None, _) => beyond.then_some(Gap::BeyondHorizon),
+        };
+        let built = built::look(&followed(&cve.files, content, self.profile), self.profile);
         note(Step::Built, built.found());
-        match built {
-            Built::No { .. } => certain_no(Reason::NotBuilt),
-            Built::Unknown { gap, .. } => {
-                Applicability::Unknown(if doubtful { Gap::BeyondHorizon } else { gap })
-            }
-            Built::Yes { objects, .. } => {
-                let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
-                note(Step::Object, names.join(", "));
-                if doubtful {
-                    Applicability::Unknown(Gap::BeyondHorizon)
-                } else {
-                    Applicability::Affected
-                }
-            }
+        let objects = match built {
+            Built::No { .. } => return certain_no(Reason::NotBuilt),
+            Built::Unknown { gap, .. } => return Applicability::Unknown(doubt.unwrap_or(gap)),
+            Built::Yes { objects, .. } => objects,
+        };
+        let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
+        note(Step::Object, names.join(", "));
+        *reached = objects;
+        note(Step::Function, content.functions.found());
+        match &content.functions {
+            Functions::Absent { .. } => return certain_no(Reason::FunctionAbsent),
+            Functions::NotLooked { .. }
+            | Functions::Skipped { .. }
+            | Functions::Present { .. }
+            | Functions::Unclear { .. } => {}
         }
+        if let Some(loaded) = &content.loaded {
+            note(Step::Loaded, loaded.clone());
+        }
+        doubt.map_or(Applicability::Affected, Applicability::Unknown)
     }
 
     fn horizon(&self, beyond: bool) -> String {
@@ -265,6 +320,7 @@ pub fn unreadable(cve: CveId, why: &str) -> Judgement {
             step: Step::Record,
             found: format!("unreadable: {why}"),
         }],
+        objects: BTreeSet::new(),
     }
 }
 
@@ -276,6 +332,15 @@ fn record(cve: &Cve, freshness: Freshness<'_>) -> String {
             format!("{state}, by its last good edition; the newest could not be read: {why}")
         }
     }
+}
+
+/// Names the files of a record as this tree has them: those it lacks where their code was found.
+fn followed(files: &[String], content: &Content, profile: &KernelProfile) -> Vec<String> {
+    let follow = |file: &String| match content.moved.get(file) {
+        Some(found) if !profile.tree_files.contains(file) => found.clone(),
+        Some(_) | None => file.clone(),
+    };
+    files.iter().map(follow).collect()
 }
 
 /// Tells whether the bug is known to have come into a stable branch other than by mainline.
@@ -312,6 +377,8 @@ impl Reason {
         match self {
             Self::Rejected => "rejected",
             Self::OutsideSpan => "outside-span",
+            Self::Carries => "carries",
+            Self::FunctionAbsent => "function-absent",
             Self::NotBuilt => "not-built",
         }
     }
@@ -325,6 +392,9 @@ impl Gap {
             Self::NoSource => "no-source",
             Self::NoProfile => "no-profile",
             Self::HeaderGraph => "header-graph",
+            Self::PartialFix => "partial-fix",
+            Self::NoFixDiff => "no-fix-diff",
+            Self::NoSymbols => "no-symbols",
             Self::BeyondHorizon => "beyond-horizon",
             Self::InconsistentSpan => "inconsistent-span",
         }
@@ -341,6 +411,8 @@ impl Step {
             Self::Carried => "carried",
             Self::Built => "built",
             Self::Object => "object",
+            Self::Function => "function",
+            Self::Loaded => "loaded",
         }
     }
 }

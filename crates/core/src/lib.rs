@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod applicability;
+pub mod ctext;
 pub mod cve;
 pub mod decision;
 pub mod dyad;

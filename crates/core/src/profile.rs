@@ -75,6 +75,26 @@ pub struct Sureness {
     pub blind: BTreeMap<String, String>,
 }
 
+impl Way {
+    /// Returns its fixed name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DebugData => "debug-data",
+            Self::CommandFiles => "command-files",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
+    /// Says in a few words where the units were learned from.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::DebugData => "the debug data of vmlinux and its modules",
+            Self::CommandFiles => "the .cmd files of a finished build",
+            Self::Evaluation => "Makefiles and .config, without a build",
+        }
+    }
+}
+
 impl KernelProfile {
     /// Returns a profile that knows nothing of `id` but its base version.
     pub fn blank(id: ProfileId, base_version: &str, way: Way) -> Self {
@@ -130,4 +150,42 @@ pub struct ConfigFacts {
     pub module_sig_force: bool,
     /// `CONFIG_TRIM_UNUSED_KSYMS`.
     pub trim_unused_ksyms: bool,
+    /// What decides between engines; `None` in a profile that was made without it.
+    pub engines: Option<EngineFacts>,
+}
+
+/// Configuration facts that decide which engine can livepatch a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one setting of the kernel's configuration"
+)]
+pub struct EngineFacts {
+    /// `CONFIG_MODULES`.
+    pub modules: bool,
+    /// `CONFIG_DYNAMIC_FTRACE_WITH_ARGS` or `…_WITH_REGS`.
+    pub ftrace: bool,
+    /// `CONFIG_HAVE_RELIABLE_STACKTRACE`.
+    pub reliable_stacks: bool,
+    /// `CONFIG_CFI_CLANG`, later `CONFIG_CFI`.
+    pub cfi: bool,
+    /// `CONFIG_CC_IS_CLANG`.
+    pub clang: bool,
+    /// `CONFIG_MODULE_SIG`.
+    pub module_sig: bool,
+    /// `CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY` or `…_CONFIDENTIALITY`.
+    pub forced_lockdown: bool,
+    /// `CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT`, a setting of some distributions.
+    pub secure_boot_lockdown: bool,
+    /// `CONFIG_DEBUG_INFO`.
+    pub debug_info: bool,
+    /// `CONFIG_DEBUG_INFO_SPLIT`.
+    pub debug_info_split: bool,
+    /// `CONFIG_GCC_PLUGIN_LATENT_ENTROPY`.
+    pub latent_entropy: bool,
+    /// `CONFIG_LD_DEAD_CODE_DATA_ELIMINATION`.
+    pub dead_code_elimination: bool,
+    /// `CONFIG_KLP_BUILD`.
+    pub klp_build: bool,
 }

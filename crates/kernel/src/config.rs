@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tuxtape_core::profile::ConfigFacts;
+use tuxtape_core::profile::{ConfigFacts, EngineFacts};
 
 /// Settings of one `.config`, by name without `CONFIG_`; values as written, text without quotes.
 ///
@@ -33,6 +33,14 @@ impl Config {
         self.value(name) == Some("y")
     }
 
+    /// Returns the first setting that is `m`.
+    pub fn first_module(&self) -> Option<&str> {
+        let mut settings = self.0.iter();
+        settings
+            .find(|(_, value)| *value == "m")
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Returns the facts that decide whether and how this kernel can be livepatched.
     pub fn facts(&self) -> ConfigFacts {
         let any = |prefix: &str, none: &str| {
@@ -52,6 +60,29 @@ impl Config {
             unwinder_orc: self.on("UNWINDER_ORC"),
             module_sig_force: self.on("MODULE_SIG_FORCE"),
             trim_unused_ksyms: self.on("TRIM_UNUSED_KSYMS"),
+            engines: Some(self.engine_facts()),
+        }
+    }
+
+    fn engine_facts(&self) -> EngineFacts {
+        let either = |names: [&str; 2]| names.iter().any(|name| self.on(name));
+        EngineFacts {
+            modules: self.on("MODULES"),
+            ftrace: either(["DYNAMIC_FTRACE_WITH_ARGS", "DYNAMIC_FTRACE_WITH_REGS"]),
+            reliable_stacks: self.on("HAVE_RELIABLE_STACKTRACE"),
+            cfi: either(["CFI_CLANG", "CFI"]),
+            clang: self.on("CC_IS_CLANG"),
+            module_sig: self.on("MODULE_SIG"),
+            forced_lockdown: either([
+                "LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
+                "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+            ]),
+            secure_boot_lockdown: self.on("LOCK_DOWN_IN_EFI_SECURE_BOOT"),
+            debug_info: self.on("DEBUG_INFO"),
+            debug_info_split: self.on("DEBUG_INFO_SPLIT"),
+            latent_entropy: self.on("GCC_PLUGIN_LATENT_ENTROPY"),
+            dead_code_elimination: self.on("LD_DEAD_CODE_DATA_ELIMINATION"),
+            klp_build: self.on("KLP_BUILD"),
         }
     }
 
@@ -94,7 +125,11 @@ mod tests {
             "CONFIG_LTO_NONE=y\nCONFIG_ARCH_SUPPORTS_LTO_CLANG=y\nCONFIG_RANDSTRUCT_NONE=y\n",
         )
         .facts();
-        assert_eq!(facts, ConfigFacts::default());
+        let nothing = ConfigFacts {
+            engines: Some(EngineFacts::default()),
+            ..ConfigFacts::default()
+        };
+        assert_eq!(facts, nothing);
         assert!(Config::parse("CONFIG_LTO_CLANG_THIN=y").facts().lto);
         assert!(Config::parse("CONFIG_RANDSTRUCT_FULL=y").facts().randstruct);
         assert!(

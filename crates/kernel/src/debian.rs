@@ -2,6 +2,7 @@
 
 pub mod fetch;
 pub mod index;
+pub mod lines;
 pub mod unpack;
 pub mod version;
 
@@ -231,7 +232,7 @@ pub fn refresh() -> Result<(), ProcessError> {
 }
 
 /// Runs `work` between its two events.
-fn step<T, E>(
+pub(crate) fn step<T, E>(
     progress: &dyn Progress,
     name: &'static str,
     work: impl FnOnce() -> Result<T, E>,

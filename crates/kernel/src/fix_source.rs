@@ -1,12 +1,24 @@
 //! Fixes: the source change that closes a CVE in one kernel, and where it came from.
 
+pub mod choose;
+pub mod commit;
+pub mod folder;
+pub mod found;
 pub mod kept;
+pub mod library;
+pub mod list;
+pub mod mail;
+mod repository;
+pub mod spec;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tuxtape_core::cve::CveId;
+use tuxtape_core::git_id::GitId;
 use tuxtape_core::identity::KernelRelease;
 
 use crate::debian::index::{self, IndexError, Package};
@@ -45,6 +57,27 @@ pub enum Origin {
         person: String,
         /// Name of the file it was read from.
         file: String,
+    },
+    /// Commits of a git repository; their ids name their content.
+    Git {
+        /// The repository, without a password.
+        place: String,
+        /// The commits, in the order they are to be applied.
+        commits: Vec<GitId>,
+    },
+    /// What a server gave for commits; their ids are what the server says.
+    Web {
+        /// The URLs asked, without passwords, in the order of the commits.
+        urls: Vec<String>,
+        /// The commits, in the order they are to be applied.
+        commits: Vec<GitId>,
+    },
+    /// A file of a folder of patches.
+    Folder {
+        /// The file.
+        file: PathBuf,
+        /// Every CVE it closes.
+        cves: Vec<CveId>,
     },
 }
 

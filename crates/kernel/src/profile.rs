@@ -1,8 +1,14 @@
 //! Profiles of kernels, kept as `HOME/kernels/RELEASE/profile.json[.gz]`.
 
+pub mod agree;
 pub mod build;
+pub mod commands;
 pub mod dwarf;
+pub mod exchange;
+pub mod functions;
+pub mod learn;
 pub mod paths;
+pub mod tree;
 mod wire;
 
 use std::fs;
@@ -181,7 +187,7 @@ pub fn list(home: &Path) -> Result<Vec<KernelRelease>, LoadError> {
     Ok(releases)
 }
 
-fn folder(home: &Path, release: &KernelRelease) -> PathBuf {
+pub(crate) fn folder(home: &Path, release: &KernelRelease) -> PathBuf {
     home.join("kernels").join(release.as_str())
 }
 

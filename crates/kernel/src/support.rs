@@ -1,106 +1,97 @@
-//! Whether a kernel can be livepatched by the native engine.
+//! Whether a kernel can be livepatched, by which engine, and if not, what to change.
+//!
+//! The decision is pure: it is made from the profile and from what lies at hand. Where a fact is not
+//! known the answer is no.
+
+mod at_hand;
+mod rules;
+
+pub use at_hand::{AtHand, CompilerAtHand, look};
 
 use tuxtape_core::profile::KernelProfile;
 
-/// One reason why a kernel cannot be livepatched.
+/// A way to make a livepatch from a fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
-    /// The kernel has no livepatch support.
-    NoLivepatch,
-    /// Not every symbol can be found at run time.
-    NoKallsymsAll,
-    /// Stacks are not reliable enough for the consistency model.
-    NoOrc,
-    /// Built with link-time optimisation.
-    Lto,
-    /// Structure layouts are random.
-    Randstruct,
-    /// Indirect branch tracking.
-    Ibt,
-    /// Exports that no module used were dropped.
-    TrimmedExports,
-    /// Only modules signed with the kernel builder's key load.
-    ForcedSignatures,
+pub enum Engine {
+    /// TuxTape's own.
+    Native,
+    /// The `kpatch-build` program.
+    KpatchBuild,
+    /// The script `klp-build` in the kernel's own tree.
+    KlpBuild,
 }
 
-impl Obstacle {
-    /// Returns its fixed name for programs.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Self::NoLivepatch => "no-livepatch",
-            Self::NoKallsymsAll => "no-kallsyms-all",
-            Self::NoOrc => "no-orc",
-            Self::Lto => "lto",
-            Self::Randstruct => "randstruct",
-            Self::Ibt => "ibt",
-            Self::TrimmedExports => "trimmed-exports",
-            Self::ForcedSignatures => "forced-signatures",
-        }
-    }
+impl Engine {
+    /// Every engine, the one to be preferred first.
+    pub const ALL: [Self; 3] = [Self::Native, Self::KpatchBuild, Self::KlpBuild];
 
-    /// Says why it stands in the way.
-    pub fn why(self) -> &'static str {
+    /// Returns its fixed name.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::NoLivepatch => "CONFIG_LIVEPATCH is not set: the kernel has no livepatch support",
-            Self::NoKallsymsAll => {
-                "CONFIG_KALLSYMS_ALL is not set: a livepatch cannot find the kernel's data symbols"
-            }
-            Self::NoOrc => {
-                "CONFIG_UNWINDER_ORC is not set: stacks are not reliable, so a transition may never end"
-            }
-            Self::Lto => {
-                "built with link-time optimisation: units compiled alone do not match the kernel"
-            }
-            Self::Randstruct => "structure layouts are randomised with a seed only the builder has",
-            Self::Ibt => {
-                "CONFIG_X86_KERNEL_IBT is set: the native engine does not handle its padded functions yet"
-            }
-            Self::TrimmedExports => {
-                "CONFIG_TRIM_UNUSED_KSYMS is set: exports a livepatch needs may be gone"
-            }
-            Self::ForcedSignatures => {
-                "CONFIG_MODULE_SIG_FORCE is set: only modules signed with a key the kernel trusts load"
-            }
+            Self::Native => "native",
+            Self::KpatchBuild => "kpatch-build",
+            Self::KlpBuild => "klp-build",
         }
     }
 }
 
-/// Returns everything that stands in the way of livepatching `kernel`; empty where nothing does.
-pub fn obstacles(kernel: &KernelProfile) -> Vec<Obstacle> {
-    let config = &kernel.config;
-    [
-        (!config.livepatch, Obstacle::NoLivepatch),
-        (!config.kallsyms_all, Obstacle::NoKallsymsAll),
-        (!config.unwinder_orc, Obstacle::NoOrc),
-        (config.lto, Obstacle::Lto),
-        (config.randstruct, Obstacle::Randstruct),
-        (config.ibt, Obstacle::Ibt),
-        (config.trim_unused_ksyms, Obstacle::TrimmedExports),
-        (config.module_sig_force, Obstacle::ForcedSignatures),
-    ]
-    .into_iter()
-    .filter_map(|(stands, obstacle)| stands.then_some(obstacle))
-    .collect()
+/// One reason why a kernel cannot be livepatched, or what to mind when it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Its fixed name for programs.
+    pub slug: &'static str,
+    /// Why it stands in the way, as a fragment.
+    pub why: String,
+    /// What to change, as a fragment.
+    pub change: String,
+}
+
+/// Whether and how a kernel can be livepatched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Support {
+    /// What stands in the way of every engine.
+    pub common: Vec<Obstacle>,
+    /// Every engine with what stands in its way alone.
+    pub engines: Vec<(Engine, Vec<Obstacle>)>,
+    /// What stands in nobody's way and must be minded.
+    pub warnings: Vec<Obstacle>,
+}
+
+impl Support {
+    /// Returns the engine to use: the first in whose way nothing stands.
+    pub fn engine(&self) -> Option<Engine> {
+        let mut free = self.engines.iter().filter(|(_, own)| own.is_empty());
+        free.next()
+            .filter(|_| self.common.is_empty())
+            .map(|(engine, _)| *engine)
+    }
+
+    /// Returns everything that stands in the way of `engine`.
+    pub fn obstacles(&self, engine: Engine) -> impl Iterator<Item = &Obstacle> {
+        let own = self.engines.iter().filter(move |(it, _)| *it == engine);
+        self.common.iter().chain(own.flat_map(|(_, own)| own))
+    }
+}
+
+/// Says how `kernel` can be livepatched with what is at hand.
+pub fn support(kernel: &KernelProfile, at_hand: &AtHand) -> Support {
+    let engines = Engine::ALL.map(|engine| {
+        let own = match engine {
+            Engine::Native => rules::native(kernel),
+            Engine::KpatchBuild => rules::kpatch_build(kernel, at_hand),
+            Engine::KlpBuild => rules::klp_build(kernel, at_hand),
+        };
+        (engine, own)
+    });
+    let mut support = Support {
+        common: rules::common(kernel, at_hand),
+        engines: engines.to_vec(),
+        warnings: rules::warnings(kernel),
+    };
+    let outside = support.engine().filter(|engine| *engine != Engine::Native);
+    support.warnings.extend(outside.map(rules::run_by_hand));
+    support
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::profile::small;
-
-    #[test]
-    fn all_obstacles_are_named_not_the_first_alone() {
-        let mut kernel = small();
-        kernel.config.livepatch = true;
-        kernel.config.kallsyms_all = true;
-        kernel.config.unwinder_orc = true;
-        assert_eq!(obstacles(&kernel), []);
-        kernel.config.ibt = true;
-        kernel.config.lto = true;
-        kernel.config.livepatch = false;
-        assert_eq!(
-            obstacles(&kernel),
-            [Obstacle::NoLivepatch, Obstacle::Lto, Obstacle::Ibt]
-        );
-    }
-}
+mod tests;

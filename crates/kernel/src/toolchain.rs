@@ -163,7 +163,7 @@ fn version_text(name: &str) -> Result<String, ProcessError> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     })

@@ -5,7 +5,10 @@
 //! shut and why.
 
 pub mod blobs;
+pub mod commits;
 mod history;
+pub mod partial;
+pub mod snapshot;
 mod tree;
 
 use std::ffi::OsString;
@@ -102,6 +105,14 @@ pub enum GitError {
         /// The text.
         text: String,
     },
+    /// The server sends whole trees and not single files.
+    #[error(
+        "{place} cannot leave out files (uploadpack.allowFilter): it would send the whole tree"
+    )]
+    NoFilter {
+        /// The URL, without a password.
+        place: String,
+    },
     /// The pipe to `git` broke.
     #[error("could not talk to git")]
     Pipe(#[source] io::Error),
@@ -188,18 +199,7 @@ impl Repository {
         let _lock = repository.lock(deadline)?;
         repository.remove_litter();
         if Self::open(folder).is_err() {
-            let mut command = repository.command();
-            command.args([
-                "init",
-                "--quiet",
-                "--bare",
-                // Templates bring hooks.
-                "--template=",
-                "--object-format=sha1",
-                // Silences advice; the name is never used.
-                "--initial-branch=unused",
-            ]);
-            process::run_ok(&mut command, LOCAL)?;
+            repository.init_bare()?;
         }
         let is_new = repository.resolve(&branch.full())?.is_none();
         // Bundles have no depth.
@@ -238,6 +238,22 @@ impl Repository {
                 Err(without_password(error, source).into())
             }
         }
+    }
+
+    fn init_bare(&self) -> Result<(), GitError> {
+        let mut command = self.command();
+        command.args([
+            "init",
+            "--quiet",
+            "--bare",
+            // Templates bring hooks.
+            "--template=",
+            "--object-format=sha1",
+            // Silences advice; the name is never used.
+            "--initial-branch=unused",
+        ]);
+        process::run_ok(&mut command, LOCAL)?;
+        Ok(())
     }
 
     /// Takes the lock of a mirror, which lies beside it, waiting up to `deadline`.

@@ -1,7 +1,8 @@
 //! Child processes with deadlines.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -77,10 +78,18 @@ pub fn effective_user() -> u32 {
 /// the deadline. A signal from the terminal therefore reaches only us; when we end, however that comes about, the child is ended with
 /// its group. Any exit status is `Ok`; see [`run_ok`].
 pub fn run(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
+    run_from(command, Stdio::null(), deadline)
+}
+
+fn run_from(
+    command: &mut Command,
+    input: Stdio,
+    deadline: Duration,
+) -> Result<Finished, ProcessError> {
     let program = name_of(command);
     let group = Group::watched();
     let child = dies_with_us(command, Signal::TERM)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(group.id())
@@ -111,6 +120,33 @@ pub fn run_aloud(command: &mut Command, deadline: Duration) -> Result<Finished, 
 /// Like [`run`], with a failing exit status as an error that carries the child's last words.
 pub fn run_ok(command: &mut Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let finished = run(command, deadline)?;
+    succeeded(command, finished)
+}
+
+/// Like [`run_ok`], with `input` as the child's standard input.
+pub fn run_ok_with(
+    command: &mut Command,
+    input: &[u8],
+    deadline: Duration,
+) -> Result<Finished, ProcessError> {
+    // A file in memory and no pipe: a child that answers before it has read all cannot block us.
+    let file = memory_file(input).map_err(|source| ProcessError::Start {
+        program: name_of(command),
+        source,
+    })?;
+    let finished = run_from(command, Stdio::from(file), deadline)?;
+    succeeded(command, finished)
+}
+
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let descriptor = rustix::fs::memfd_create(c"input", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(descriptor);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn succeeded(command: &Command, finished: Finished) -> Result<Finished, ProcessError> {
     if finished.status.success() {
         return Ok(finished);
     }
@@ -406,7 +442,7 @@ mod tests {
             .process_group(0);
         let mut leader = Leader::new(command.spawn().unwrap());
         // Opens once the grandchild holds it; ends once it is gone.
-        let mut reader = std::fs::File::open(&fifo).unwrap();
+        let mut reader = File::open(&fifo).unwrap();
         let status = loop {
             if let Some(status) = leader.ended().unwrap() {
                 break status;
@@ -437,7 +473,7 @@ mod tests {
             child
         });
         // Opens once the child holds it; ends once the child is gone.
-        let mut reader = std::fs::File::open(&fifo).unwrap();
+        let mut reader = File::open(&fifo).unwrap();
         drop(sent);
         let mut child = starter.join().unwrap();
         reader.read_to_end(&mut Vec::new()).unwrap();
@@ -473,7 +509,7 @@ mod tests {
             .spawn()
             .unwrap();
         // Opens once the grandchild holds it; ends once it is gone.
-        let mut reader = std::fs::File::open(&fifo).unwrap();
+        let mut reader = File::open(&fifo).unwrap();
         program.kill().unwrap();
         program.wait().unwrap();
         let mut rest = Vec::new();

@@ -158,7 +158,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Scan(arguments) => commands::scan::run(arguments, context),
         Command::Cve(arguments) => commands::cve::run(arguments, context),
         Command::Kernel(arguments) => commands::kernel::run(arguments, context),
-        Command::Gauge(arguments) => commands::gauge::run(arguments, context),
+        Command::Gauge(arguments) => commands::gauge::run(&arguments, context),
         Command::Fix(arguments) => commands::fix::run(arguments, context),
         Command::Patch(arguments) => commands::patch::run(arguments, context),
         Command::Notice(arguments) => commands::notice::run(arguments, context),

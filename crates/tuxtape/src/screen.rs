@@ -4,6 +4,7 @@ use std::env;
 use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
+use tuxtape_core::applicability::Applicability;
 use tuxtape_core::priority::Band;
 use tuxtape_sys::terminal;
 
@@ -37,6 +38,8 @@ pub enum Style {
     Heading,
     /// In the colour of a band.
     Band(Band),
+    /// In the colour of a verdict.
+    Verdict(Applicability),
     /// Of less weight.
     Faint,
 }
@@ -73,7 +76,9 @@ impl Screen {
         let code = match style {
             Style::Heading => "1",
             Style::Band(Band::Act) => "1;31",
-            Style::Band(Band::Attend) => "33",
+            Style::Verdict(Applicability::Affected) => "31",
+            Style::Band(Band::Attend) | Style::Verdict(Applicability::Unknown(_)) => "33",
+            Style::Verdict(Applicability::NotAffected(_)) => "32",
             Style::Band(Band::Track) | Style::Faint => "2",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")

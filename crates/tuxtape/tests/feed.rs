@@ -472,7 +472,9 @@ fn the_gauge_answers_in_three_ways_with_evidence() {
         .collect();
     assert_eq!(
         steps,
-        ["record", "horizon", "span", "carried", "built", "object"]
+        [
+            "record", "horizon", "span", "carried", "built", "object", "function", "loaded"
+        ]
     );
     for (cve, code) in [
         ("CVE-2024-1000", 3),

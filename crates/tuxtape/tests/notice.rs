@@ -538,12 +538,22 @@ fn lab_the_example_units_are_good() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/systemd");
     let folder = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
-    for name in ["tuxtape-scan.service", "tuxtape-scan.timer"] {
-        let text = fs::read_to_string(top.join(name)).unwrap();
-        let program = "/usr/local/bin/tuxtape-cve-parser";
+    for name in [
+        "tuxtape-scan.service",
+        "tuxtape-scan.timer",
+        "tuxtape-kernel-watch.service",
+        "tuxtape-kernel-watch.timer",
+    ] {
+        let mut text = fs::read_to_string(top.join(name)).unwrap();
         let path = folder.path().join(name);
         // A program that is not installed here would be its only complaint.
-        fs::write(&path, text.replace(program, "/bin/true")).unwrap();
+        for program in [
+            "/usr/local/bin/tuxtape-cve-parser",
+            "/usr/local/bin/tuxtape ",
+        ] {
+            text = text.replace(program, "/bin/true ");
+        }
+        fs::write(&path, text).unwrap();
         paths.push(path);
     }
     let output = Command::new("systemd-analyze")

@@ -1,20 +1,20 @@
 //! Whether a file of a record was compiled into a kernel.
 //!
-//! A profile sees what left debug data in vmlinux and its modules. What it cannot see is `Unknown`,
-//! never "not built".
+//! What a profile sees depends on the way its units were learned; see [`Sureness`]. What it cannot
+//! see is `Unknown`, never "not built".
 
 use std::collections::BTreeSet;
 
-use super::Gap;
+use super::{Gap, moved};
 use crate::identity::{Arch, ObjectName};
-use crate::profile::KernelProfile;
+use crate::profile::{KernelProfile, Sureness, Way};
 
 /// What the profile says of a record's files together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Built {
     /// At least one went into these objects.
     Yes {
-        /// The files that were compiled.
+        /// The files that were compiled, by their places in this kernel's tree.
         files: Vec<String>,
         /// All objects they reached.
         objects: BTreeSet<ObjectName>,
@@ -35,10 +35,10 @@ pub enum Built {
 
 /// What the profile says of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum One {
+enum One<'a> {
     Yes(BTreeSet<ObjectName>),
     No(&'static str),
-    Unknown(Gap, &'static str),
+    Unknown(Gap, &'a str),
 }
 
 /// Asks the profile about all `files` of one record.
@@ -48,16 +48,22 @@ pub fn look(files: &[String], profile: &KernelProfile) -> Built {
     let mut not = Vec::new();
     let mut open: Option<(Gap, String)> = None;
     for file in files {
-        match one(file, profile) {
+        let place = moved::in_tree(file, &profile.tree_files).unwrap_or(file);
+        let name = if place == file {
+            file.clone()
+        } else {
+            format!("{file} (here {place})")
+        };
+        match one(place, profile) {
             One::Yes(reached) => {
-                compiled.push(file.clone());
+                compiled.push(place.to_owned());
                 objects.extend(reached);
             }
-            One::No(why) => not.push(format!("{file}: {why}")),
+            One::No(why) => not.push(format!("{name}: {why}")),
             One::Unknown(gap, why) => {
                 // One gap is named; the order of `Gap` puts an absent file first.
                 if open.as_ref().is_none_or(|(known, _)| gap < *known) {
-                    open = Some((gap, format!("{file}: {why}")));
+                    open = Some((gap, format!("{name}: {why}")));
                 }
             }
         }
@@ -95,7 +101,7 @@ impl Built {
     }
 }
 
-fn one(file: &str, profile: &KernelProfile) -> One {
+fn one<'a>(file: &str, profile: &'a KernelProfile) -> One<'a> {
     let mut objects = BTreeSet::new();
     for known in [&profile.units, &profile.contributors] {
         objects.extend(known.get(file).into_iter().flatten().cloned());
@@ -119,7 +125,16 @@ fn one(file: &str, profile: &KernelProfile) -> One {
     if file.starts_with("Documentation/") {
         return One::No("documentation");
     }
-    if is_unseen(file) {
+    let sureness = &profile.sureness;
+    if let Some(why) = blind(file, sureness) {
+        return One::Unknown(Gap::NoProfile, why);
+    }
+    // A finished build shows these folders as it shows all others.
+    let seen = match sureness.way {
+        Way::CommandFiles => true,
+        Way::DebugData | Way::Evaluation => false,
+    };
+    if !seen && is_unseen(file) {
         return One::Unknown(
             Gap::NoProfile,
             "made into the image or used by the build outside of vmlinux and its modules",
@@ -127,10 +142,12 @@ fn one(file: &str, profile: &KernelProfile) -> One {
     }
     match file.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("c") => One::No("in the tree, not compiled"),
+        Some("h") if sureness.all_headers => One::No("in the tree, and no compiled unit read it"),
         Some("h") => One::Unknown(
             Gap::HeaderGraph,
             "a header that left no code; who includes it is not known",
         ),
+        Some("S") if seen => One::No("in the tree, not assembled"),
         // Assembly without code leaves no debug data; Makefiles, Kconfig, device trees, Rust and
         // generators' inputs act through other files.
         _ => One::Unknown(
@@ -138,6 +155,16 @@ fn one(file: &str, profile: &KernelProfile) -> One {
             "no C source: what it brings into the kernel is not known",
         ),
     }
+}
+
+/// Returns why the profile cannot tell of `file`, by its own list.
+fn blind<'a>(file: &str, sureness: &'a Sureness) -> Option<&'a str> {
+    let folders = file.match_indices('/').map(|(at, _)| at + 1);
+    let known = folders
+        .filter_map(|end| file.get(..end))
+        .chain([file])
+        .find_map(|name| sureness.blind.get(name))?;
+    Some(known)
 }
 
 fn is_of_other_arch(file: &str, arch: Arch) -> bool {

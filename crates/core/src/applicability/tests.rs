@@ -137,7 +137,9 @@ fn a_compiled_file_is_affected_with_its_objects() {
         .collect();
     assert_eq!(
         steps,
-        ["record", "horizon", "span", "carried", "built", "object"]
+        [
+            "record", "horizon", "span", "carried", "built", "object", "function"
+        ]
     );
     assert_eq!(judgement.evidence[5].found, "sd_mod, vmlinux");
     let span = &judgement.evidence[2].found;
@@ -230,6 +232,91 @@ fn what_a_profile_cannot_see_is_unknown() {
         Unknown(Gap::NoProfile),
     );
     check(&[], Unknown(Gap::NoProfile));
+}
+
+/// Judges one file on a kernel whose profile was changed.
+fn check_on(change: impl Fn(&mut KernelProfile), file: &str, expected: Applicability) {
+    let mut profile = profile("6.1.160");
+    change(&mut profile);
+    let horizons = horizons();
+    let judgement = Bench::new(&profile, &horizons)
+        .unwrap()
+        .judge(&cve(&[file], IN_SPAN), Freshness::Current);
+    assert_eq!(judgement.verdict, expected, "{file}: {judgement:?}");
+}
+
+#[test]
+fn a_header_that_no_unit_read_is_not_built_where_all_headers_are_known() {
+    let all = |profile: &mut KernelProfile| profile.sureness.all_headers = true;
+    check_on(all, "drivers/net/foo/foo.h", NotAffected(Reason::NotBuilt));
+    check_on(all, "include/net/sock.h", Affected);
+}
+
+#[test]
+fn a_finished_build_shows_boot_code_and_assembly_too() {
+    let seen = |profile: &mut KernelProfile| profile.sureness.way = Way::CommandFiles;
+    for file in [
+        "arch/x86/boot/compressed/misc.c",
+        "arch/x86/kernel/head_64.S",
+    ] {
+        check_on(seen, file, NotAffected(Reason::NotBuilt));
+    }
+    check_on(seen, "drivers/net/foo/Makefile", Unknown(Gap::NoProfile));
+    let evaluated = |profile: &mut KernelProfile| profile.sureness.way = Way::Evaluation;
+    check_on(
+        evaluated,
+        "arch/x86/boot/compressed/misc.c",
+        Unknown(Gap::NoProfile),
+    );
+}
+
+#[test]
+fn what_the_profile_says_it_cannot_see_is_unknown_with_its_reason() {
+    for name in ["drivers/net/", "drivers/net/foo/foo.c"] {
+        let blind = |profile: &mut KernelProfile| {
+            profile
+                .sureness
+                .blind
+                .insert(name.to_owned(), "Makefile line 3: $(shell)".to_owned());
+        };
+        check_on(blind, "drivers/net/foo/foo.c", Unknown(Gap::NoProfile));
+        // What was seen stays seen.
+        check_on(blind, "net/core/dev.c", Affected);
+    }
+    // A folder's name is not the beginning of another's.
+    let blind = |profile: &mut KernelProfile| {
+        let entry = ("drivers/ne".to_owned(), String::new());
+        profile.sureness.blind.extend([entry]);
+    };
+    check_on(
+        blind,
+        "drivers/net/foo/foo.c",
+        NotAffected(Reason::NotBuilt),
+    );
+}
+
+#[test]
+fn a_moved_file_is_judged_at_the_place_it_has_in_this_tree() {
+    let with = |built: bool| {
+        move |profile: &mut KernelProfile| {
+            profile.tree_files.insert("fs/cifs/smb2ops.c".to_owned());
+            if built {
+                let entry = ("fs/cifs/smb2ops.c".to_owned(), objects(&["cifs"]));
+                profile.units.extend([entry]);
+            }
+        }
+    };
+    check_on(with(true), "fs/smb/client/smb2ops.c", Affected);
+    check_on(
+        with(false),
+        "fs/smb/client/smb2ops.c",
+        NotAffected(Reason::NotBuilt),
+    );
+    check_on(
+        with(true),
+        "fs/smb/client/other.c",
+        Unknown(Gap::FileAbsent),
+    );
 }
 
 #[test]

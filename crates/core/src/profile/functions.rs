@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Kept apart from [`KernelProfile`](super::KernelProfile): most questions do not need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionTable {
-    /// Unit (`net/core/dev.c`) → its functions. A unit that is absent here was not looked at.
+    /// Unit (`net/core/dev.c`), or `.c` file that units take in → its functions; for the latter all
+    /// functions of those units. What is absent here was not looked at.
     pub units: BTreeMap<String, UnitFunctions>,
 }
 

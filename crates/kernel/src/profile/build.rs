@@ -1,4 +1,4 @@
-//! Building the profile of a kernel from its unpacked packages.
+//! Building the profile of a kernel from its debug data.
 
 mod image;
 
@@ -8,7 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
+use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_sys::map::{Map, MapError};
 
@@ -20,7 +22,7 @@ use crate::vmlinuz::ImageError;
 
 /// Sources whose objects end in images of their own (boot stub, EFI stub, vDSO, real-mode code), so
 /// that the debug data of vmlinux and modules cannot tell whether they were compiled.
-const BLIND: &[&str] = &[
+const APART: &[&str] = &[
     "arch/x86/boot/",
     "arch/x86/entry/vdso/",
     "arch/x86/purgatory/",
@@ -54,6 +56,10 @@ pub struct Provenance {
 pub struct Built {
     /// The profile.
     pub profile: KernelProfile,
+    /// The functions of its units, kept apart from it.
+    pub functions: FunctionTable,
+    /// How its modules are loaded.
+    pub modules: Modules,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -181,20 +187,8 @@ pub fn build(
 
     let modules = objects(&files.debug_modules)?;
     unchecked.extend(image::check_modules(files, &modules)?);
-    let mut found = Found::default();
-    found.add(&ObjectName(ObjectName::VMLINUX.to_owned()), &vmlinux, &tree);
-    drop(vmlinux);
-    let compiled: Vec<(ObjectName, Compiled)> = modules
-        .par_iter()
-        .map(|path| Ok((module_name(path), read(path)?)))
-        .collect::<Result<_, BuildError>>()?;
-    for (name, module) in &compiled {
-        found.add(name, module, &tree);
-    }
-    let tree_files = tree
-        .into_iter()
-        .filter(|path| seen_by_debug_data(path) || found.knows(path))
-        .collect();
+    let mut found = of_objects(vmlinux, &modules, &tree)?;
+    let functions = found.functions_of_units();
     Ok(Built {
         profile: KernelProfile {
             id: ProfileId {
@@ -214,16 +208,24 @@ pub fn build(
             config: config.facts(),
             units: found.units,
             contributors: found.contributors,
-            tree_files,
+            tree_files: tree,
             functions: found.functions,
             sureness: Sureness {
                 way: Way::DebugData,
                 all_headers: false,
-                blind: BTreeMap::new(),
+                blind: found.blind,
             },
         },
+        functions,
+        modules: found.modules,
         unchecked,
     })
+}
+
+/// Names the modules of the image package at `files`, as the kernel calls them.
+pub fn modules(files: &KernelFiles) -> Result<BTreeSet<ObjectName>, BuildError> {
+    let found = objects(&files.modules)?;
+    Ok(found.iter().map(|path| module_name(path)).collect())
 }
 
 /// Returns the upstream point release a Debian version sits on: `6.1.170-3` → `6.1.170`.
@@ -245,15 +247,45 @@ pub fn base_version(version: &str) -> Option<String> {
     })
 }
 
-#[derive(Default)]
-struct Found {
-    units: BTreeMap<String, BTreeSet<ObjectName>>,
-    contributors: BTreeMap<String, BTreeSet<ObjectName>>,
-    functions: u64,
+/// What the debug data of a kernel's objects says together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) units: BTreeMap<String, BTreeSet<ObjectName>>,
+    pub(super) contributors: BTreeMap<String, BTreeSet<ObjectName>>,
+    pub(super) functions: u64,
+    pub(super) blind: BTreeMap<String, String>,
+    pub(super) modules: Modules,
+    tables: BTreeMap<String, Option<UnitFunctions>>,
+}
+
+/// Joins what vmlinux and the modules at `modules` say, of which each must have debug data.
+pub(super) fn of_objects(
+    vmlinux: Compiled,
+    modules: &[PathBuf],
+    tree: &BTreeSet<String>,
+) -> Result<Found, BuildError> {
+    let mut found = Found::default();
+    found.add(&ObjectName(ObjectName::VMLINUX.to_owned()), vmlinux, tree);
+    let compiled: Vec<(ObjectName, Compiled)> = modules
+        .par_iter()
+        .map(|path| Ok((module_name(path), read(path)?)))
+        .collect::<Result<_, BuildError>>()?;
+    for (name, mut module) in compiled {
+        let loading = std::mem::take(&mut module.loading);
+        found.modules.insert(name.clone(), loading);
+        found.add(&name, module, tree);
+    }
+    for path in tree.iter().filter(|path| is_linked_apart(path)) {
+        if !found.knows(path) {
+            let why = "linked into an image of its own, which the debug data does not show";
+            found.blind.insert(path.clone(), why.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 impl Found {
-    fn add(&mut self, name: &ObjectName, compiled: &Compiled, tree: &BTreeSet<String>) {
+    fn add(&mut self, name: &ObjectName, compiled: Compiled, tree: &BTreeSet<String>) {
         let note = |map: &mut BTreeMap<String, BTreeSet<ObjectName>>, path: String| {
             map.entry(path).or_default().insert(name.clone());
         };
@@ -276,6 +308,20 @@ impl Found {
             );
         }
         self.functions += compiled.functions;
+        for (unit, table) in compiled.tables {
+            dwarf::join(&mut self.tables, paths::in_tree(&unit, tree), table);
+        }
+    }
+
+    /// Takes out the functions of the units of which all could be told.
+    pub(super) fn functions_of_units(&mut self) -> FunctionTable {
+        let tables = std::mem::take(&mut self.tables);
+        FunctionTable {
+            units: tables
+                .into_iter()
+                .filter_map(|(unit, table)| Some((unit, table?)))
+                .collect(),
+        }
     }
 
     fn knows(&self, path: &str) -> bool {
@@ -283,11 +329,12 @@ impl Found {
     }
 }
 
-fn seen_by_debug_data(path: &str) -> bool {
-    !BLIND.iter().any(|prefix| path.starts_with(prefix))
+fn is_linked_apart(path: &str) -> bool {
+    APART.iter().any(|prefix| path.starts_with(prefix))
 }
 
-fn read(path: &Path) -> Result<Compiled, BuildError> {
+/// Reads the debug data of the object at `path`.
+pub(super) fn read(path: &Path) -> Result<Compiled, BuildError> {
     let map = Map::open(path)?;
     dwarf::read(&map).map_err(|source| BuildError::Dwarf {
         path: path.to_owned(),
@@ -295,10 +342,13 @@ fn read(path: &Path) -> Result<Compiled, BuildError> {
     })
 }
 
-fn check_compiler(config: &str, vmlinux: &Compiled) -> Result<(), BuildError> {
+pub(super) fn check_compiler(config: &str, vmlinux: &Compiled) -> Result<(), BuildError> {
     // The first word is the name the compiler was called by; the rest is its own.
     let own = config.split_once(' ').map_or(config, |(_, rest)| rest);
-    let agrees = |text: &String| text.strip_prefix("GCC: ") == Some(own);
+    let agrees = |text: &String| {
+        // Clang writes its whole text. What is written in Rust is another compiler's.
+        text.strip_prefix("GCC: ") == Some(own) || text == config || text.starts_with("rustc ")
+    };
     if !vmlinux.compilers.is_empty() && vmlinux.compilers.iter().all(agrees) {
         return Ok(());
     }
@@ -309,14 +359,14 @@ fn check_compiler(config: &str, vmlinux: &Compiled) -> Result<(), BuildError> {
 }
 
 /// Returns the name the kernel calls the module at `path` by.
-fn module_name(path: &Path) -> ObjectName {
+pub(super) fn module_name(path: &Path) -> ObjectName {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split_once(".ko").map_or(&*name, |(stem, _)| stem);
     ObjectName(stem.replace('-', "_"))
 }
 
 /// Lists the modules below `folder`, sorted.
-fn objects(folder: &Path) -> Result<Vec<PathBuf>, BuildError> {
+pub(super) fn objects(folder: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -342,7 +392,7 @@ fn objects(folder: &Path) -> Result<Vec<PathBuf>, BuildError> {
 
 fn is_module(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    [".ko", ".ko.xz", ".ko.zst", ".ko.gz"]
+    [".ko", ".ko.debug", ".ko.xz", ".ko.zst", ".ko.gz"]
         .iter()
         .any(|end| name.ends_with(end))
 }
@@ -393,7 +443,7 @@ mod tests {
 
     #[test]
     fn code_of_the_boot_stub_is_never_called_absent_from_the_build() {
-        assert!(!seen_by_debug_data("drivers/firmware/efi/libstub/gop.c"));
-        assert!(seen_by_debug_data("drivers/firmware/efi/efi.c"));
+        assert!(is_linked_apart("drivers/firmware/efi/libstub/gop.c"));
+        assert!(!is_linked_apart("drivers/firmware/efi/efi.c"));
     }
 }

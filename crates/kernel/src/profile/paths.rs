@@ -63,7 +63,7 @@ pub fn generators(path: &str, tree: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// Removes `.` and resolves `..` by text alone.
-fn without_dots(path: &str) -> String {
+pub(super) fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

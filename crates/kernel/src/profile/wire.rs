@@ -2,10 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease, ObjectName};
-use tuxtape_core::profile::{ConfigFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
+use tuxtape_core::profile::{
+    ConfigFacts, EngineFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way,
+};
 
 /// The one format written and read.
 const FORMAT: u32 = 2;
@@ -48,6 +52,56 @@ struct Numbered {
 #[derive(Serialize, Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Positions in the list of objects: one as a number, several in a row as `[first, last]`. A header
+/// that every module reads would else be written as thousands of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: u32,
+    last: u32,
+}
+
+impl Serialize for Run {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last {
+            self.first.serialize(serializer)
+        } else {
+            [self.first, self.last].serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Run;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or the first and last of several")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Run, E> {
+                let number = u32::try_from(number).map_err(E::custom)?;
+                Ok(Run {
+                    first: number,
+                    last: number,
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Run, A::Error> {
+                let short = |count| de::Error::invalid_length(count, &self);
+                let first = list.next_element()?.ok_or_else(|| short(0))?;
+                let last = list.next_element()?.ok_or_else(|| short(1))?;
+                if list.next_element::<u32>()?.is_some() || first > last {
+                    return Err(de::Error::custom("no first and last"));
+                }
+                Ok(Run { first, last })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire<'a> {
@@ -67,7 +121,7 @@ struct Wire<'a> {
     /// Names of the objects; units and contributors hold positions in this list.
     objects: Vec<ObjectName>,
     units: BTreeMap<String, Vec<u32>>,
-    contributors: BTreeMap<String, Vec<u32>>,
+    contributors: BTreeMap<String, Vec<Run>>,
     /// Folder (empty for the top) → file names.
     #[serde(borrow)]
     tree: BTreeMap<String, Vec<Name<'a>>>,
@@ -85,6 +139,8 @@ struct WireConfig {
     unwinder_orc: bool,
     module_sig_force: bool,
     trim_unused_ksyms: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    engines: Option<EngineFacts>,
 }
 
 /// Reads a profile from its JSON.
@@ -95,7 +151,7 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
     }
     let wire: Wire<'_> = serde_json::from_slice(text)?;
     let units = named(wire.units, &wire.objects)?;
-    let contributors = named(wire.contributors, &wire.objects)?;
+    let contributors = spread(wire.contributors, &wire.objects)?;
     let tree_files = wire
         .tree
         .iter()
@@ -124,6 +180,7 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
             unwinder_orc: config.unwinder_orc,
             module_sig_force: config.module_sig_force,
             trim_unused_ksyms: config.trim_unused_ksyms,
+            engines: config.engines,
         },
         units,
         contributors,
@@ -175,13 +232,17 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
             unwinder_orc: config.unwinder_orc,
             module_sig_force: config.module_sig_force,
             trim_unused_ksyms: config.trim_unused_ksyms,
+            engines: config.engines,
         },
         functions: profile.functions,
         way: profile.sureness.way,
         all_headers: profile.sureness.all_headers,
         blind: profile.sureness.blind.clone(),
         units: numbered(&profile.units, &objects),
-        contributors: numbered(&profile.contributors, &objects),
+        contributors: numbered(&profile.contributors, &objects)
+            .into_iter()
+            .map(|(path, numbers)| (path, runs(&numbers)))
+            .collect(),
         objects,
         tree,
     };
@@ -202,6 +263,45 @@ fn joined(folder: &str, name: &str) -> String {
     } else {
         format!("{folder}/{name}")
     }
+}
+
+/// Joins rising numbers.
+fn runs(numbers: &[u32]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some(run) if run.last.checked_add(1) == Some(number) => run.last = number,
+            _ => runs.push(Run {
+                first: number,
+                last: number,
+            }),
+        }
+    }
+    runs
+}
+
+fn spread(
+    map: BTreeMap<String, Vec<Run>>,
+    objects: &[ObjectName],
+) -> Result<BTreeMap<String, BTreeSet<ObjectName>>, Malformed> {
+    map.into_iter()
+        .map(|(path, runs)| {
+            let mut names = BTreeSet::new();
+            for run in runs {
+                let range = usize::try_from(run.first)
+                    .ok()
+                    .zip(usize::try_from(run.last).ok())
+                    .and_then(|(first, last)| objects.get(first..=last));
+                // Bounded by the table, however long the run says it is.
+                let range = range.ok_or_else(|| Malformed::Object {
+                    path: path.clone(),
+                    object: run.last,
+                })?;
+                names.extend(range.iter().cloned());
+            }
+            Ok((path, names))
+        })
+        .collect()
 }
 
 fn named(
@@ -269,6 +369,7 @@ pub(crate) mod tests {
             config: ConfigFacts {
                 livepatch: true,
                 modversions: true,
+                engines: Some(EngineFacts::default()),
                 ..ConfigFacts::default()
             },
             units: BTreeMap::from([
@@ -304,6 +405,22 @@ pub(crate) mod tests {
             changed(|value| value["config"]["extra"] = true.into()),
             Err(Malformed::Json(_))
         ));
+        assert!(matches!(
+            changed(|value| value["config"]["engines"]["extra"] = true.into()),
+            Err(Malformed::Json(_))
+        ));
+    }
+
+    #[test]
+    fn a_profile_without_the_facts_of_engines_is_still_read() {
+        let old = changed(|value| {
+            value["config"].as_object_mut().unwrap().remove("engines");
+        });
+        assert_eq!(old.unwrap().config.engines, None);
+        assert_eq!(
+            from_json(&to_json(&small())).unwrap().config,
+            small().config
+        );
     }
 
     #[test]
@@ -319,6 +436,34 @@ pub(crate) mod tests {
     fn an_object_number_outside_the_table_is_refused() {
         let outcome = changed(|value| value["units"]["lib/x.c"][0] = 99.into());
         assert!(matches!(outcome, Err(Malformed::Object { object: 99, .. })));
+    }
+
+    #[test]
+    fn objects_in_a_row_are_written_as_a_run_and_read_back() {
+        let mut profile = small();
+        let many = (10..90).map(|number| ObjectName(format!("m{number}")));
+        let names: BTreeSet<ObjectName> = many.chain([ObjectName("a_b".to_owned())]).collect();
+        profile
+            .contributors
+            .insert("include/linux/all.h".to_owned(), names);
+        let text = to_json(&profile);
+        let shown = String::from_utf8_lossy(&text);
+        assert!(
+            shown.contains("\"include/linux/all.h\":[0,[2,81]]"),
+            "{shown}"
+        );
+        assert_eq!(from_json(&text).unwrap(), profile);
+        for bad in [
+            serde_json::json!([[5, 2]]),
+            serde_json::json!([[0, 4_000_000_000_u32]]),
+            serde_json::json!([[0]]),
+            serde_json::json!([[0, 1, 2]]),
+            serde_json::json!([-1]),
+        ] {
+            let outcome =
+                changed(|value| value["contributors"]["include/net/sock.h"] = bad.clone());
+            assert!(outcome.is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,33 +1,31 @@
 //! `tuxtape fix`.
 
+mod beside;
+mod carried;
+mod find;
 mod known;
+pub(crate) mod origin;
+mod package;
+mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use tuxtape_core::cve::{Cve, CveId};
+use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::profile::KernelProfile;
-use tuxtape_core::version::KernelVersion;
-use tuxtape_kernel::debian::fetch::FetchError;
-use tuxtape_kernel::debian::index::Package;
-use tuxtape_kernel::debian::version::DebianVersion;
-use tuxtape_kernel::debian::{self, AddError};
 use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::fix_source::found::DiffKind;
 use tuxtape_kernel::fix_source::kept::{self, KeepError, Replace};
-use tuxtape_kernel::fix_source::{self, Cut, Fix, FixError, NewerSource, Origin};
-use tuxtape_kernel::unified::TreePath;
-use tuxtape_store::Store;
+use tuxtape_kernel::fix_source::spec::SourceSpec;
 
 use super::kernel;
 use crate::context::Context;
-use crate::output::{self, Hint};
+use crate::output::Hint;
 
-use known::NoFix;
+pub use find::{FoundFix, find, is_no};
 pub use known::fixed_in;
+pub use package::{Wanted, cut};
 
 /// Show or import the source change that closes a CVE
 #[derive(Debug, Args)]
@@ -40,15 +38,21 @@ pub struct Arguments {
 enum Verb {
     /// Show the source change that closes a CVE on a kernel and where it comes from
     ///
-    /// An imported fix comes first; else it is cut from a newer Debian source package of the kernel's
-    /// series, restricted to the files the record names. Other changes of those files come along.
+    /// An imported fix comes first; else the sources are asked in the order given here, or in that of
+    /// fix-sources.toml in the home folder, and the first fix that applies to the kernel's source is
+    /// taken. Without such a list it is cut from a newer Debian source package of the kernel's series,
+    /// restricted to the files the record names; other changes of those files come along.
     ///
-    /// Exit code: 0 shown, 3 there is none to be cut, by the record or by the source, 1 failed.
+    /// Exit code: 0 shown, 3 there is none that applies, each with its reason, 1 failed.
     Show {
         /// Release of the kernel, the text of `uname -r`
         kernel: KernelRelease,
         /// The CVE
         cve: CveId,
+        /// Ask this source and not those listed: git:PLACE, package[:VERSION], dir:PATH or
+        /// url:TEMPLATE with {sha} in it; may be given several times
+        #[arg(long = "source", value_name = "SPEC", conflicts_with_all = ["files", "from"])]
+        sources: Vec<SourceSpec>,
         /// Cut these files and not those of the record
         #[arg(long = "file", value_name = "PATH")]
         files: Vec<String>,
@@ -71,17 +75,40 @@ enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// Say whether a source tree holds the change of a diff, by content
+    ///
+    /// Looks for both sides of every change in the tree's own files, in the same function, and in a
+    /// file of the same name where the tree lacks one. Says where each was found, to be checked with
+    /// grep.
+    ///
+    /// Exit code: 0 all are carried, 3 one is not, 4 partial or not to be told, 1 failed.
+    Carried {
+        /// Top of the source tree
+        tree: PathBuf,
+        /// Diffs, -p1
+        #[arg(required = true, value_name = "FILE")]
+        diffs: Vec<PathBuf>,
+    },
 }
 
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
+        Verb::Carried { tree, diffs } => carried::run(context, &tree, &diffs),
         Verb::Show {
             kernel,
             cve,
+            sources,
             files,
             from,
-        } => show(context, &kernel, cve, &files, from.as_deref()),
+        } => {
+            let wanted = show::Wanted {
+                sources: &sources,
+                files: &files,
+                from: from.as_deref(),
+            };
+            show::run(context, &kernel, cve, &wanted)
+        }
         Verb::Import {
             kernel,
             cve,
@@ -100,248 +127,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
                         _ => anyhow::Error::new(error),
                     }
                 })?;
-            print(context, cve, &fix, &[], &[])?;
+            show::print(context, cve, &FoundFix::alone(fix, DiffKind::Hand))?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// What `fix show` prints for programs.
-#[derive(Serialize)]
-struct Shown<'a> {
-    cve: String,
-    origin: ShownOrigin<'a>,
-    files: &'a [TreePath],
-    diff: &'a str,
-    unchanged: &'a [TreePath],
-    absent: &'a [TreePath],
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-enum ShownOrigin<'a> {
-    Package { package: &'a str, version: &'a str },
-    Hand { person: &'a str, file: &'a str },
-}
-
-impl<'a> ShownOrigin<'a> {
-    fn of(origin: &'a Origin) -> Self {
-        match origin {
-            Origin::Package { package, version } => Self::Package { package, version },
-            Origin::Hand { person, file } => Self::Hand { person, file },
-        }
-    }
-}
-
-fn show(
-    context: &Context,
-    release: &KernelRelease,
-    cve: CveId,
-    files: &[String],
-    from: Option<&str>,
-) -> anyhow::Result<ExitCode> {
-    let profile = kernel::load(context, release)?;
-    let found = if files.is_empty() && from.is_none() {
-        find(context, &profile, cve)
-    } else {
-        cut_by_record(context, &profile, cve, files, from)
-    };
-    match found {
-        Ok(Cut {
-            fix,
-            unchanged,
-            absent,
-        }) => {
-            print(context, cve, &fix, &unchanged, &absent)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) if is_no(&error) => {
-            output::talk(&format!("{cve} on {release}: {error:#}"));
-            Ok(ExitCode::from(output::NO))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Finds the fix of `cve` on the kernel of `profile`: the imported one, else one cut from the oldest
-/// source package that has the fix the record names.
-///
-/// That there is none is an error that [`is_no`] tells from a failure.
-pub fn find(context: &Context, profile: &KernelProfile, cve: CveId) -> anyhow::Result<Cut> {
-    let kernel = KernelFiles::below(&context.cache, &profile.id.release);
-    let kept = kept::load(&context.home, &kernel, cve).map_err(|error| match &error {
-        // A power cut during `--replace` leaves the new origin beside the old diff.
-        KeepError::Origin { .. } => anyhow::Error::new(error).context(Hint::new(
-            "give the diff again with `tuxtape fix import --replace`",
-        )),
-        _ => anyhow::Error::new(error),
-    })?;
-    match kept {
-        Some(fix) => Ok(Cut {
-            fix,
-            unchanged: Vec::new(),
-            absent: Vec::new(),
-        }),
-        None => cut_by_record(context, profile, cve, &[], None),
-    }
-}
-
-/// Tells whether `error` says that there is no fix, by the record or by the source.
-pub fn is_no(error: &anyhow::Error) -> bool {
-    let nothing_to_cut = matches!(
-        error.downcast_ref::<FixError>(),
-        Some(FixError::NothingToCut { .. })
-    );
-    nothing_to_cut || error.downcast_ref::<NoFix>().is_some()
-}
-
-/// Cuts `files`, else those the record of `cve` names, from a source that has the fix by the record:
-/// from version `from`, else from the oldest served.
-fn cut_by_record(
-    context: &Context,
-    profile: &KernelProfile,
-    cve: CveId,
-    files: &[String],
-    from: Option<&str>,
-) -> anyhow::Result<Cut> {
-    let record = record(context, cve)?;
-    let fixed = known::landing(&record, profile, from)?;
-    let files = if files.is_empty() {
-        &record.files
-    } else {
-        files
-    };
-    anyhow::ensure!(!files.is_empty(), "the record of {cve} names no files");
-    let wanted = from.map_or(Wanted::AtLeast(fixed), Wanted::Exactly);
-    cut(context, profile, files, wanted)
-}
-
-/// Which newer source package is wanted.
-#[derive(Clone, Copy, Debug)]
-pub enum Wanted<'a> {
-    /// The oldest served of at least this upstream version.
-    AtLeast(KernelVersion),
-    /// This version of the package.
-    Exactly(&'a str),
-}
-
-/// Cuts the change of `files` for the kernel of `profile` from a newer source package.
-///
-/// Fetches and unpacks the package at need.
-pub fn cut(
-    context: &Context,
-    profile: &KernelProfile,
-    files: &[String],
-    wanted: Wanted<'_>,
-) -> anyhow::Result<Cut> {
-    let kernel = KernelFiles::below(&context.cache, &profile.id.release);
-    let newer = source(context, profile, wanted)?;
-    Ok(fix_source::cut(&kernel, &newer, files)?)
-}
-
-/// Finds, fetches and unpacks the newer source package that [`cut`] takes.
-fn source(
-    context: &Context,
-    profile: &KernelProfile,
-    wanted: Wanted<'_>,
-) -> anyhow::Result<NewerSource> {
-    let (name, own) = profile
-        .origin
-        .source
-        .split_once(' ')
-        .context("the kernel's profile names no source package")?;
-    let mut candidates = fix_source::newer_sources(&DebianVersion::new(own))?;
-    match wanted {
-        Wanted::AtLeast(version) => {
-            candidates = fix_source::with_upstream(candidates, &version.to_string());
-            // The oldest that has the fix brings the fewest other changes along.
-            candidates.reverse();
-        }
-        Wanted::Exactly(version) => {
-            candidates.retain(|package| package.version.as_str() == version);
-        }
-    }
-    let mut failure = None;
-    for package in candidates {
-        match unpacked(context, &package) {
-            Ok(newer) => return Ok(newer),
-            // The next one may be served; the first reason is the one worth telling.
-            Err(error @ AddError::Fetch(FetchError::NotServed { .. })) => {
-                failure = failure.or(Some(error));
-            }
-            Err(error) => return Err(explained(error)),
-        }
-    }
-    if let Some(error) = failure {
-        return Err(explained(error));
-    }
-    let what = match wanted {
-        Wanted::Exactly(version) => format!("{name} {version} is not listed as newer than {own}"),
-        Wanted::AtLeast(version) => {
-            format!("no {name} of at least {version} and newer than {own} is listed")
-        }
-    };
-    Err(anyhow::anyhow!(what).context(Hint::new(
-        "run `apt-get update` as root, or give a diff with `tuxtape fix import`",
-    )))
-}
-
-fn unpacked(context: &Context, package: &Package) -> Result<NewerSource, AddError> {
-    let told = kernel::add::Told::new();
-    Ok(NewerSource {
-        package: package.name.clone(),
-        version: package.version.clone(),
-        tree: debian::source_tree(&context.cache, package, &told)?,
-    })
-}
-
-fn explained(error: AddError) -> anyhow::Error {
-    let hint = kernel::add::hint(&error);
-    let error = anyhow::Error::new(error);
-    match hint {
-        Some(hint) => error.context(hint),
-        None => error,
-    }
-}
-
-fn record(context: &Context, cve: CveId) -> anyhow::Result<Cve> {
-    let way = || Hint::new("run `tuxtape scan`, or give a diff with `tuxtape fix import`");
-    let store = Store::open_existing(&context.store).with_context(way)?;
-    let stored = store
-        .cve(cve)?
-        .with_context(|| format!("{cve} is not in the store"))
-        .with_context(way)?;
-    Ok(stored.cve)
-}
-
-fn print(
-    context: &Context,
-    cve: CveId,
-    fix: &Fix,
-    unchanged: &[TreePath],
-    absent: &[TreePath],
-) -> anyhow::Result<()> {
-    if context.json {
-        return output::json(&Shown {
-            cve: cve.to_string(),
-            origin: ShownOrigin::of(&fix.origin),
-            files: &fix.files,
-            diff: &fix.diff,
-            unchanged,
-            absent,
-        });
-    }
-    output::talk(&match &fix.origin {
-        Origin::Package { package, version } => {
-            format!("{cve}: cut from {package} {version}; other changes of these files come along")
-        }
-        Origin::Hand { person, file } => format!("{cve}: given by {person}, from {file}"),
-    });
-    for (paths, what) in [(unchanged, "unchanged"), (absent, "in neither source")] {
-        for path in paths {
-            output::talk(&format!("{what}: {path}"));
-        }
-    }
-    output::text(&fix.diff)?;
-    Ok(())
 }

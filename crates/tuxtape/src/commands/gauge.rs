@@ -1,94 +1,376 @@
 //! `tuxtape gauge`.
 
+mod funnel;
+mod json;
+mod matrix;
+mod measure;
+mod node;
+mod story;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::Context as _;
-use clap::Args;
-use comfy_table::{Table, presets};
-use serde::Serialize;
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
 use tuxtape_core::cve::CveId;
 use tuxtape_core::decision::{self, Decision};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
-use tuxtape_store::{Store, Stored};
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::fix_source::library::{Library, Network};
+use tuxtape_kernel::fix_source::list;
+use tuxtape_kernel::fix_source::spec::SourceSpec;
+use tuxtape_kernel::profile;
+use tuxtape_store::{Feed, Store, Stored};
 
-use crate::commands::cve::json as decided;
+use self::funnel::Funnel;
+use self::measure::{Extent, Measured, Records};
+use self::story::Story;
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, Hint};
 use crate::remembered;
+use crate::screen::{Colour, Screen, Style};
 
 /// Say for every CVE whether a kernel has it, with evidence
 ///
-/// With --cve the exit code is 0 for not affected, 3 for affected and 4 for unknown.
+/// For one kernel: how many CVEs are left after each step. For several: a table of CVEs against kernels.
+/// With --cve: what each step found, with commands that check it.
+///
+/// With --cve the exit code is 0 for not affected, 3 for affected and 4 for unknown; of several kernels
+/// the worst counts. It is 1 where a kernel could not be judged, after the others were shown.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The kernel, by its `uname -r`, added before with `tuxtape kernel add`
-    #[arg(value_name = "RELEASE")]
-    pub kernel: KernelRelease,
+    /// The kernels, by their `uname -r`, added before with `tuxtape kernel add`
+    #[arg(value_name = "RELEASE", required_unless_present = "all")]
+    pub kernels: Vec<KernelRelease>,
+    /// All kernels that were added
+    #[arg(long, conflicts_with = "kernels")]
+    all: bool,
     /// Only this CVE, with its evidence
     #[arg(long)]
     pub cve: Option<CveId>,
+    /// Also look for the fixes in the kernel's source and for their functions in its objects: takes
+    /// seconds, and needs diffs of the fixes. Without it they are looked at for --cve alone
+    #[arg(long)]
+    content: bool,
+    /// Take diffs of fixes from here and not from the sources listed in fix-sources.toml: git:PLACE,
+    /// dir:PATH or url:TEMPLATE; can be repeated, the first asked first
+    #[arg(long = "source", value_name = "SPEC")]
+    sources: Vec<SourceSpec>,
+    /// Let sources ask servers, too, and not the cache alone
+    #[arg(long)]
+    online: bool,
+    /// List the CVEs with this verdict; can be repeated
+    #[arg(long, value_enum, value_name = "VERDICT")]
+    only: Vec<Only>,
+    /// A line for each CVE with the verdict for each kernel, separated by commas
+    #[arg(long, conflicts_with_all = ["cve", "json"])]
+    csv: bool,
+    /// Counts alone, one line for each kernel with --json
+    #[arg(long, conflicts_with_all = ["cve", "csv", "only"])]
+    summary: bool,
+    /// Say how modules stand on a node: its root, such as /, or a folder with copies of its
+    /// `proc/modules`, `proc/sys/kernel/modules_disabled`, `proc/cmdline` and `etc/modprobe.d`
+    #[arg(long, value_name = "DIR")]
+    node: Option<PathBuf>,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
 }
 
-#[derive(Serialize)]
-struct Json<'a> {
-    cve: String,
-    verdict: &'a str,
-    reason: Option<&'a str>,
-    evidence: Vec<JsonEvidence<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decision: Option<decided::Decision<'a>>,
+/// Verdicts to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Only {
+    /// Affected.
+    Affected,
+    /// Not affected, for whatever reason.
+    NotAffected,
+    /// Unknown, for whatever gap.
+    Unknown,
 }
 
-#[derive(Serialize)]
-struct JsonEvidence<'a> {
-    step: &'a str,
-    found: &'a str,
+impl Only {
+    fn takes(self, verdict: Applicability) -> bool {
+        match verdict {
+            Applicability::Affected => self == Self::Affected,
+            Applicability::NotAffected(_) => self == Self::NotAffected,
+            Applicability::Unknown(_) => self == Self::Unknown,
+        }
+    }
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let Arguments { kernel, cve } = arguments;
-    let profile = remembered::kernel(context, &kernel)?;
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let Loaded { profiles, failed } = load(arguments, context)?;
     let (store, feed) = remembered::feed(context)?;
-    let judgements = judge_all(&store, &profile)?;
-    let decisions = store.decisions()?;
-    let now = remembered::now();
-    let standing = |cve| decision::standing(&decisions, cve, Some(&kernel), now);
-    let Some(id) = cve else {
-        if context.json {
-            let line = |judgement| json(judgement, standing(judgement.cve));
-            output::json_lines(judgements.iter().map(line))?;
-        } else {
-            let of = format!(
-                "{} on base {}, feed of {}",
-                kernel,
-                profile.base_version,
-                remembered::utc(feed.time)
-            );
-            output::text(&summary(&of, &judgements))?;
-        }
-        return Ok(ExitCode::SUCCESS);
+    let extent = match arguments.cve {
+        Some(id) => Extent::One(id),
+        None if arguments.needs_all(context) => Extent::All,
+        None => Extent::Open,
     };
-    let judgement = judgements
-        .iter()
-        .find(|judgement| judgement.cve == id)
-        .with_context(|| format!("the feed of {} has no {id}", remembered::utc(feed.time)))?;
-    if context.json {
-        output::json(&json(judgement, standing(judgement.cve)))?;
-    } else {
-        output::text(&chain(judgement, standing(id)))?;
+    let records = Records::read(&store, &profiles, &extent)?;
+    let mut kernels = Vec::new();
+    for profile in profiles {
+        kernels.push(measure(arguments, context, profile, &records)?);
     }
-    Ok(match judgement.verdict {
-        Applicability::NotAffected(_) => ExitCode::SUCCESS,
-        Applicability::Affected => ExitCode::from(output::NO),
-        Applicability::Unknown(_) => ExitCode::from(output::UNKNOWN),
-    })
+    let asked = Asked {
+        decisions: store.decisions()?,
+        kernels: &kernels,
+        records: &records,
+        feed: &feed,
+        screen: Screen::detect(arguments.color),
+        arguments,
+        context,
+    };
+    let code = if let Some(id) = arguments.cve {
+        asked.one(id)?
+    } else {
+        asked.list()?;
+        ExitCode::SUCCESS
+    };
+    // The program ends here: the system takes the memory back faster than text by text.
+    drop(asked);
+    std::mem::forget((records, kernels));
+    Ok(if failed { ExitCode::FAILURE } else { code })
+}
+
+impl Arguments {
+    /// Tells whether records are wanted that versions rule out.
+    fn needs_all(&self, context: &Context) -> bool {
+        let not = self.only.contains(&Only::NotAffected);
+        let lists = context.json && !self.summary && self.only.is_empty();
+        not || lists
+    }
+}
+
+struct Loaded {
+    profiles: Vec<KernelProfile>,
+    failed: bool,
+}
+
+/// Loads the profiles asked for; of several a damaged one does not hide the others.
+fn load(arguments: &Arguments, context: &Context) -> anyhow::Result<Loaded> {
+    let releases = if arguments.all {
+        profile::list(&context.home)?
+    } else {
+        arguments.kernels.clone()
+    };
+    if let [release] = &*releases {
+        return Ok(Loaded {
+            profiles: vec![remembered::kernel(context, release)?],
+            failed: false,
+        });
+    }
+    let mut loaded = Loaded {
+        profiles: Vec::new(),
+        failed: false,
+    };
+    for release in releases {
+        match remembered::kernel(context, &release) {
+            Ok(profile) => {
+                let again = loaded.profiles.iter().any(|known| known.id == profile.id);
+                if !again {
+                    loaded.profiles.push(profile);
+                }
+            }
+            Err(error) => {
+                output::fail(&error);
+                loaded.failed = true;
+            }
+        }
+    }
+    if loaded.profiles.is_empty() {
+        return Err(anyhow::anyhow!("there is no kernel to gauge"))
+            .context(Hint::new("run `tuxtape kernel add debian:RELEASE` first"));
+    }
+    Ok(loaded)
+}
+
+fn measure(
+    arguments: &Arguments,
+    context: &Context,
+    profile: KernelProfile,
+    records: &Records,
+) -> anyhow::Result<Measured> {
+    let node = match &arguments.node {
+        Some(top) => Some(node::read(top, &profile.id.release)?),
+        None => None,
+    };
+    let mut measured = Measured::new(profile, records)?;
+    let sources = sources(arguments, context)?;
+    if !sources.is_empty() {
+        let library = Library {
+            sources,
+            cache: context.cache.clone(),
+            network: if arguments.online {
+                Network::Allowed
+            } else {
+                Network::Never
+            },
+        };
+        let bar = (io::stderr().is_terminal() && arguments.cve.is_none()).then(|| {
+            let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left");
+            let bar = ProgressBar::no_length();
+            bar.set_message(measured.profile.id.release.to_string());
+            bar.with_style(style.expect("the template is ours"))
+        });
+        let tell = |done: usize, of: usize| {
+            if let Some(bar) = &bar {
+                bar.set_length(of as u64);
+                bar.set_position(done as u64);
+            }
+        };
+        measured.look(context, records, &library, &tell)?;
+        if let Some(bar) = &bar {
+            bar.finish_and_clear();
+        }
+    }
+    measured.load(context, node.as_ref());
+    Ok(measured)
+}
+
+/// Lists the sources of fixes to ask: none where nothing is looked for.
+fn sources(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<SourceSpec>> {
+    if !arguments.content && arguments.cve.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut sources = if arguments.sources.is_empty() {
+        list::load(&context.home)?
+    } else {
+        arguments.sources.clone()
+    };
+    // What is cut from a source package tells nothing about the tree it is cut from.
+    sources.retain(|source| !matches!(source, SourceSpec::Package(_)));
+    if sources.is_empty() && arguments.content {
+        return Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(Hint::new(
+            "give --source git:PLACE or dir:PATH, or list sources in fix-sources.toml",
+        ));
+    }
+    Ok(sources)
+}
+
+/// What was asked, and what answers it.
+struct Asked<'a> {
+    kernels: &'a [Measured],
+    records: &'a Records,
+    decisions: Vec<Decision>,
+    feed: &'a Feed,
+    screen: Screen,
+    arguments: &'a Arguments,
+    context: &'a Context,
+}
+
+impl Asked<'_> {
+    fn standing(&self, kernel: &Measured, cve: CveId) -> Option<&Decision> {
+        let release = Some(&kernel.profile.id.release);
+        decision::standing(&self.decisions, cve, release, remembered::now())
+    }
+
+    /// Tells the story of one CVE for each kernel.
+    fn one(&self, id: CveId) -> anyhow::Result<ExitCode> {
+        let mut worst = 0;
+        for (index, kernel) in self.kernels.iter().enumerate() {
+            let Some(judgement) = kernel.judgements.get(&id) else {
+                bail!(
+                    "the feed of {} has no {id}",
+                    remembered::utc(self.feed.time)
+                );
+            };
+            worst = worst.max(match judgement.verdict {
+                Applicability::NotAffected(_) => 0,
+                Applicability::Unknown(_) => 1,
+                Applicability::Affected => 2,
+            });
+            let decision = self.standing(kernel, id);
+            if self.context.json {
+                output::json(&json::line(kernel, judgement, decision))?;
+                continue;
+            }
+            let files = KernelFiles::below(&self.context.cache, &kernel.profile.id.release);
+            let story = Story {
+                judgement,
+                cve: self.records.of(id),
+                profile: &kernel.profile,
+                files: &files,
+                feed: self.feed,
+                content: kernel.contents.get(&id),
+                decision,
+            };
+            let gap = if index > 0 { "\n" } else { "" };
+            output::text(&format!("{gap}{}", story.tell(&self.screen)))?;
+        }
+        Ok(match worst {
+            0 => ExitCode::SUCCESS,
+            1 => ExitCode::from(output::UNKNOWN),
+            _ => ExitCode::from(output::NO),
+        })
+    }
+
+    /// Shows all CVEs, or their counts.
+    fn list(&self) -> anyhow::Result<()> {
+        let Arguments {
+            only, csv, summary, ..
+        } = self.arguments;
+        let kernels: Vec<&Measured> = self.kernels.iter().collect();
+        if *csv {
+            let rows = matrix::rows(&kernels, only);
+            output::text(&json::csv(&kernels, &rows))?;
+        } else if self.context.json && *summary {
+            for kernel in kernels {
+                let funnel = Funnel::of(kernel);
+                let time = remembered::utc(self.feed.time);
+                let node = self.arguments.node.is_some();
+                output::json(&json::summary(kernel, &funnel, time, node))?;
+            }
+        } else if self.context.json {
+            let lines = kernels.iter().flat_map(|kernel| {
+                let wanted = |judgement: &&Judgement| {
+                    only.is_empty() || only.iter().any(|only| only.takes(judgement.verdict))
+                };
+                let judgements = kernel.judgements.values().filter(wanted);
+                judgements.map(|judgement| {
+                    json::line(kernel, judgement, self.standing(kernel, judgement.cve))
+                })
+            });
+            output::json_lines(lines)?;
+        } else if let ([kernel], true) = (self.kernels, only.is_empty()) {
+            output::text(&self.funnel(kernel))?;
+        } else if *summary {
+            for kernel in self.kernels {
+                output::text(&format!("{}\n", self.funnel(kernel)))?;
+            }
+        } else {
+            let rows = matrix::rows(&kernels, only);
+            output::text(&matrix::draw(&kernels, &rows, self.records, &self.screen))?;
+        }
+        Ok(())
+    }
+
+    fn funnel(&self, kernel: &Measured) -> String {
+        let profile = &kernel.profile;
+        let horizon = kernel
+            .horizon
+            .map_or_else(String::new, |known| format!(", known to it up to {known}"));
+        let head = format!("{} on base {}", profile.id.release, profile.base_version);
+        let mut text = format!(
+            "{}\nfeed of {}{horizon}\n\n{}",
+            self.screen.paint(Style::Heading, &head),
+            remembered::utc(self.feed.time),
+            Funnel::of(kernel).draw(&self.screen)
+        );
+        if kernel.standings.is_none() {
+            text.push_str(
+                "\nhow its modules are loaded is not known: `tuxtape kernel add` again learns it\n",
+            );
+        }
+        text
+    }
 }
 
 /// Judges every record of the store against one kernel, by id.
@@ -137,50 +419,4 @@ pub fn judge(
         judgements.insert(judgement.cve, judgement);
     }
     Ok(judgements)
-}
-
-fn json<'a>(judgement: &'a Judgement, decision: Option<&'a Decision>) -> Json<'a> {
-    Json {
-        cve: judgement.cve.to_string(),
-        verdict: judgement.verdict.as_str(),
-        reason: judgement.verdict.reason(),
-        evidence: judgement
-            .evidence
-            .iter()
-            .map(|evidence| JsonEvidence {
-                step: evidence.step.as_str(),
-                found: &evidence.found,
-            })
-            .collect(),
-        decision: decision.map(decided::decision),
-    }
-}
-
-fn summary(of: &str, judgements: &[Judgement]) -> String {
-    let mut counts: BTreeMap<Applicability, usize> = BTreeMap::new();
-    for judgement in judgements {
-        *counts.entry(judgement.verdict).or_default() += 1;
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["VERDICT", "REASON", "CVES"]);
-    for (verdict, count) in counts {
-        let reason = verdict.reason().unwrap_or("");
-        table.add_row([verdict.as_str(), reason, &count.to_string()]);
-    }
-    table.add_row(["all", "", &judgements.len().to_string()]);
-    format!("{of}\n{table}\n")
-}
-
-fn chain(judgement: &Judgement, decision: Option<&Decision>) -> String {
-    let mut text = format!("{}  {}\n", judgement.cve, judgement.verdict);
-    for evidence in &judgement.evidence {
-        writeln!(text, "  {:8} {}", evidence.step.as_str(), evidence.found)
-            .expect("a String takes everything");
-    }
-    if let Some(decision) = decision {
-        let said = remembered::said(decision);
-        writeln!(text, "  {:8} {said}", "decision").expect("a String takes everything");
-    }
-    text
 }

@@ -1,16 +1,19 @@
 //! `tuxtape kernel`.
 
 pub(crate) mod add;
+mod check;
+mod export;
+mod import;
+mod watch;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::profile::KernelProfile;
-use tuxtape_kernel::files::KernelFiles;
+use tuxtape_core::profile::{KernelProfile, Way};
 use tuxtape_kernel::profile::{self, LoadError};
-use tuxtape_kernel::{debian, support};
 
 use crate::context::Context;
 use crate::output::{self, Hint};
@@ -24,11 +27,17 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Fetch a kernel's packages, prepare its source and build its profile
-    Add {
-        /// Which kernel: debian:RELEASE, such as debian:6.1.0-47-cloud-amd64
-        spec: String,
-    },
+    /// Build the profile of a kernel, from packages, a build, a tree or an archive
+    Add(add::Arguments),
+    /// Write the profile of a kernel to one file
+    Export(export::Arguments),
+    /// Keep a profile written by `kernel export`
+    Import(import::Arguments),
+    /// Add newer kernels of the distribution as apt lists them, and say until when each is covered
+    ///
+    /// Follows the lines (series and flavour) of the kernels that were added before. Exit code: 0 done,
+    /// 1 where a kernel could not be added or read, after the others.
+    Watch(watch::Arguments),
     /// List the kernels added
     List,
     /// Show what is known of one kernel
@@ -36,7 +45,9 @@ enum Verb {
         /// Its release, the text of `uname -r`
         kernel: KernelRelease,
     },
-    /// Say whether a kernel can be livepatched, by which engine, and if not why
+    /// Say whether a kernel can be livepatched, by which engine, and if not what to change
+    ///
+    /// Exit code: 0 it can, 3 it cannot here, 1 failed; with --json 0 whenever the answer was read.
     Check {
         /// Its release, the text of `uname -r`
         kernel: KernelRelease,
@@ -46,10 +57,13 @@ enum Verb {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
-        Verb::Add { spec } => add::run(&spec, context),
+        Verb::Add(arguments) => add::run(&arguments, context),
+        Verb::Export(arguments) => export::run(&arguments, context),
+        Verb::Import(arguments) => import::run(&arguments, context),
+        Verb::Watch(arguments) => watch::run(&arguments, context),
         Verb::List => list(context),
         Verb::Show { kernel } => show(&kernel, context),
-        Verb::Check { kernel } => check(&kernel, context),
+        Verb::Check { kernel } => check::run(&kernel, context),
     }
 }
 
@@ -87,6 +101,17 @@ struct Shown {
     functions: u64,
     tree_files: usize,
     config: tuxtape_core::profile::ConfigFacts,
+    sureness: Sure,
+    #[serde(skip)]
+    way: Way,
+}
+
+/// How sure a profile is, for programs.
+#[derive(Debug, Serialize)]
+struct Sure {
+    way: &'static str,
+    all_headers: bool,
+    blind: BTreeMap<String, String>,
 }
 
 impl Shown {
@@ -105,6 +130,12 @@ impl Shown {
             functions: kernel.functions,
             tree_files: kernel.tree_files.len(),
             config: kernel.config.clone(),
+            sureness: Sure {
+                way: kernel.sureness.way.as_str(),
+                all_headers: kernel.sureness.all_headers,
+                blind: kernel.sureness.blind.clone(),
+            },
+            way: kernel.sureness.way,
         }
     }
 
@@ -126,7 +157,9 @@ impl Shown {
              compiler      {compiler}\n\
              configuration {facts}\n\
              units         {units} in vmlinux and {modules} modules\n\
-             functions     {functions}\n",
+             functions     {functions}\n\
+             known by      {way}\n\
+             {headers}{blind}",
             release = self.release,
             arch = self.arch,
             build_id = self.build_id.as_deref().unwrap_or("(no image was seen)"),
@@ -147,8 +180,44 @@ impl Shown {
             ]),
             units = self.units,
             modules = self.modules,
-            functions = self.functions,
+            functions = match self.functions {
+                0 => "(no image was read)".to_owned(),
+                count => count.to_string(),
+            },
+            way = self.way.says(),
+            headers = if self.sureness.all_headers {
+                "headers       every one that a unit read is known\n"
+            } else {
+                "headers       only those with code or none: the others are unknown\n"
+            },
+            blind = self.blind(),
         )
+    }
+
+    /// Lists the first of what cannot be told, by reason.
+    fn blind(&self) -> String {
+        const SHOWN: usize = 3;
+        const LINES: usize = 8;
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, why) in &self.sureness.blind {
+            reasons.entry(why).or_default().push(name);
+        }
+        let lines = reasons.iter().map(|(why, names)| {
+            let shown = names.get(..SHOWN).unwrap_or(names).join(" ");
+            let more = match names.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("unknown       {shown}{more}: {why}\n")
+        });
+        let mut text: String = lines.take(LINES).collect();
+        if reasons.len() > LINES {
+            text.push_str(&format!(
+                "unknown       and more, for {} other reasons: see --json\n",
+                reasons.len() - LINES
+            ));
+        }
+        text
     }
 }
 
@@ -183,58 +252,4 @@ fn show(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> 
         output::text(&shown.text())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What `kernel check` prints for programs.
-#[derive(Debug, Serialize)]
-struct Checked {
-    release: String,
-    livepatchable: bool,
-    engine: Option<&'static str>,
-    obstacles: Vec<Reason>,
-}
-
-#[derive(Debug, Serialize)]
-struct Reason {
-    obstacle: &'static str,
-    why: String,
-}
-
-fn check(release: &KernelRelease, context: &Context) -> anyhow::Result<ExitCode> {
-    let kernel = load(context, release)?;
-    let mut obstacles: Vec<Reason> = support::obstacles(&kernel)
-        .into_iter()
-        .map(|obstacle| Reason {
-            obstacle: obstacle.slug(),
-            why: obstacle.why().to_owned(),
-        })
-        .collect();
-    let files = KernelFiles::below(&context.cache, release);
-    if let Err(error) = debian::compiler(&files) {
-        obstacles.push(Reason {
-            obstacle: "no-compiler",
-            why: format!("{:#}", anyhow::Error::new(error)),
-        });
-    }
-    let checked = Checked {
-        release: release.to_string(),
-        livepatchable: obstacles.is_empty(),
-        engine: obstacles.is_empty().then_some("native"),
-        obstacles,
-    };
-    if context.json {
-        output::json(&checked)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if checked.livepatchable {
-        output::text(&format!(
-            "{release} can be livepatched by the native engine\n"
-        ))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    output::text(&format!("{release} cannot be livepatched here\n"))?;
-    for reason in &checked.obstacles {
-        output::text(&format!("  {}: {}\n", reason.obstacle, reason.why))?;
-    }
-    Ok(ExitCode::from(output::NO))
 }

@@ -380,6 +380,7 @@ fn way_out(error: &anyhow::Error) -> &'static str {
             | GitError::Lock(_)
             | GitError::BranchName { .. }
             | GitError::Source { .. }
+            | GitError::NoFilter { .. }
             | GitError::Pipe(_)
             | GitError::Answer { .. },
         ) => "check the network and the source, or give another one with --feed",

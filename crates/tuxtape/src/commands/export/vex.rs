@@ -217,7 +217,8 @@ fn status(verdict: Applicability, cve: Option<&Cve>, base: KernelVersion) -> Sta
                 }
             }
         }
-        Applicability::NotAffected(Reason::NotBuilt) => {
+        Applicability::NotAffected(Reason::Carries) => Status::Fixed,
+        Applicability::NotAffected(Reason::NotBuilt | Reason::FunctionAbsent) => {
             Status::NotAffected(Because::Justification(NOT_PRESENT))
         }
         Applicability::Unknown(
@@ -225,6 +226,9 @@ fn status(verdict: Applicability, cve: Option<&Cve>, base: KernelVersion) -> Sta
             | Gap::NoSource
             | Gap::NoProfile
             | Gap::HeaderGraph
+            | Gap::PartialFix
+            | Gap::NoFixDiff
+            | Gap::NoSymbols
             | Gap::BeyondHorizon
             | Gap::InconsistentSpan,
         ) => Status::UnderInvestigation,

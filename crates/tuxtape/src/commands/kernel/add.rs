@@ -2,21 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::{KernelProfile, Way};
+use tuxtape_core::version::KernelVersion;
+use tuxtape_kernel::aliases;
 use tuxtape_kernel::debian::fetch::FetchError;
 use tuxtape_kernel::debian::index::IndexError;
 use tuxtape_kernel::debian::{self, AddError};
-use tuxtape_kernel::profile;
 use tuxtape_kernel::profile::build::Built;
+use tuxtape_kernel::profile::exchange::{self, KeepError, Made, Replace};
+use tuxtape_kernel::profile::functions;
+use tuxtape_kernel::profile::learn::LearnError;
 use tuxtape_kernel::progress::{Event, Progress};
+use tuxtape_kernel::spec::{self, Options, Spec, SpecError};
 use tuxtape_kernel::toolchain::ToolchainError;
+use tuxtape_sys::process::ProcessError;
 
 use super::Shown;
 use crate::context::Context;
@@ -30,13 +39,89 @@ struct Added {
     seconds: BTreeMap<&'static str, f64>,
 }
 
-/// Adds the kernel named by `spec` and saves its profile.
-pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
-    let release = parse(spec)?;
+/// What `kernel add` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Which kernel: debian:RELEASE, dir:PATH, git:URL#REF, tar:FILE, deb:FILE,… or rpm:FILE,…
+    spec: String,
+    /// The kernel's .config
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its vmlinux with debug data
+    #[arg(long, value_name = "FILE")]
+    vmlinux: Option<PathBuf>,
+    /// Folder of its modules with debug data
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Its source, a folder or an archive, where SPEC holds none
+    #[arg(long, value_name = "PATH")]
+    source: Option<PathBuf>,
+    /// Upstream version the source sits on, where its makefile does not tell
+    #[arg(long, value_name = "VERSION")]
+    base: Option<KernelVersion>,
+    /// What `uname -r` says on it, where the source does not tell
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<KernelRelease>,
+    /// Use one way to learn what was built, not the surest at hand
+    #[arg(long, value_enum)]
+    way: Option<WayName>,
+    /// Replace the profile of another build with the same release
+    #[arg(long)]
+    replace: bool,
+}
+
+/// A way by its name on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WayName {
+    /// The .cmd files of a finished build
+    CommandFiles,
+    /// The debug data of vmlinux and its modules
+    DebugData,
+    /// Makefiles and .config, without a build
+    Evaluation,
+}
+
+impl From<WayName> for Way {
+    fn from(name: WayName) -> Self {
+        match name {
+            WayName::CommandFiles => Self::CommandFiles,
+            WayName::DebugData => Self::DebugData,
+            WayName::Evaluation => Self::Evaluation,
+        }
+    }
+}
+
+/// Adds the kernel named on the command line and saves its profile.
+pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    let spec = parse(&arguments.spec)?;
     let start = Instant::now();
     let told = Told::new();
-    let built = add(context, &release, &told)?;
-    let path = profile::save(&context.home, &built.profile)?;
+    let options = Options {
+        config: arguments.config.clone(),
+        vmlinux: arguments.vmlinux.clone(),
+        modules: arguments.modules.clone(),
+        source: arguments.source.clone(),
+        base: arguments.base,
+        release: arguments.release.clone(),
+        way: arguments.way.map(Way::from),
+    };
+    let built = match &spec {
+        Spec::Debian(_) if options != Options::default() => {
+            return Err(anyhow!("debian: takes no --config, --vmlinux, --modules, --source, --base, --release or --way")
+                .context(Hint::new("its packages say all of it; give dir:, git:, tar:, deb: or rpm: for other kernels")));
+        }
+        Spec::Debian(release) => add(context, release, &told)?,
+        other => match spec::add(&context.cache, other, &options, &told).map_err(with_hint)? {
+            Some(built) => built,
+            None => bail!("{other} names packages of a distribution"),
+        },
+    };
+    let replace = if arguments.replace {
+        Replace::Yes
+    } else {
+        Replace::No
+    };
+    let path = save(context, &built, replace)?;
     let mut seconds = told.seconds();
     seconds.insert("total", tenths(start.elapsed()));
     let shown = Shown::of(&built.profile);
@@ -53,17 +138,88 @@ pub(super) fn run(spec: &str, context: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse(spec: &str) -> anyhow::Result<KernelRelease> {
-    let way = || {
-        Hint::new(
-            "give debian:RELEASE with the text of `uname -r`, such as debian:6.1.0-47-cloud-amd64",
-        )
+/// Adds the kernel `release` of the distribution and saves what is known of it.
+pub(super) fn keep(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
+    let built = add(context, release, &Told::new())?;
+    save(context, &built, Replace::No)?;
+    Ok(built.profile)
+}
+
+/// Saves a profile and what lies beside it.
+///
+/// What is beside it comes last: without it less is known, and with another kernel's the wrong thing.
+fn save(context: &Context, built: &Built, replace: Replace) -> anyhow::Result<PathBuf> {
+    let id = &built.profile.id;
+    let path = exchange::keep(&context.home, &built.profile, Made::Here, replace)
+        .map_err(|error| kept(error, "kernel add"))?;
+    // An empty one would say that nothing is there; without one nothing is known.
+    if !built.functions.units.is_empty() {
+        functions::save(&context.home, id, &built.functions)
+            .context("could not keep the table of functions")?;
+    }
+    if !built.modules.is_empty() {
+        aliases::save(&context.home, id, &built.modules)
+            .context("could not keep the list of modules")?;
+    }
+    Ok(path)
+}
+
+/// Tells what would help where another profile is in the way.
+pub(super) fn kept(error: KeepError, command: &str) -> anyhow::Error {
+    let hint = match &error {
+        KeepError::OtherBuild { .. } => Some(format!(
+            "give the two builds different releases (CONFIG_LOCALVERSION), or run `tuxtape {command} --replace` to forget the one that is kept"
+        )),
+        KeepError::Differs { .. } => Some(format!(
+            "run `tuxtape {command} --replace` to forget the one that is kept"
+        )),
+        KeepError::Load(_) | KeepError::Save(_) => None,
     };
-    let release = spec
-        .strip_prefix("debian:")
-        .with_context(|| format!("{spec:?} names no kernel"))
-        .with_context(way)?;
-    release.parse().with_context(way)
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(Hint::new(hint)),
+        None => error,
+    }
+}
+
+fn with_hint(error: SpecError) -> anyhow::Error {
+    let hint = match &error {
+        SpecError::NoSource { .. } => Some("give it with --source, a folder or an archive"),
+        SpecError::Unpack { source, .. } => match source {
+            ProcessError::Start { program, .. } if program == "bsdtar" => {
+                Some("run `apt-get install libarchive-tools` as root")
+            }
+            _ => None,
+        },
+        SpecError::Several { .. } => {
+            Some("give the one that is meant with --vmlinux, --modules or --config")
+        }
+        SpecError::Learn(error) => match &**error {
+            LearnError::NoConfig { .. } => Some("give it with --config"),
+            LearnError::NoModules { .. } => {
+                Some("give the folder with the modules of the same build with --modules")
+            }
+            LearnError::NoRelease => Some("give it with --release, the text of `uname -r`"),
+            LearnError::OtherConfig(_) => Some(
+                "take the configuration the kernel was built with; after a change run `make olddefconfig` and build again",
+            ),
+            _ => None,
+        },
+        _ => None,
+    };
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(Hint::new(hint)),
+        None => error,
+    }
+}
+
+fn parse(spec: &str) -> anyhow::Result<Spec> {
+    spec.parse::<Spec>().with_context(|| {
+        Hint::new(
+            "give debian:RELEASE with the text of `uname -r`, such as debian:6.1.0-47-cloud-amd64, or dir:PATH, git:URL#REF, tar:FILE, deb:FILE,… or rpm:FILE,…",
+        )
+    })
 }
 
 fn add(context: &Context, release: &KernelRelease, told: &Told) -> anyhow::Result<Built> {
@@ -257,7 +413,7 @@ mod tests {
     #[test]
     fn a_spec_without_its_kind_is_refused_with_the_way_to_write_it() {
         assert!(parse("debian:6.1.0-47-cloud-amd64").is_ok());
-        for bad in ["6.1.0-47-cloud-amd64", "debian:", "debian:../x", "rpm:6.1"] {
+        for bad in ["6.1.0-47-cloud-amd64", "debian:", "debian:../x", "snap:6.1"] {
             let error = parse(bad).unwrap_err();
             assert!(error.downcast_ref::<Hint>().is_some(), "{bad}");
         }

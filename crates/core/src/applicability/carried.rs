@@ -1,0 +1,181 @@
+//! Whether a file of C holds a change, by the change's own lines.
+//!
+//! A change is cut into *blocks*, runs of added and removed lines. For each block both its sides are
+//! looked for in the file: not at a line number, but as its lines joined to those around them, with
+//! comments, blanks and indentation left out. What is found in the wrong function does not count where
+//! the right one is known. Every doubt makes a block [`Found::Neither`] or [`Found::Both`]: to take a
+//! kernel for fixed that is not is the error to avoid.
+
+mod normal;
+mod search;
+mod source;
+
+use std::ops::Range;
+
+pub use source::Source;
+
+use normal::NormalHunk;
+
+/// The change of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixFile {
+    /// Path in the tree that the diff was made against.
+    pub path: String,
+    /// What happens to the file as a whole.
+    pub change: FileChange,
+    /// The hunks in order.
+    pub hunks: Vec<FixHunk>,
+}
+
+/// What happens to a file as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// It is there before and after.
+    Edited,
+    /// It comes with the change.
+    Created,
+    /// It goes with the change.
+    Deleted,
+}
+
+/// One hunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixHunk {
+    /// The text after the second `@@`, which names the function before the hunk's first line.
+    pub heading: String,
+    /// Its lines.
+    pub lines: Vec<FixLine>,
+}
+
+/// One line of a hunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixLine {
+    /// Where the line is.
+    pub side: FixSide,
+    /// Its text, without the mark and the newline.
+    pub text: String,
+}
+
+/// Which version of the file holds a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FixSide {
+    /// Both: context.
+    Both,
+    /// The old version alone: removed.
+    Old,
+    /// The new version alone: added.
+    New,
+}
+
+/// What was found of one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// The side after the change, and not the one before.
+    After,
+    /// The side before the change, and not the one after.
+    Before,
+    /// Both, in places between which nothing decides.
+    Both,
+    /// Neither.
+    Neither,
+    /// Its lines are too short or too few to tell.
+    Nothing,
+}
+
+/// One block and what was found of it in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// What was found.
+    pub found: Found,
+    /// First line in the file of what was found, from 1; `None` where nothing was.
+    pub line: Option<u32>,
+    /// The function there; where nothing was found, the one that the hunk names.
+    pub function: Option<String>,
+    /// Its longest line as the diff has it, of the side that was found, else of the one after.
+    pub sample: String,
+    /// What of the file it changes.
+    pub reach: Reach,
+}
+
+/// What of a file a block changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The body or the head of the one function at its line.
+    Function,
+    /// Nothing that was there: it brings whole functions.
+    NewFunctions,
+    /// Something outside of functions: data, a macro, a type, a declaration.
+    Outside,
+    /// It was not found.
+    Unknown,
+}
+
+/// Looks for the blocks of `hunk` in `source`.
+pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
+    let hunk = NormalHunk::of(hunk);
+    let whole = search::whole(&hunk, source);
+    hunk.blocks()
+        .iter()
+        .map(|block| search::block(&hunk, block, source, whole))
+        .collect()
+}
+
+/// Names the samples of `hunk`, for a file that is not there.
+pub fn unseen(hunk: &FixHunk) -> Vec<Block> {
+    let hunk = NormalHunk::of(hunk);
+    hunk.blocks()
+        .iter()
+        .map(|block| Block {
+            found: if hunk.is_telling(block) {
+                Found::Neither
+            } else {
+                Found::Nothing
+            },
+            line: None,
+            function: block.function.clone(),
+            sample: hunk.sample(block, FixSide::New),
+            reach: Reach::Unknown,
+        })
+        .collect()
+}
+
+/// What the blocks of one fix say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every block that tells is after the change.
+    Carries,
+    /// Every block that tells is before the change.
+    Lacks,
+    /// Some are after and some before, or some are neither.
+    Partial,
+    /// No block tells.
+    Nothing,
+}
+
+/// Weighs the blocks of one fix.
+pub fn weigh(blocks: impl IntoIterator<Item = Found>) -> Verdict {
+    let (mut after, mut before) = (false, false);
+    for found in blocks {
+        match found {
+            Found::After => after = true,
+            Found::Before => before = true,
+            Found::Both | Found::Neither => return Verdict::Partial,
+            Found::Nothing => {}
+        }
+    }
+    match (after, before) {
+        (true, false) => Verdict::Carries,
+        (false, true) => Verdict::Lacks,
+        (true, true) => Verdict::Partial,
+        (false, false) => Verdict::Nothing,
+    }
+}
+
+/// A run of added and removed lines: indices into the lines of one side each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BlockAt {
+    old: Range<usize>,
+    new: Range<usize>,
+    /// The function it lies in, as far as the hunk says.
+    function: Option<String>,
+}

@@ -1,0 +1,299 @@
+//! The lines of a hunk in normal form, cut into blocks.
+
+use std::ops::Range;
+
+use super::{BlockAt, FixHunk, FixLine, FixSide};
+use crate::ctext::{self, CodeLine};
+
+/// Fewest tokens of a line that says anything: `return 0;` and `goto out;` stand everywhere.
+const TELLING: u32 = 4;
+
+/// Most cells of the table by which two sides are compared; longer ones are compared at their ends.
+const LARGEST_TABLE: usize = 4 << 20;
+
+/// A hunk without comments, blanks and indentation. Lines that differ in those alone are context.
+pub(super) struct NormalHunk {
+    old: Vec<CodeLine>,
+    new: Vec<CodeLine>,
+    /// The text that each side was read from.
+    old_text: String,
+    new_text: String,
+    blocks: Vec<BlockAt>,
+}
+
+impl NormalHunk {
+    pub(super) fn of(hunk: &FixHunk) -> Self {
+        let old_text = text(&hunk.lines, FixSide::New);
+        let new_text = text(&hunk.lines, FixSide::Old);
+        let old = ctext::code_lines(&old_text);
+        let new = ctext::code_lines(&new_text);
+        let mut blocks = Vec::new();
+        let (mut from_old, mut from_new) = (0, 0);
+        let mut pairs = common(&old, &new);
+        pairs.push((old.len(), new.len()));
+        for (at_old, at_new) in pairs {
+            if at_old > from_old || at_new > from_new {
+                blocks.push(BlockAt {
+                    old: from_old..at_old,
+                    new: from_new..at_new,
+                    function: None,
+                });
+            }
+            (from_old, from_new) = (at_old + 1, at_new + 1);
+        }
+        let mut normal = Self {
+            old,
+            new,
+            old_text,
+            new_text,
+            blocks,
+        };
+        normal.name(hunk);
+        normal
+    }
+
+    /// Names the function of each block: the last whose head stands before it in the hunk, else the
+    /// heading's.
+    fn name(&mut self, hunk: &FixHunk) {
+        let heads: Vec<(u32, Option<String>)> = new_heads(&hunk.lines);
+        for block in &mut self.blocks {
+            let number = self.new.get(block.new.start).map(|line| line.number);
+            let before = heads
+                .iter()
+                .rev()
+                .find(|(line, _)| number.is_none_or(|number| *line < number));
+            block.function = match before {
+                Some((_, name)) => name.clone(),
+                None => head_name(&hunk.heading),
+            };
+            // A block that changes heads itself is in no one function.
+            let own = |line: &CodeLine| heads.iter().any(|(number, _)| *number == line.number);
+            if self
+                .new
+                .get(block.new.clone())
+                .unwrap_or_default()
+                .iter()
+                .any(own)
+            {
+                block.function = None;
+            }
+        }
+    }
+
+    pub(super) fn blocks(&self) -> &[BlockAt] {
+        &self.blocks
+    }
+
+    pub(super) fn lines(&self, side: FixSide) -> &[CodeLine] {
+        match side {
+            FixSide::Old => &self.old,
+            FixSide::New | FixSide::Both => &self.new,
+        }
+    }
+
+    /// Returns the names of the functions that a block brings which removes nothing and adds whole
+    /// functions alone; else nothing.
+    pub(super) fn brought(&self, block: &BlockAt) -> Vec<String> {
+        let own = self.new.get(block.new.clone()).unwrap_or_default();
+        let (Some(first), Some(last), true) = (own.first(), own.last(), block.old.is_empty())
+        else {
+            return Vec::new();
+        };
+        let number = |line: u32| usize::try_from(line).unwrap_or(usize::MAX);
+        let text: String = self
+            .new_text
+            .lines()
+            .take(number(last.number))
+            .skip(number(first.number).saturating_sub(1))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let functions = ctext::functions(&text);
+        let within = |line: &CodeLine| {
+            functions
+                .iter()
+                .any(|extent| (extent.first_line..=extent.last_line).contains(&line.number))
+        };
+        if !ctext::code_lines(&text).iter().all(within) {
+            return Vec::new();
+        }
+        functions.into_iter().map(|extent| extent.name).collect()
+    }
+
+    /// Returns a word that a block adds which is long enough to be a name and which neither the old
+    /// side of the hunk nor `is_known` has.
+    pub(super) fn new_word(
+        &self,
+        block: &BlockAt,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
+        const SHORTEST: usize = 4;
+        let added = self.new.get(block.new.clone()).unwrap_or_default();
+        added
+            .iter()
+            .flat_map(|line| line.code.split(' '))
+            .filter(|word| word.len() >= SHORTEST && is_word(word))
+            .find(|word| !has_word(&self.old, word) && !is_known(word))
+    }
+
+    /// Tells whether a block has a line by which it can be told.
+    pub(super) fn is_telling(&self, block: &BlockAt) -> bool {
+        let any = |lines: &[CodeLine], range: &Range<usize>| {
+            lines
+                .get(range.clone())
+                .unwrap_or_default()
+                .iter()
+                .any(is_telling)
+        };
+        any(&self.old, &block.old) || any(&self.new, &block.new)
+    }
+
+    /// Returns the longest line of a block on `side`, else on the other one.
+    pub(super) fn sample(&self, block: &BlockAt, side: FixSide) -> String {
+        let longest = |lines: &[CodeLine], range: &Range<usize>, text: &str| {
+            let own = lines.get(range.clone()).unwrap_or_default();
+            let longest = own.iter().max_by_key(|line| line.tokens)?;
+            let at = usize::try_from(longest.number).ok()?.checked_sub(1)?;
+            text.lines().nth(at).map(|line| line.trim().to_owned())
+        };
+        let old = longest(&self.old, &block.old, &self.old_text);
+        let new = longest(&self.new, &block.new, &self.new_text);
+        let sample = match side {
+            FixSide::Old => old.or(new),
+            FixSide::New | FixSide::Both => new.or(old),
+        };
+        sample.unwrap_or_default()
+    }
+}
+
+/// Tells whether a line is long enough to say anything. What is included changes no function.
+pub(super) fn is_telling(line: &CodeLine) -> bool {
+    line.tokens >= TELLING && !line.code.starts_with("# include")
+}
+
+/// Tells whether any of `lines` has `word` as a token.
+pub(super) fn has_word(lines: &[CodeLine], word: &str) -> bool {
+    lines
+        .iter()
+        .any(|line| line.code.contains(word) && line.code.split(' ').any(|token| token == word))
+}
+
+fn is_word(token: &str) -> bool {
+    let mut bytes = token.bytes();
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Returns the text of a hunk without the lines of the `other` side.
+fn text(lines: &[FixLine], other: FixSide) -> String {
+    let mut text = String::new();
+    for line in lines.iter().filter(|line| line.side != other) {
+        text.push_str(&line.text);
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns the pairs of equal lines of a longest common subsequence.
+fn common(old: &[CodeLine], new: &[CodeLine]) -> Vec<(usize, usize)> {
+    let same = |(left, right): &(&CodeLine, &CodeLine)| left.code == right.code;
+    let front = old.iter().zip(new).take_while(same).count();
+    let back = old
+        .iter()
+        .skip(front)
+        .rev()
+        .zip(new.iter().skip(front).rev())
+        .take_while(same)
+        .count();
+    let mut pairs: Vec<(usize, usize)> = (0..front).map(|at| (at, at)).collect();
+    let inner_old = old.get(front..old.len() - back).unwrap_or_default();
+    let inner_new = new.get(front..new.len() - back).unwrap_or_default();
+    let (rows, columns) = (inner_old.len() + 1, inner_new.len() + 1);
+    if rows.saturating_mul(columns) <= LARGEST_TABLE {
+        let table = lengths(inner_old, inner_new);
+        let (mut row, mut column) = (0, 0);
+        while let (Some(left), Some(right)) = (inner_old.get(row), inner_new.get(column)) {
+            let cell = |row: usize, column: usize| table.get(row * columns + column).copied();
+            if left.code == right.code {
+                pairs.push((front + row, front + column));
+                (row, column) = (row + 1, column + 1);
+            } else if cell(row + 1, column) >= cell(row, column + 1) {
+                row += 1;
+            } else {
+                column += 1;
+            }
+        }
+    }
+    let (from_old, from_new) = (old.len() - back, new.len() - back);
+    pairs.extend((0..back).map(|at| (from_old + at, from_new + at)));
+    pairs
+}
+
+/// Fills the table of the lengths of common subsequences of the tails, row by row.
+fn lengths(old: &[CodeLine], new: &[CodeLine]) -> Vec<u32> {
+    let columns = new.len() + 1;
+    let mut table = vec![0_u32; (old.len() + 1) * columns];
+    for (row, left) in old.iter().enumerate().rev() {
+        for (column, right) in new.iter().enumerate().rev() {
+            let at = |row: usize, column: usize| row * columns + column;
+            let get = |index: usize| table.get(index).copied().unwrap_or(0);
+            let best = if left.code == right.code {
+                get(at(row + 1, column + 1)) + 1
+            } else {
+                get(at(row + 1, column)).max(get(at(row, column + 1)))
+            };
+            if let Some(cell) = table.get_mut(at(row, column)) {
+                *cell = best;
+            }
+        }
+    }
+    table
+}
+
+/// Finds lines at the margin that begin a definition in the new side, with the function's name where
+/// it is one's head, and where functions end.
+fn new_heads(lines: &[FixLine]) -> Vec<(u32, Option<String>)> {
+    let mut heads = Vec::new();
+    let shown = lines.iter().filter(|line| line.side != FixSide::Old);
+    for (number, line) in (1_u32..).zip(shown) {
+        let text = line.text.as_str();
+        let first = text.bytes().next();
+        let begins = first.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        // A label stands at the margin, too.
+        let is_label = text.trim_end().ends_with(':') && !text.contains('(');
+        if begins && !is_label {
+            heads.push((number, head_name(text)));
+        } else if first == Some(b'}') {
+            heads.push((number, None));
+        }
+    }
+    heads
+}
+
+/// Reads the function's name out of a line that begins its definition.
+fn head_name(text: &str) -> Option<String> {
+    // A head that is cut, as headings are, is closed to be read as one.
+    let mut closed = text.trim_end().trim_end_matches('{').to_owned();
+    if closed.contains(';') || closed.contains('=') {
+        return None;
+    }
+    let open = closed.matches('(').count();
+    let close = closed.matches(')').count();
+    if open == 0 || close > open {
+        return None;
+    }
+    closed.push_str(" x");
+    closed.push_str(&")".repeat(open - close));
+    closed.push_str("{}");
+    if let Some(extent) = ctext::functions(&closed).pop() {
+        return Some(extent.name);
+    }
+    // The return type is on the line before.
+    let (name, _) = text.split_once('(')?;
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().any(|byte| byte.is_ascii_lowercase());
+    is_name.then(|| name.to_owned())
+}

@@ -1,0 +1,304 @@
+//! Looks for fixes in a kernel's source tree, and for the functions they change in its object code.
+//!
+//! What decides lies in [`tuxtape_core::applicability`]; here files are found and read.
+
+pub mod changelog;
+mod diff;
+mod functions;
+mod judged;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use tuxtape_core::applicability::Gap;
+use tuxtape_core::applicability::carried::{FixFile, Found, Verdict};
+use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen};
+use tuxtape_core::cve::Cve;
+use tuxtape_core::profile::functions::FunctionTable;
+
+use crate::unified::{DiffError, TreePath};
+
+use changelog::Changelog;
+pub use judged::{Judged, JudgedFile};
+use tree::Tree;
+
+/// A diff of a fix, with where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct FixDiff<'a> {
+    /// Where it came from, for people: `commit 0123456789ab`, `linux-source-6.1 6.1.176-1`.
+    pub origin: &'a str,
+    /// The unified diff, `-p1`.
+    pub text: &'a [u8],
+}
+
+/// A source tree known not to hold a fix.
+#[derive(Clone, Copy, Debug)]
+pub struct Unfixed<'a> {
+    /// Top of the tree.
+    pub tree: &'a Path,
+    /// What it is, for people: `6.1.170-3`.
+    pub name: &'a str,
+}
+
+/// Looks for fixes in one kernel. What it read is kept for the next look, also across threads.
+#[derive(Debug)]
+pub struct Looker<'a> {
+    tree: Tree,
+    functions: Option<&'a FunctionTable>,
+    changelog: Option<&'a Changelog>,
+}
+
+/// Why a diff was not judged.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// It cannot be read.
+    #[error("not a diff that can be looked for")]
+    Diff(#[from] DiffError),
+    /// A file of the tree cannot be read.
+    #[error("could not read {path} of the tree")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The tree is not there.
+    #[error("{path} is no folder")]
+    NoTree {
+        /// Its top.
+        path: String,
+    },
+}
+
+impl<'a> Looker<'a> {
+    /// Prepares to look in the source tree whose top is `tree`, and in `functions` where they are
+    /// known. Reads nothing yet.
+    pub fn new(tree: &Path, functions: Option<&'a FunctionTable>) -> Self {
+        Self {
+            tree: Tree::new(tree),
+            functions,
+            changelog: None,
+        }
+    }
+
+    /// Also asks the changelog of the kernel's own package, read up to its own version.
+    #[must_use]
+    pub fn with_changelog(self, changelog: &'a Changelog) -> Self {
+        Self {
+            changelog: Some(changelog),
+            ..self
+        }
+    }
+
+    /// Looks for the fix of `cve` by its `diffs`, the likeliest for this kernel first: the one of its
+    /// own branch, that of the next newer branch, mainline's. Blocks on reading files.
+    pub fn look(&self, cve: &Cve, diffs: &[FixDiff<'_>]) -> Content {
+        let mut judged = Vec::new();
+        let mut failures = Vec::new();
+        for diff in diffs {
+            match self.judge(diff.text) {
+                Ok(found) => judged.push((diff.origin, found)),
+                Err(error) => failures.push((diff.origin, error)),
+            }
+        }
+        let mut content = Content::default();
+        if judged.is_empty()
+            && let Some((origin, error)) = failures.first()
+        {
+            let gap = match error {
+                LookError::Diff(_) => Gap::NoFixDiff,
+                LookError::Read { .. } | LookError::NoTree { .. } => Gap::NoSource,
+            };
+            let why = format!("{origin}: {}", chain(error));
+            content.carried = Carried::NotLooked {
+                gap,
+                why: why.clone(),
+            };
+            content.functions = Functions::NotLooked { gap, why };
+        }
+        let decisive = decisive(&judged);
+        if let Some((origin, found)) = decisive.and_then(|at| judged.get(at)) {
+            content.carried = carried(origin, found, &judged);
+            content.moved = moved(found);
+            content.functions = self.functions(found);
+        }
+        self.ask_changelog(cve, &mut content, &judged);
+        content
+    }
+
+    /// As [`look`](Self::look), beside a tree that is known not to hold the fix: where all files of
+    /// the first diff are the same there, byte for byte, this one does not hold it either.
+    pub fn look_beside(&self, cve: &Cve, diffs: &[FixDiff<'_>], unfixed: Unfixed<'_>) -> Content {
+        let mut content = self.look(cve, diffs);
+        let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text).ok()) else {
+            return content;
+        };
+        if !self.equals(&files, unfixed.tree) {
+            return content;
+        }
+        let same = format!("all files of the fix are the same in {}", unfixed.name);
+        content.carried = match content.carried {
+            // One of the two is wrong.
+            Carried::Yes(mut seen) => {
+                seen.hints.push(same);
+                Carried::Partial(seen)
+            }
+            Carried::No(mut seen) | Carried::Partial(mut seen) => {
+                seen.hints.push(same);
+                Carried::No(seen)
+            }
+            Carried::NotLooked { .. } => Carried::No(Seen {
+                origin: unfixed.name.to_owned(),
+                places: Vec::new(),
+                hints: vec![same],
+            }),
+        };
+        content
+    }
+
+    /// Judges one diff alone.
+    pub fn judge(&self, diff: &[u8]) -> Result<Judged, LookError> {
+        let files = diff::read(diff)?;
+        if !self.tree.top().is_dir() {
+            return Err(LookError::NoTree {
+                path: self.tree.top().display().to_string(),
+            });
+        }
+        judged::judge(&files, &self.tree)
+    }
+
+    fn functions(&self, found: &Judged) -> Functions {
+        match self.functions {
+            Some(table) => functions::look(found, &self.tree, table),
+            None => Functions::NotLooked {
+                gap: Gap::NoSymbols,
+                why: "the functions that left code are not known".to_owned(),
+            },
+        }
+    }
+
+    /// Tells whether every file that a fix changes is there and the same in `other`.
+    fn equals(&self, files: &[FixFile], other: &Path) -> bool {
+        let same = |file: &FixFile| {
+            let read = |top: &Path| {
+                let path: TreePath = file.path.parse().ok()?;
+                tree::bytes(top, &path).ok()?
+            };
+            matches!((read(self.tree.top()), read(other)), (Some(own), Some(known)) if own == known)
+        };
+        !files.is_empty() && files.iter().all(same)
+    }
+
+    /// Weighs in what the changelog says: that it names the CVE counts where no source contradicts, a
+    /// subject alone never.
+    fn ask_changelog(&self, cve: &Cve, content: &mut Content, judged: &[(&str, Judged)]) {
+        let Some(changelog) = self.changelog else {
+            return;
+        };
+        if changelog.is_reverted(&cve.title) {
+            hint(
+                &mut content.carried,
+                "the changelog reverts this fix".to_owned(),
+            );
+            return;
+        }
+        let Some(version) = changelog.names(cve.id) else {
+            if let Some(version) = changelog.has_subject(&cve.title) {
+                let same = format!("look at it: the changelog of {version} has the fix's title");
+                hint(&mut content.carried, same);
+            }
+            return;
+        };
+        let named = format!("the changelog of {version} names {}", cve.id);
+        let contradicted = judged.iter().any(|(_, found)| found.any(Found::Before));
+        // One of several commits may be what the changelog means.
+        let is_whole = cve.mainline_fixes.len() <= 1;
+        content.carried = match std::mem::take(&mut content.carried) {
+            Carried::Partial(mut seen) if is_whole && !contradicted => {
+                seen.hints.push(named);
+                Carried::Yes(seen)
+            }
+            Carried::NotLooked { .. } if is_whole => Carried::Yes(Seen {
+                origin: "changelog".to_owned(),
+                places: Vec::new(),
+                hints: vec![named],
+            }),
+            mut other => {
+                hint(&mut other, named);
+                other
+            }
+        };
+    }
+}
+
+fn hint(carried: &mut Carried, text: String) {
+    match carried {
+        Carried::Yes(seen) | Carried::No(seen) | Carried::Partial(seen) => seen.hints.push(text),
+        Carried::NotLooked { why, .. } => {
+            why.push_str("; ");
+            why.push_str(&text);
+        }
+    }
+}
+
+/// Returns the index of the diff that decides: the first that says yes or no, else the first that
+/// says anything.
+fn decisive(judged: &[(&str, Judged)]) -> Option<usize> {
+    let verdict = |(_, found): &(&str, Judged)| found.verdict();
+    judged
+        .iter()
+        .position(|one| matches!(verdict(one), Verdict::Carries | Verdict::Lacks))
+        .or_else(|| {
+            judged
+                .iter()
+                .position(|one| verdict(one) == Verdict::Partial)
+        })
+}
+
+fn carried(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
+    let mut seen = Seen {
+        origin: origin.to_owned(),
+        places: found.places(),
+        hints: Vec::new(),
+    };
+    let against = match found.verdict() {
+        Verdict::Carries => Found::Before,
+        Verdict::Lacks => Found::After,
+        Verdict::Partial | Verdict::Nothing => return Carried::Partial(seen),
+    };
+    if let Some((other, _)) = all.iter().find(|(_, other)| other.any(against)) {
+        seen.hints
+            .push(format!("the diff of {other} says otherwise"));
+        return Carried::Partial(seen);
+    }
+    match against {
+        Found::Before => Carried::Yes(seen),
+        Found::After | Found::Both | Found::Neither | Found::Nothing => Carried::No(seen),
+    }
+}
+
+fn moved(found: &Judged) -> BTreeMap<String, String> {
+    found
+        .files
+        .iter()
+        .filter_map(|file| match &file.tree_path {
+            Some(path) if *path != file.path => Some((file.path.clone(), path.clone())),
+            Some(_) | None => None,
+        })
+        .collect()
+}
+
+fn chain(error: &LookError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

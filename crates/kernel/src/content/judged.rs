@@ -1,0 +1,222 @@
+//! One diff judged against one tree.
+
+use tuxtape_core::applicability::carried::{
+    self, Block, FileChange, FixFile, Found, Source, Verdict,
+};
+
+use super::LookError;
+use super::tree::Tree;
+
+/// What was found of one diff.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its files in order; of those that are not source nothing was looked for.
+    pub files: Vec<JudgedFile>,
+}
+
+/// What was found of the change of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgedFile {
+    /// The file in the diff.
+    pub path: String,
+    /// The file in the tree, `None` where none was found.
+    pub tree_path: Option<String>,
+    /// Whether it decides; tests, tools and documents do so where the diff changes nothing else.
+    pub counts: bool,
+    /// Its blocks, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// Folders that moved as a whole in mainline, old and new.
+const RENAMED: [(&str, &str); 4] = [
+    ("fs/cifs/", "fs/smb/client/"),
+    ("fs/ksmbd/", "fs/smb/server/"),
+    ("drivers/misc/habanalabs/", "drivers/accel/habanalabs/"),
+    ("fs/smbfs_common/", "fs/smb/common/"),
+];
+
+/// Most files of one name that are looked into for code that moved.
+const MOST_CANDIDATES: usize = 40;
+
+/// Judges `files` of one diff.
+pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError> {
+    let mut judged = Vec::new();
+    for file in files.iter().filter(|file| is_source(&file.path)) {
+        judged.push(one(file, tree)?);
+    }
+    // What runs beside the kernel is often left out of a backport.
+    if judged.iter().any(|file| is_kernel(&file.path)) {
+        for file in &mut judged {
+            file.counts = is_kernel(&file.path);
+        }
+    }
+    Ok(Judged { files: judged })
+}
+
+fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
+    let read = |path: &str| {
+        tree.file(path).map_err(|source| LookError::Read {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let judged = |tree_path: Option<String>, blocks| JudgedFile {
+        path: file.path.clone(),
+        tree_path,
+        counts: true,
+        blocks,
+    };
+    if let Some(found) = read(&file.path)? {
+        let blocks = match file.change {
+            FileChange::Edited | FileChange::Created => look(file, &found.source),
+            // It is still there.
+            FileChange::Deleted => whole(file, Found::Before),
+        };
+        return Ok(judged(Some(file.path.clone()), blocks));
+    }
+    let mut best: Option<(usize, String, Vec<Block>)> = None;
+    let mut is_tied = false;
+    let candidates = candidates(&file.path, tree);
+    for path in &candidates {
+        let Some(found) = read(path)? else {
+            continue;
+        };
+        let blocks = look(file, &found.source);
+        let hits = blocks
+            .iter()
+            .filter(|block| matches!(block.found, Found::After | Found::Before | Found::Both))
+            .count();
+        match &best {
+            Some((most, ..)) if hits == *most => is_tied = true,
+            Some((most, ..)) if hits < *most => {}
+            Some(_) | None if hits > 0 => {
+                is_tied = false;
+                best = Some((hits, path.clone(), blocks));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(match (best, file.change) {
+        (Some((_, path, blocks)), FileChange::Edited) if !is_tied => judged(Some(path), blocks),
+        // A file that comes with the fix, and nothing of its name or its lines is here.
+        (None, FileChange::Created) if candidates.is_empty() => {
+            judged(None, whole(file, Found::Before))
+        }
+        // That a file is gone proves nothing: it may never have been here.
+        (_, FileChange::Deleted) => judged(None, whole(file, Found::Nothing)),
+        _ => judged(None, file.hunks.iter().flat_map(carried::unseen).collect()),
+    })
+}
+
+/// Looks for a whole file's coming or going.
+fn whole(file: &FixFile, found: Found) -> Vec<Block> {
+    let blocks = file.hunks.iter().flat_map(carried::unseen);
+    blocks.map(|block| Block { found, ..block }).collect()
+}
+
+fn look(file: &FixFile, source: &Source) -> Vec<Block> {
+    file.hunks
+        .iter()
+        .flat_map(|hunk| {
+            if is_c(&file.path) {
+                carried::look(hunk, source)
+            } else {
+                // No lexer for its comments and quotes: it is there, and nothing is said of it.
+                carried::unseen(hunk)
+            }
+        })
+        .collect()
+}
+
+/// Returns where the code of a file that the tree lacks may be: folders that moved first.
+fn candidates(path: &str, tree: &Tree) -> Vec<String> {
+    let mut candidates: Vec<String> = RENAMED
+        .iter()
+        .flat_map(|(old, new)| [(old, new), (new, old)])
+        .filter_map(|(from, to)| Some(format!("{to}{}", path.strip_prefix(from)?)))
+        .collect();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let named = tree.named(name);
+    if named.len() <= MOST_CANDIDATES {
+        candidates.extend(named.iter().cloned());
+    }
+    candidates.sort();
+    candidates.dedup();
+    candidates
+}
+
+fn extension(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+fn is_c(path: &str) -> bool {
+    matches!(
+        extension(path),
+        Some("c" | "h" | "S" | "y" | "l" | "c_shipped" | "h_shipped" | "inc")
+    )
+}
+
+fn is_source(path: &str) -> bool {
+    is_c(path) || matches!(extension(path), Some("rs"))
+}
+
+/// Tells whether a file is of the kernel, not of what lies beside it.
+fn is_kernel(path: &str) -> bool {
+    const BESIDE: [&str; 4] = ["Documentation/", "samples/", "scripts/", "tools/"];
+    !BESIDE.iter().any(|folder| path.starts_with(folder))
+}
+
+impl Judged {
+    /// Returns what the blocks that count say together.
+    pub fn verdict(&self) -> Verdict {
+        carried::weigh(self.counting().map(|(_, block)| block.found))
+    }
+
+    /// Tells whether any block that counts was found so.
+    pub fn any(&self, found: Found) -> bool {
+        self.counting().any(|(_, block)| block.found == found)
+    }
+
+    /// Returns the blocks that count, with their files.
+    pub(super) fn counting(&self) -> impl Iterator<Item = (&JudgedFile, &Block)> {
+        self.files
+            .iter()
+            .filter(|file| file.counts)
+            .flat_map(|file| file.blocks.iter().map(move |block| (file, block)))
+    }
+
+    /// Says what was found, one line per block that counts; those that decide against come first.
+    pub fn places(&self) -> Vec<String> {
+        let mut places: Vec<(Found, String)> = self
+            .counting()
+            .filter(|(_, block)| block.found != Found::Nothing)
+            .map(|(file, block)| (block.found, place(file, block)))
+            .collect();
+        let mixed = self.verdict() == Verdict::Partial;
+        places.sort_by_key(|(found, _)| mixed && *found == Found::After);
+        places.into_iter().map(|(_, place)| place).collect()
+    }
+}
+
+/// Says what was found of one block, so that `grep -nF` can check it.
+fn place(file: &JudgedFile, block: &Block) -> String {
+    const LONGEST: usize = 100;
+    let sample: String = block.sample.chars().take(LONGEST).collect();
+    let path = file.tree_path.as_deref().unwrap_or(&file.path);
+    let line = block
+        .line
+        .map_or_else(String::new, |line| format!(":{line}"));
+    let function = block
+        .function
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" {name}()"));
+    let what = match (block.found, &file.tree_path) {
+        (Found::After, _) => "as after the fix",
+        (Found::Before, _) => "as before the fix",
+        (Found::Both, _) => "both as before and as after the fix",
+        (Found::Neither | Found::Nothing, Some(_)) => "neither as before nor as after the fix",
+        (Found::Neither | Found::Nothing, None) => "no such file, and not found elsewhere",
+    };
+    format!("{path}{line}{function} {what}: `{sample}`")
+}

@@ -1,0 +1,343 @@
+//! What the makefile of one folder asks for, by the rules of `scripts/Makefile.lib`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tuxtape_core::identity::ObjectName;
+
+use super::scope::{Rule, Scope, Variable, Variables, below};
+use super::text::{Gap, Text, is_object, words};
+use super::tree::SourceTree;
+use crate::config::Config;
+
+/// How the folder was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Mode {
+    /// From `obj-y`: its `obj-y` goes into vmlinux.
+    Builtin,
+    /// From `obj-m`: only its modules count.
+    Modules,
+}
+
+/// One folder's part of the kernel. Paths are relative to the top.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Objects (`net/core/dev.o`) and what they are linked into.
+    pub(super) objects: Vec<(String, ObjectName)>,
+    /// Objects of the archive `lib.a`.
+    pub(super) library: Vec<String>,
+    /// Objects that are compiled, and not as a part of vmlinux or a module; with the reason.
+    pub(super) beside: Vec<(String, &'static str)>,
+    pub(super) modules: BTreeSet<ObjectName>,
+    pub(super) folders: Vec<(String, Mode)>,
+    /// Folders and files that could not be told, with the reason.
+    pub(super) blind: BTreeMap<String, String>,
+    pub(super) rules: Vec<Rule>,
+    /// Variables for the folders below.
+    pub(super) exported: Variables,
+    pub(super) makefiles: usize,
+}
+
+/// Evaluates the makefile of `folder` (empty for the top), which sees the variables of `base`.
+pub(super) fn ask(
+    tree: &dyn SourceTree,
+    config: &Config,
+    base: &Arc<Variables>,
+    folder: &str,
+    mode: Mode,
+) -> Asked {
+    let mut asked = Asked::default();
+    let candidates = ["Kbuild", "Makefile"].map(|name| place(folder, name));
+    let Some(makefile) = candidates.iter().find(|path| tree.files().contains(*path)) else {
+        let reason = format!(
+            "{} is asked for and has no Kbuild or Makefile",
+            shown(folder)
+        );
+        asked.blind.insert(shown(folder), reason);
+        return asked;
+    };
+    let mut scope = Scope::new(tree, config, Arc::clone(base));
+    scope.set_up_folder(folder);
+    if let Err(gap) = scope.include(makefile) {
+        scope.lost.get_or_insert(gap);
+    }
+    asked.makefiles = scope.makefiles.len();
+    let side = std::mem::take(&mut scope.side_folders);
+    for side in side {
+        match (side.gap, below("", side.text.trim())) {
+            (None, Some(path)) if !path.is_empty() => {
+                let reason = format!("{makefile} has it made apart from vmlinux and the modules");
+                asked.blind.insert(shown(&path), reason);
+            }
+            (_, _) => {}
+        }
+    }
+    if scope.lost.is_none() {
+        Reader {
+            scope: &mut scope,
+            asked: &mut asked,
+            folder,
+        }
+        .read(mode);
+    }
+    if let Some(gap) = scope.lost.take() {
+        let blind = asked.blind;
+        asked = Asked {
+            blind,
+            makefiles: asked.makefiles,
+            ..Asked::default()
+        };
+        asked.blind.insert(shown(folder), gap.to_string());
+        return asked;
+    }
+    asked.exported = scope.exports();
+    asked.rules = std::mem::take(&mut scope.rules);
+    asked
+}
+
+impl Scope<'_> {
+    /// Sets the variables that `scripts/Makefile.build` sets before it reads a folder's makefile.
+    fn set_up_folder(&mut self, folder: &str) {
+        let object = if folder.is_empty() { "." } else { folder };
+        for name in ["obj", "src", "kbuild-dir"] {
+            self.own.insert(name.to_owned(), Variable::simple(object));
+        }
+        for name in [
+            "obj-y",
+            "obj-m",
+            "lib-y",
+            "lib-m",
+            "always-y",
+            "always-m",
+            "targets",
+            "subdir-y",
+            "subdir-m",
+            "asflags-y",
+            "ccflags-y",
+            "cppflags-y",
+            "ldflags-y",
+            "rustflags-y",
+            "subdir-asflags-y",
+            "subdir-ccflags-y",
+        ] {
+            self.own.insert(name.to_owned(), Variable::simple(""));
+        }
+    }
+
+    /// Returns the variables that are handed down, expanded.
+    pub(super) fn exports(&mut self) -> Variables {
+        let names: BTreeSet<String> = self.exported.iter().cloned().collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let value = self.value(&name);
+                let variable = Variable {
+                    raw: value.text.into(),
+                    simple: true,
+                    gap: value.gap,
+                };
+                (name, variable)
+            })
+            .collect()
+    }
+}
+
+struct Reader<'a, 'b> {
+    scope: &'a mut Scope<'b>,
+    asked: &'a mut Asked,
+    folder: &'a str,
+}
+
+impl Reader<'_, '_> {
+    fn read(&mut self, mode: Mode) {
+        let built_in = self.list(&["obj-y"]);
+        let modular = self.list(&["obj-m"]);
+        for word in &built_in {
+            if let Some(folder) = word.strip_suffix('/') {
+                self.enter(folder, mode);
+            }
+        }
+        for word in &modular {
+            if let Some(folder) = word.strip_suffix('/') {
+                self.enter(folder, Mode::Modules);
+            }
+        }
+        for word in built_in.iter().filter(|word| is_object(word)) {
+            for part in self.parts(word, &["-objs", "-y"]) {
+                match (mode, self.object(&part)) {
+                    (_, None) => {}
+                    (Mode::Builtin, Some(object)) => {
+                        let vmlinux = ObjectName(ObjectName::VMLINUX.to_owned());
+                        self.asked.objects.push((object, vmlinux));
+                    }
+                    (Mode::Modules, Some(object)) => self.asked.beside.push((
+                        object,
+                        "asked for as built in, in a folder that is entered for its modules alone",
+                    )),
+                }
+            }
+        }
+        for word in modular.iter().filter(|word| is_object(word)) {
+            if built_in.contains(word) {
+                continue;
+            }
+            let name = module_name(word);
+            for part in self.parts(word, &["-objs", "-y", "-m"]) {
+                if let Some(object) = self.object(&part) {
+                    self.asked.objects.push((object, name.clone()));
+                }
+            }
+            self.asked.modules.insert(name);
+        }
+        for word in self.list(&["lib-y", "lib-m"]) {
+            if !built_in.contains(&word) && is_object(&word) {
+                self.asked.library.extend(below(self.folder, &word));
+            }
+        }
+        self.read_beside();
+    }
+
+    /// Notes what is compiled for the build itself or for images of their own.
+    fn read_beside(&mut self) {
+        for folder in self.list(&["subdir-y", "subdir-m"]) {
+            if let Some(path) = below(self.folder, folder.trim_end_matches('/')) {
+                let reason = format!("{} has it made without linking it", shown(self.folder));
+                self.asked.blind.insert(shown(&path), reason);
+            }
+        }
+        // Doubt about these makes no file look compiled or not: what they name is blind either way.
+        for name in ["extra-y", "extra-m", "always-y", "always-m", "targets"] {
+            let value = self.scope.value(name);
+            for word in value.words() {
+                if [".o", ".s", ".i"].iter().any(|end| word.ends_with(end)) {
+                    let path = word.strip_prefix(&place(self.folder, "")).unwrap_or(word);
+                    let path = below(self.folder, path);
+                    let reason = "compiled for the build or for an image of its own";
+                    self.asked.beside.extend(path.map(|path| (path, reason)));
+                }
+            }
+        }
+        let mut programs = Vec::new();
+        for kind in ["hostprogs", "userprogs"] {
+            for end in ["", "-y", "-always-y", "-always-m"] {
+                let value = self.scope.value(&format!("{kind}{end}"));
+                programs.extend(value.words().map(str::to_owned));
+            }
+        }
+        for program in programs {
+            let mut objects = Text::default();
+            for end in ["-objs", "-cxxobjs"] {
+                let value = self.scope.value(&format!("{program}{end}"));
+                objects.text.push(' ');
+                objects.push(&value);
+            }
+            let own = [format!("{program}.o")];
+            let paths: Vec<String> = objects
+                .words()
+                .chain(own.iter().map(String::as_str))
+                .filter_map(|word| below(self.folder, word))
+                .collect();
+            let reason = "compiled into a program of the build";
+            self.asked
+                .beside
+                .extend(paths.into_iter().map(|path| (path, reason)));
+        }
+    }
+
+    /// Returns the words of the variables `names`; where one is in doubt the folder becomes blind.
+    fn list(&mut self, names: &[&str]) -> Vec<String> {
+        let mut out = Vec::new();
+        for name in names {
+            let value = self.scope.value(name);
+            match value.gap {
+                None => out.extend(words(&value.text).map(str::to_owned)),
+                Some(gap) => self.doubt(&gap),
+            }
+        }
+        out
+    }
+
+    /// Returns the objects that `word` is composed of, or `word` itself.
+    fn parts(&mut self, word: &str, ends: &[&str]) -> Vec<String> {
+        let stem = word.strip_suffix(".o").unwrap_or(word);
+        let mut found = Vec::new();
+        for end in ends {
+            let value = self.scope.value(&format!("{stem}{end}"));
+            if let Some(gap) = &value.gap {
+                self.doubt(gap);
+                return Vec::new();
+            }
+            found.extend(value.words().map(str::to_owned));
+        }
+        if !found.is_empty() {
+            return found;
+        }
+        let off = self.scope.value(&format!("{stem}-"));
+        if off.text.trim().is_empty() {
+            return vec![word.to_owned()];
+        }
+        // Newer kernels link such an object of nothing, older ones compile a source of its name.
+        if let Some(object) = self.object(word) {
+            let reason = "its parts are all switched off, which kernels read in two ways";
+            self.asked.beside.push((object, reason));
+        }
+        Vec::new()
+    }
+
+    fn object(&mut self, word: &str) -> Option<String> {
+        let own = place(self.folder, "");
+        // A few makefiles give the whole path; below the folder there is none that repeats it.
+        let word = word
+            .strip_prefix(&own)
+            .filter(|_| !own.is_empty())
+            .unwrap_or(word);
+        let path = below(self.folder, word);
+        if path.is_none() {
+            let gap = self.scope.gap(&format!("{word} lies outside of the tree"));
+            self.doubt(&gap);
+        }
+        path.filter(|path| is_object(path))
+    }
+
+    fn enter(&mut self, word: &str, mode: Mode) {
+        match below(self.folder, word) {
+            Some(path) if !path.is_empty() => self.asked.folders.push((path, mode)),
+            _ => {
+                let gap = self.scope.gap(&format!("folder {word}/"));
+                self.doubt(&gap);
+            }
+        }
+    }
+
+    fn doubt(&mut self, gap: &Gap) {
+        self.asked
+            .blind
+            .entry(shown(self.folder))
+            .or_insert_with(|| gap.to_string());
+    }
+}
+
+/// Returns the name the kernel gives the module linked as `word`.
+pub(super) fn module_name(word: &str) -> ObjectName {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    let stem = name.strip_suffix(".o").unwrap_or(name);
+    ObjectName(stem.replace(['-', ','], "_"))
+}
+
+/// Returns the path of `name` in `folder`, which is empty for the top.
+pub(super) fn place(folder: &str, name: &str) -> String {
+    if folder.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{folder}/{name}")
+    }
+}
+
+/// Returns a folder as a prefix of the paths below it.
+pub(super) fn shown(folder: &str) -> String {
+    if folder.is_empty() {
+        String::new()
+    } else {
+        format!("{folder}/")
+    }
+}

@@ -1,0 +1,259 @@
+//! A kernel source tree as the evaluation sees it: a list of files, and their bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use tuxtape_sys::regular;
+
+/// Most files a tree may have; kernels have under 100,000.
+const MOST_FILES: usize = 2_000_000;
+/// Deepest folder that is looked into.
+const DEEPEST: usize = 40;
+/// Ends of names that a build leaves in a tree and that are no sources.
+const MADE: [&str; 9] = [
+    ".o", ".ko", ".a", ".cmd", ".mod", ".mod.c", ".order", ".symvers", ".d",
+];
+
+/// Why a tree could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A folder could not be read.
+    #[error("could not read {path}", path = path.display())]
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is larger or deeper than any kernel's.
+    #[error("{path} is no kernel source: more than {MOST_FILES} files, or folders {DEEPEST} deep",
+        path = path.display())]
+    TooLarge {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The files of a kernel source tree, by paths relative to its top with `/` between parts.
+pub trait SourceTree: Sync {
+    /// All files.
+    fn files(&self) -> &BTreeSet<String>;
+
+    /// Reads one of [`Self::files`]; `None` where it has more than `most` bytes.
+    fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// A tree in a folder on disk. Links that lead out of it are no part of it.
+#[derive(Debug)]
+pub struct Folder {
+    top: PathBuf,
+    files: BTreeSet<String>,
+    outside: BTreeSet<String>,
+}
+
+/// A tree in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    files: BTreeSet<String>,
+    bytes: BTreeMap<String, Vec<u8>>,
+}
+
+impl Folder {
+    /// Lists the files below `top` on all cores. What a build left there (objects, `.cmd` files) and
+    /// `.git` are passed over; names that are not UTF-8 are, too: no makefile can name them.
+    pub fn open(top: &Path) -> Result<Self, TreeError> {
+        let real = fs::canonicalize(top).map_err(|source| TreeError::Read {
+            path: top.to_owned(),
+            source,
+        })?;
+        let listed = list(&real, "", 0)?;
+        if listed.files.len() > MOST_FILES {
+            return Err(TreeError::TooLarge {
+                path: top.to_owned(),
+            });
+        }
+        let mut files: BTreeSet<String> = listed.files.into_iter().collect();
+        let mut outside = BTreeSet::new();
+        for link in listed.links {
+            match fs::canonicalize(real.join(&link)) {
+                Ok(target) if target.starts_with(&real) => {
+                    // A folder reached a second time has its files under their own names already.
+                    if target.is_file() {
+                        files.insert(link);
+                    }
+                }
+                _ => {
+                    outside.insert(link);
+                }
+            }
+        }
+        Ok(Self {
+            top: real,
+            files,
+            outside,
+        })
+    }
+
+    /// Names the links that lead out of the tree or nowhere, sorted.
+    pub fn outside(&self) -> &BTreeSet<String> {
+        &self.outside
+    }
+}
+
+impl SourceTree for Folder {
+    fn files(&self) -> &BTreeSet<String> {
+        &self.files
+    }
+
+    fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+        if !self.files.contains(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let place = self.top.join(path);
+        match regular::read(&place, most) {
+            Err(error) if is_link(&place) => {
+                // Asked again: the link may have been turned since it was listed.
+                let target = fs::canonicalize(&place)?;
+                if target.starts_with(&self.top) {
+                    regular::read(&target, most)
+                } else {
+                    Err(error)
+                }
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl Memory {
+    /// Makes a tree of `files`, each a path and its bytes.
+    pub fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let bytes: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
+        Self {
+            files: bytes.keys().cloned().collect(),
+            bytes,
+        }
+    }
+}
+
+impl SourceTree for Memory {
+    fn files(&self) -> &BTreeSet<String> {
+        &self.files
+    }
+
+    fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let bytes = self.bytes.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok((bytes.len() as u64 <= most).then(|| bytes.clone()))
+    }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
+#[derive(Default)]
+struct Listed {
+    files: Vec<String>,
+    links: Vec<String>,
+}
+
+fn list(top: &Path, folder: &str, depth: usize) -> Result<Listed, TreeError> {
+    let path = top.join(folder);
+    if depth > DEEPEST {
+        return Err(TreeError::TooLarge { path });
+    }
+    let failed = |source| TreeError::Read {
+        path: path.clone(),
+        source,
+    };
+    let mut found = Listed::default();
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let inside = if folder.is_empty() {
+            name.clone()
+        } else {
+            format!("{folder}/{name}")
+        };
+        if kind.is_dir() {
+            if name != ".git" {
+                folders.push(inside);
+            }
+        } else if kind.is_symlink() {
+            found.links.push(inside);
+        } else if kind.is_file() && !MADE.iter().any(|end| name.ends_with(end)) {
+            found.files.push(inside);
+        }
+    }
+    let below: Vec<Listed> = folders
+        .par_iter()
+        .map(|folder| list(top, folder, depth + 1))
+        .collect::<Result<_, _>>()?;
+    for listed in below {
+        found.files.extend(listed.files);
+        found.links.extend(listed.links);
+    }
+    if found.files.len() > MOST_FILES {
+        return Err(TreeError::TooLarge { path });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_out_of_the_tree_are_not_followed_and_named() {
+        let place = tempfile::tempdir().unwrap();
+        let top = place.path().join("linux");
+        fs::create_dir_all(top.join("net")).unwrap();
+        fs::write(place.path().join("secret"), "x").unwrap();
+        fs::write(top.join("net/a.c"), "y").unwrap();
+        for (link, target) in [
+            ("net/inside.c", "a.c"),
+            ("net/out.c", "../../secret"),
+            ("net/nowhere.c", "absent"),
+            ("folder", "net"),
+            ("up", ".."),
+        ] {
+            std::os::unix::fs::symlink(target, top.join(link)).unwrap();
+        }
+        let tree = Folder::open(&top).unwrap();
+        let files: Vec<&str> = tree.files().iter().map(String::as_str).collect();
+        assert_eq!(files, ["net/a.c", "net/inside.c"]);
+        let outside: Vec<&str> = tree.outside().iter().map(String::as_str).collect();
+        assert_eq!(outside, ["net/nowhere.c", "net/out.c", "up"]);
+        assert_eq!(tree.read("net/inside.c", 9).unwrap().unwrap(), b"y");
+        assert!(tree.read("net/out.c", 9).is_err());
+        assert!(tree.read("../secret", 9).is_err());
+        // A link turned after the tree was listed is not followed either.
+        fs::remove_file(top.join("net/inside.c")).unwrap();
+        std::os::unix::fs::symlink("../../secret", top.join("net/inside.c")).unwrap();
+        assert!(tree.read("net/inside.c", 9).is_err());
+    }
+
+    #[test]
+    fn a_large_file_is_not_read() {
+        let tree = Memory::new([("a".to_owned(), vec![0; 10])]);
+        assert!(tree.read("a", 10).unwrap().is_some());
+        assert!(tree.read("a", 9).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_build_left_is_no_source() {
+        let place = tempfile::tempdir().unwrap();
+        for name in ["a.c", "a.o", ".a.o.cmd", "a.mod.c", "modules.order"] {
+            fs::write(place.path().join(name), "").unwrap();
+        }
+        let tree = Folder::open(place.path()).unwrap();
+        assert_eq!(tree.files().iter().collect::<Vec<_>>(), ["a.c"]);
+    }
+}

@@ -1,0 +1,132 @@
+//! `tuxtape fix carried`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tuxtape_core::applicability::carried::{Found, Verdict};
+use tuxtape_kernel::content::{Judged, Looker};
+use tuxtape_kernel::unified::LONGEST_DIFF;
+
+use crate::context::Context;
+use crate::output;
+
+/// What is printed for programs, one line per diff.
+#[derive(Serialize)]
+struct Line<'a> {
+    diff: String,
+    verdict: &'static str,
+    files: Vec<FileLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct FileLine<'a> {
+    file: &'a str,
+    found_as: Option<&'a str>,
+    counts: bool,
+    blocks: Vec<BlockLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct BlockLine<'a> {
+    found: &'static str,
+    line: Option<u32>,
+    function: Option<&'a str>,
+    text: &'a str,
+}
+
+/// Says for each of `diffs` whether the source tree at `tree` holds it.
+pub(super) fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let looker = Looker::new(tree, None);
+    let mut worst = Verdict::Carries;
+    for path in diffs {
+        let length = fs::metadata(path)
+            .with_context(|| format!("could not read {}", path.display()))?
+            .len();
+        anyhow::ensure!(
+            usize::try_from(length).is_ok_and(|length| length <= LONGEST_DIFF),
+            "{} is too long for a diff",
+            path.display()
+        );
+        let text = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+        let judged = looker
+            .judge(&text)
+            .with_context(|| format!("could not look for {}", path.display()))?;
+        let verdict = judged.verdict();
+        worst = worse(worst, verdict);
+        if context.json {
+            output::json_lines(std::iter::once(line(path, &judged)))?;
+        } else {
+            output::text(&told(path, &judged))?;
+        }
+    }
+    Ok(match worst {
+        Verdict::Carries => ExitCode::SUCCESS,
+        Verdict::Lacks => ExitCode::from(output::NO),
+        Verdict::Partial | Verdict::Nothing => ExitCode::from(output::UNKNOWN),
+    })
+}
+
+/// Returns what two diffs are together: one that is missing is missing, doubt comes before "carried".
+fn worse(left: Verdict, right: Verdict) -> Verdict {
+    match (left, right) {
+        (Verdict::Lacks, _) | (_, Verdict::Lacks) => Verdict::Lacks,
+        (Verdict::Partial | Verdict::Nothing, _) | (_, Verdict::Partial | Verdict::Nothing) => {
+            Verdict::Partial
+        }
+        (Verdict::Carries, Verdict::Carries) => Verdict::Carries,
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Carries => "carried",
+        Verdict::Lacks => "not-carried",
+        Verdict::Partial => "partial",
+        Verdict::Nothing => "nothing-to-tell-by",
+    }
+}
+
+fn line<'a>(path: &Path, judged: &'a Judged) -> Line<'a> {
+    Line {
+        diff: path.display().to_string(),
+        verdict: word(judged.verdict()),
+        files: judged
+            .files
+            .iter()
+            .map(|file| FileLine {
+                file: &file.path,
+                found_as: file.tree_path.as_deref(),
+                counts: file.counts,
+                blocks: file
+                    .blocks
+                    .iter()
+                    .map(|block| BlockLine {
+                        found: match block.found {
+                            Found::After => "after",
+                            Found::Before => "before",
+                            Found::Both => "both",
+                            Found::Neither => "neither",
+                            Found::Nothing => "too-short",
+                        },
+                        line: block.line,
+                        function: block.function.as_deref(),
+                        text: &block.sample,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+fn told(path: &Path, judged: &Judged) -> String {
+    let mut text = format!("{}: {}\n", path.display(), word(judged.verdict()));
+    for place in judged.places() {
+        text.push_str("  ");
+        text.push_str(&place);
+        text.push('\n');
+    }
+    text
+}

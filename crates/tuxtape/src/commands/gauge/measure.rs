@@ -1,0 +1,312 @@
+//! One kernel with the verdicts about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::Context as _;
+use tuxtape_core::applicability::content::Content;
+use tuxtape_core::applicability::loaded::node::Node;
+use tuxtape_core::applicability::loaded::{Loading, Standing};
+use tuxtape_core::applicability::{Applicability, Evidence, Freshness, Judgement, Reason, Step};
+use tuxtape_core::cve::{Cve, CveId};
+use tuxtape_core::identity::ObjectName;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::span::Horizons;
+use tuxtape_core::version::KernelVersion;
+use tuxtape_kernel::content::changelog::Changelog;
+use tuxtape_kernel::content::{FixDiff, Looker};
+use tuxtape_kernel::debian::version::DebianVersion;
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::fix_source::found::Found;
+use tuxtape_kernel::fix_source::library::Library;
+use tuxtape_kernel::{aliases, profile};
+use tuxtape_store::{Store, Stored};
+use tuxtape_sys::gzip;
+
+use super::{bench, judge};
+use crate::context::Context;
+use crate::output;
+
+/// Largest changelog that is read, in bytes, packed and not.
+const CHANGELOG: u64 = 32 << 20;
+
+/// Which records are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Those that versions alone do not rule out for all of the kernels: the others are counted.
+    Open,
+    /// All.
+    All,
+    /// This one.
+    One(CveId),
+}
+
+/// The records that kernels are judged by.
+#[derive(Debug)]
+pub(super) struct Records {
+    /// Those that were read, by id.
+    pub stored: Vec<Stored>,
+    /// All that are published.
+    pub published: BTreeSet<CveId>,
+    pub horizons: Horizons,
+    skipped: BTreeMap<CveId, String>,
+}
+
+/// One kernel with the verdicts about it.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub profile: KernelProfile,
+    /// How far the feed knows its branch.
+    pub horizon: Option<KernelVersion>,
+    /// By id, of the records that were read.
+    pub judgements: BTreeMap<CveId, Judgement>,
+    /// How many published records their versions ruled out unread.
+    pub ruled_out: usize,
+    /// How its modules stand; `None` where that is not known.
+    pub standings: Option<BTreeMap<ObjectName, Standing>>,
+    /// What was found in its source, of the CVEs that were looked at.
+    pub contents: BTreeMap<CveId, Content>,
+}
+
+impl Records {
+    pub(super) fn read(
+        store: &Store,
+        profiles: &[KernelProfile],
+        extent: &Extent,
+    ) -> anyhow::Result<Self> {
+        let skipped = store.skipped()?;
+        let lines = store.lines()?;
+        let horizons = tuxtape_store::horizons(&lines);
+        let published = lines.iter().map(|record| record.id).collect();
+        let stored = match extent {
+            Extent::All => store.records()?,
+            Extent::One(id) => store.cve(*id)?.into_iter().collect(),
+            Extent::Open => {
+                let mut open: BTreeSet<CveId> = skipped.keys().copied().collect();
+                for profile in profiles {
+                    let bench = bench(profile, &horizons)?;
+                    let left = lines.iter().filter(|record| {
+                        record.doubtful
+                            || bench.rules_out(&record.spans, &record.disputes).is_none()
+                    });
+                    open.extend(left.map(|record| record.id));
+                }
+                store.records_of(&open)?
+            }
+        };
+        // Of one record alone the others are no concern.
+        let skipped = match extent {
+            Extent::All | Extent::Open => skipped,
+            Extent::One(id) => skipped.into_iter().filter(|(it, _)| it == id).collect(),
+        };
+        Ok(Self {
+            stored,
+            published,
+            horizons,
+            skipped,
+        })
+    }
+
+    pub(super) fn of(&self, id: CveId) -> Option<&Cve> {
+        let found = self
+            .stored
+            .binary_search_by_key(&id, |stored| stored.cve.id);
+        let stored = found.ok().and_then(|index| self.stored.get(index))?;
+        Some(&stored.cve)
+    }
+}
+
+impl Measured {
+    /// Judges every record that was read by what the record and the profile say.
+    pub(super) fn new(profile: KernelProfile, records: &Records) -> anyhow::Result<Self> {
+        let judgements = judge(
+            &records.stored,
+            records.skipped.clone(),
+            &records.horizons,
+            &profile,
+        )?;
+        let read = |id: &&CveId| judgements.contains_key(id);
+        let ruled_out = records.published.len() - records.published.iter().filter(read).count();
+        let base = profile.base_version.parse().ok();
+        Ok(Self {
+            horizon: base.and_then(|base| records.horizons.of(base)),
+            profile,
+            judgements,
+            ruled_out,
+            standings: None,
+            contents: BTreeMap::new(),
+        })
+    }
+
+    /// Says how the objects stand, and adds it to the evidence of every CVE whose code is in one.
+    pub(super) fn load(&mut self, context: &Context, node: Option<&Node>) {
+        let modules = aliases::load(&context.home, &self.profile.id).unwrap_or_else(|error| {
+            // No verdict stands on it.
+            output::talk(&format!("warning: {:#}", anyhow::Error::new(error)));
+            None
+        });
+        // Without a list of modules a node that has them loaded still says so, and vmlinux runs.
+        let known = modules.is_some();
+        let modules = modules.unwrap_or_default();
+        let loading = Loading::new(&modules, node);
+        let objects: BTreeSet<&ObjectName> = self
+            .judgements
+            .values()
+            .flat_map(|judgement| &judgement.objects)
+            .collect();
+        let standings: BTreeMap<ObjectName, Standing> = objects
+            .into_iter()
+            .filter_map(|object| Some((object.clone(), loading.of(object)?)))
+            .collect();
+        for judgement in self.judgements.values_mut() {
+            if judgement.objects.is_empty() {
+                continue;
+            }
+            judgement.evidence.retain(|it| it.step != Step::Loaded);
+            judgement.evidence.push(Evidence {
+                step: Step::Loaded,
+                found: told(&judgement.objects, &standings),
+            });
+        }
+        self.standings = (known || node.is_some()).then_some(standings);
+    }
+
+    /// Returns how the most urgent of the objects of a CVE stands.
+    pub(super) fn standing(&self, judgement: &Judgement) -> Option<&Standing> {
+        let standings = self.standings.as_ref()?;
+        judgement
+            .objects
+            .iter()
+            .filter_map(|object| standings.get(object))
+            .min()
+    }
+
+    /// Looks for the fixes of all CVEs that versions do not rule out in the kernel's source and
+    /// functions, on all cores, and judges again by what was found.
+    pub(super) fn look(
+        &mut self,
+        context: &Context,
+        records: &Records,
+        library: &Library,
+        tell: &(dyn Fn(usize, usize) + Sync),
+    ) -> anyhow::Result<()> {
+        let release = &self.profile.id.release;
+        let files = KernelFiles::below(&context.cache, release);
+        let table = match profile::functions::load(&context.home, &self.profile.id) {
+            Ok(table) => table,
+            Err(error) => {
+                // Without it the functions are not looked at, and the evidence says so.
+                let error = anyhow::Error::new(error);
+                output::talk(&format!("warning: {error:#}"));
+                None
+            }
+        };
+        let changelog = changelog(&files, &self.profile);
+        let mut looker = Looker::new(&files.source, table.as_ref());
+        if let Some(changelog) = &changelog {
+            looker = looker.with_changelog(changelog);
+        }
+        let open: Vec<&Stored> = records
+            .stored
+            .iter()
+            .filter(|stored| self.judgements.get(&stored.cve.id).is_some_and(is_open))
+            .collect();
+        let cves: Vec<&Cve> = open.iter().map(|stored| &stored.cve).collect();
+        let base: KernelVersion = self
+            .profile
+            .base_version
+            .parse()
+            .with_context(|| format!("the profile of {release} has no base version"))?;
+        let found = library.diffs(&cves, base);
+        let bench = bench(&self.profile, &records.horizons)?;
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::with_capacity(open.len()));
+        let work = || {
+            let mut own = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(stored) = open.get(index) else {
+                    break;
+                };
+                let diffs = found.get(&stored.cve.id);
+                let content = look(&looker, &stored.cve, diffs);
+                let freshness = stored
+                    .stale
+                    .as_deref()
+                    .map_or(Freshness::Current, Freshness::Stale);
+                let judgement = bench.judge_with(&stored.cve, freshness, Some(&content));
+                own.push((judgement, content));
+                tell(index + 1, open.len());
+            }
+            if let Ok(mut all) = results.lock() {
+                all.extend(own);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let results = results.into_inner().unwrap_or_default();
+        for (judgement, content) in results {
+            self.contents.insert(judgement.cve, content);
+            self.judgements.insert(judgement.cve, judgement);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the changelog that came with the kernel's image; `None` where there is none that can be read,
+/// or no version up to which it counts. It only ever gives hints.
+fn changelog(files: &KernelFiles, profile: &KernelProfile) -> Option<Changelog> {
+    let (_, version) = profile.origin.source.rsplit_once(' ')?;
+    let folder = files.top.join("image/usr/share/doc");
+    let name = format!("linux-image-{}-unsigned", files.release);
+    let path = folder.join(name).join("changelog.Debian.gz");
+    let mut packed = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(CHANGELOG).read_to_end(&mut packed).ok()?;
+    let text = gzip::gunzip(&packed, CHANGELOG).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    Some(Changelog::read(&text, &DebianVersion::new(version)))
+}
+
+/// Tells whether a look at the source could change or support a verdict.
+fn is_open(judgement: &Judgement) -> bool {
+    !matches!(
+        judgement.verdict,
+        Applicability::NotAffected(Reason::Rejected | Reason::OutsideSpan)
+    )
+}
+
+fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
+    let diffs = found.map_or(&[][..], |found| &found.diffs);
+    let origins: Vec<String> = diffs
+        .iter()
+        .map(|diff| format!("{}, {}", diff.origin, diff.kind))
+        .collect();
+    let diffs: Vec<FixDiff<'_>> = diffs
+        .iter()
+        .zip(&origins)
+        .map(|(diff, origin)| FixDiff {
+            origin,
+            text: diff.text.as_bytes(),
+        })
+        .collect();
+    looker.look(cve, &diffs)
+}
+
+/// Says how each object stands.
+fn told(objects: &BTreeSet<ObjectName>, standings: &BTreeMap<ObjectName, Standing>) -> String {
+    let one = |object: &ObjectName| match standings.get(object) {
+        Some(standing) => format!("{object} {standing}"),
+        None => format!("{object} not known"),
+    };
+    objects.iter().map(one).collect::<Vec<_>>().join("; ")
+}
