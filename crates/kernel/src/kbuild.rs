@@ -16,6 +16,8 @@ mod release;
 mod scope;
 mod sources;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod text;
 mod top;
 pub mod tree;

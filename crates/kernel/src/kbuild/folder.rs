@@ -61,6 +61,7 @@ pub(super) fn ask(
     if let Err(gap) = scope.include(makefile) {
         scope.lost.get_or_insert(gap);
     }
+    scope.file = makefile.as_str().into();
     asked.makefiles = scope.makefiles.len();
     let side = std::mem::take(&mut scope.side_folders);
     for side in side {
@@ -132,9 +133,8 @@ impl Scope<'_> {
             .map(|name| {
                 let value = self.value(&name);
                 let variable = Variable {
-                    raw: value.text.into(),
-                    simple: true,
                     gap: value.gap,
+                    ..Variable::simple(&value.text)
                 };
                 (name, variable)
             })
@@ -216,6 +216,19 @@ impl Reader<'_, '_> {
                     self.asked.beside.extend(path.map(|path| (path, reason)));
                 }
             }
+        }
+        // What a rule needs an object for is linked by that rule.
+        let rules = self.scope.rules.iter();
+        let needed = rules.flat_map(|rule| &rule.prerequisites);
+        let needed: Vec<String> = needed
+            .filter(|word| is_object(word) && !word.contains('%'))
+            .cloned()
+            .collect();
+        for word in needed {
+            let own = place(self.folder, "");
+            let path = below(self.folder, word.strip_prefix(&own).unwrap_or(&word));
+            let reason = "needed by a rule of its makefile";
+            self.asked.beside.extend(path.map(|path| (path, reason)));
         }
         let mut programs = Vec::new();
         for kind in ["hostprogs", "userprogs"] {

@@ -136,6 +136,7 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
     let mut out = Sourced::default();
     let mut objects = asked.objects.clone();
     let mut beside = asked.beside.clone();
+    let mut lost = Vec::new();
     for object in &asked.library {
         if top.libraries.contains(folder) {
             objects.push((object.clone(), vmlinux.clone()));
@@ -161,13 +162,19 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
                     .extend(sources.into_iter().map(|path| (path, name.clone())));
                 out.units.push((unit, name));
             }
-            sources::Made::Nothing => {
-                out.unsourced
-                    .insert(object, format!("asked for in {}", shown(folder)));
-            }
+            sources::Made::Nothing => lost.push(object),
         }
     }
     out.asked = asked;
+    for object in lost {
+        // A rule that was not understood may compile any file of the folder.
+        let reason = format!("{object} is asked for, and no source of it is in the tree");
+        out.asked
+            .blind
+            .entry(shown(folder))
+            .or_insert_with(|| reason.clone());
+        out.unsourced.insert(object, reason);
+    }
     for (object, reason) in beside {
         match sources::of(&object, folder, &out.asked.rules, tree) {
             sources::Made::Source(path) => {
