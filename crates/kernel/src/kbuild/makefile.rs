@@ -51,10 +51,11 @@ impl Scope<'_> {
             Variable::simple(&format!("{known} {path}")),
         );
         let place = (Arc::clone(&self.file), self.line);
-        self.file = path.into();
-        self.line = 0;
         let text = String::from_utf8_lossy(&bytes);
-        let gap = self.deeper(&format!("include {path}"), |scope| scope.evaluate(&text));
+        let gap = self.deeper(&format!("include {path}"), |scope| {
+            (scope.file, scope.line) = (path.into(), 0);
+            scope.evaluate(&text);
+        });
         (self.file, self.line) = place;
         match gap {
             Some(gap) => Err(gap),

@@ -373,9 +373,10 @@ fn included_sources_belong_to_the_object_that_includes_them() {
 
 #[test]
 fn work_is_bounded() {
-    let double: String = (0..60)
+    let double: Vec<String> = (0..60)
         .map(|n| format!("v{} = $(v{n})$(v{n})\n", n + 1))
         .collect();
+    let double = double.concat();
     let deep = format!("obj-y += {}x{}\n", "$(".repeat(5000), ")".repeat(5000));
     let wide = format!(
         "v := {}\n{}obj-y += $(v)\n",
