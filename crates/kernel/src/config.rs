@@ -82,6 +82,14 @@ impl Config {
     }
 }
 
+/// Entry for fuzzing: reads bytes as a `.config`.
+pub fn fuzz(bytes: &[u8]) {
+    let config = Config::parse(&String::from_utf8_lossy(bytes));
+    config.facts();
+    config.first_module();
+    assert!(config.differences(&config).is_empty());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -276,7 +276,7 @@ fn what_cannot_be_evaluated_makes_its_folder_blind_and_names_the_place() {
         ),
         (
             "v = $(v)\nobj-y += $(v)\n",
-            "x/Makefile:1: nests deeper than 64: $(v)",
+            "x/Makefile:2: nests deeper than 64: $(v)",
         ),
         (
             "ifdef CONFIG_Y\n",
