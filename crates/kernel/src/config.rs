@@ -33,6 +33,11 @@ impl Config {
         self.value(name) == Some("y")
     }
 
+    /// Names all settings, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Returns the first setting that is `m`.
     pub fn first_module(&self) -> Option<&str> {
         let mut settings = self.0.iter();

@@ -11,6 +11,7 @@ mod folder;
 mod follow;
 mod functions;
 mod includes;
+mod kconfig;
 mod makefile;
 mod release;
 mod scope;
@@ -184,6 +185,14 @@ pub fn profile(
         release,
         build_id: None,
     };
+    let unknown = kconfig::unknown(tree, &config);
+    if let Some(first) = unknown.first() {
+        unchecked.push(format!(
+            "{} settings of the configuration are in no Kconfig file of the tree, the first is \
+             CONFIG_{first}: it may be another tree's",
+            unknown.len()
+        ));
+    }
     let evaluated = evaluate(tree, &config)?;
     if !evaluated.unsourced.is_empty() {
         let first = evaluated

@@ -32,6 +32,8 @@ pub(super) struct Asked {
     pub(super) folders: Vec<(String, Mode)>,
     /// Folders and files that could not be told, with the reason.
     pub(super) blind: BTreeMap<String, String>,
+    /// Folders that are made without linking them, unless another list links them.
+    pub(super) unlinked: Vec<String>,
     pub(super) rules: Vec<Rule>,
     /// Variables for the folders below.
     pub(super) exported: Variables,
@@ -201,8 +203,7 @@ impl Reader<'_, '_> {
     fn read_beside(&mut self) {
         for folder in self.list(&["subdir-y", "subdir-m"]) {
             if let Some(path) = below(self.folder, folder.trim_end_matches('/')) {
-                let reason = format!("{} has it made without linking it", shown(self.folder));
-                self.asked.blind.insert(shown(&path), reason);
+                self.asked.unlinked.push(path);
             }
         }
         // Doubt about these makes no file look compiled or not: what they name is blind either way.

@@ -171,6 +171,21 @@ fn what_is_compiled_beside_the_kernel_is_blind() {
 }
 
 #[test]
+fn a_folder_made_without_linking_is_blind_unless_another_line_links_it() {
+    let found = run(
+        "subdir-y += sub other\nobj-y += sub/\n",
+        &[
+            ("x/sub/Makefile", "obj-y += a.o\n"),
+            ("x/sub/a.c", ""),
+            ("x/sub/b.c", ""),
+            ("x/other/c.c", ""),
+        ],
+    );
+    assert_eq!(listed(&found), ["sub/a.c=vmlinux"]);
+    assert!(!found.is_blind("x/sub/b.c") && found.is_blind("x/other/c.c"));
+}
+
+#[test]
 fn libraries_of_the_top_makefile_are_linked() {
     let found = run("", &[]);
     let vmlinux = BTreeSet::from([ObjectName("vmlinux".to_owned())]);
@@ -473,6 +488,21 @@ fn made(config: &str, request: &Request) -> Result<Profiled, KbuildError> {
         ("localversion-next", "-next\n"),
         ("localversion~", "-old\n"),
     ];
+    let known = [
+        "CC_VERSION_TEXT",
+        "LOCALVERSION",
+        "HZ",
+        "X86_64",
+        "MODULES",
+        "LIVEPATCH",
+        "M",
+    ];
+    let kconfig: Vec<String> = known
+        .iter()
+        .map(|name| format!("config {name}\n"))
+        .collect();
+    let kconfig = kconfig.concat();
+    let files = [&files[..], &[("Kconfig", kconfig.as_str())]].concat();
     profile(&tree("obj-$(CONFIG_M) += a.o\n", &files), config, request)
 }
 
@@ -564,6 +594,14 @@ fn another_version_can_be_allowed_and_is_told() {
     ] {
         assert_eq!(made(&config, &asked).unwrap().unchecked, [expected]);
     }
+}
+
+#[test]
+fn settings_that_the_tree_does_not_know_are_told() {
+    let config = CONFIG.replace("CONFIG_M=m\n", "CONFIG_FOREIGN=y\nCONFIG_M=m\n");
+    let unchecked = made(&config, &request()).unwrap().unchecked;
+    assert_eq!(unchecked.len(), 1);
+    assert!(unchecked.iter().all(|line| line.contains("CONFIG_FOREIGN")));
 }
 
 #[test]
