@@ -116,7 +116,7 @@ pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
     let whole = search::whole(&hunk, source);
     hunk.blocks()
         .iter()
-        .map(|block| search::block(&hunk, block, source, whole))
+        .map(|block| search::block(&hunk, block, source, &whole))
         .collect()
 }
 
@@ -179,3 +179,6 @@ struct BlockAt {
     /// The function it lies in, as far as the hunk says.
     function: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,33 +29,54 @@ struct Place {
     strength: Strength,
     /// Telling lines that fit, those around the block too.
     fitting: usize,
+    /// Whether all lines of this side of the hunk fit.
+    is_full: bool,
     /// Indices of the lines that fit, from the first to behind the last.
     lines: Range<usize>,
     /// Index of the block's own first line, or of the line behind the seam where it has none.
     at: usize,
 }
 
-/// Tells which side of the whole hunk stands in the file line by line, where just one does.
-pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Option<FixSide> {
+/// Where each side of a whole hunk stands in a file line by line, by index of its first line.
+pub(super) struct Whole {
+    old: Vec<usize>,
+    new: Vec<usize>,
+}
+
+/// Finds where the whole hunk stands.
+pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Whole {
     let stands = |side| {
         let lines = hunk.lines(side);
-        lines.iter().filter(|line| normal::is_telling(line)).count() >= 2
-            && !runs(lines, source, &(0..source.lines().len())).is_empty()
+        if count(lines) < 2 {
+            return Vec::new();
+        }
+        runs(lines, source, &(0..source.lines().len()))
     };
-    match (stands(FixSide::Old), stands(FixSide::New)) {
-        (true, false) => Some(FixSide::Old),
-        (false, true) => Some(FixSide::New),
-        (true, true) | (false, false) => None,
+    Whole {
+        old: stands(FixSide::Old),
+        new: stands(FixSide::New),
+    }
+}
+
+impl Whole {
+    /// Tells which side stands, where just one does, with `block` within one of `areas`.
+    fn side(&self, block: &BlockAt, areas: &[Range<usize>]) -> Option<FixSide> {
+        let stands = |starts: &[usize], own: &Range<usize>| {
+            starts.iter().any(|start| {
+                let at = start.saturating_add(own.start);
+                areas.iter().any(|area| area.contains(&at))
+            })
+        };
+        match (stands(&self.old, &block.old), stands(&self.new, &block.new)) {
+            (true, false) => Some(FixSide::Old),
+            (false, true) => Some(FixSide::New),
+            (true, true) | (false, false) => None,
+        }
     }
 }
 
 /// Looks for both sides of `block`.
-pub(super) fn block(
-    hunk: &NormalHunk,
-    block: &BlockAt,
-    source: &Source,
-    whole: Option<FixSide>,
-) -> Block {
+pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: &Whole) -> Block {
     let homes = homes(hunk, block, source);
     let is_home_known = !homes.is_empty();
     let everywhere = 0..source.lines().len();
@@ -71,10 +92,11 @@ pub(super) fn block(
             .collect()
     };
     let (after, before) = (look(FixSide::New), look(FixSide::Old));
+    let whole = whole.side(block, &areas);
     let (found, place) = decide(&after, &before, whole, is_home_known);
     let found = match found {
         Found::Neither if lacks_functions(hunk, block, source) => Found::Before,
-        Found::Neither => by_whole(hunk, block, whole).unwrap_or(found),
+        Found::Neither => by_whole(hunk, block, whole, is_home_known).unwrap_or(found),
         found => found,
     };
     let found = match found {
@@ -141,7 +163,12 @@ fn homes(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> Vec<Range<usize
 
 /// Says what the whole hunk says of a block around which it has too little: that one side of it stands
 /// in the file line by line. The block must be within those lines, not at their end.
-fn by_whole(hunk: &NormalHunk, block: &BlockAt, whole: Option<FixSide>) -> Option<Found> {
+fn by_whole(
+    hunk: &NormalHunk,
+    block: &BlockAt,
+    whole: Option<FixSide>,
+    is_home_known: bool,
+) -> Option<Found> {
     /// Fewest telling lines by which the seam of a block that only removes is known.
     const SEAM: usize = 4;
     let side = whole?;
@@ -154,7 +181,9 @@ fn by_whole(hunk: &NormalHunk, block: &BlockAt, whole: Option<FixSide>) -> Optio
     let enough = count(lines.get(own.clone()).unwrap_or_default()) > 0
         || found == Found::Before
         || count(lines) >= SEAM;
-    (enough && (within || !own.is_empty())).then_some(found)
+    // The same lines may stand in a function's twin.
+    let is_right_place = found == Found::Before || is_home_known || block.function.is_none();
+    (enough && is_right_place && (within || !own.is_empty())).then_some(found)
 }
 
 /// Tells whether a block brings whole functions of which the file does not even have the names.
@@ -209,6 +238,10 @@ fn decide<'a>(
     };
     // In one place the side of which more stands there is the one.
     let overlap = new.lines.start < old.lines.end && old.lines.start < new.lines.end;
+    // Where lines repeat, both sides may stand there in full.
+    if overlap && new.is_full && old.is_full {
+        return (Found::Both, Some(new));
+    }
     let (new_weight, old_weight) = ((new.strength, new.fitting), (old.strength, old.fitting));
     if overlap && new_weight > old_weight {
         return (Found::After, Some(new));
@@ -252,7 +285,7 @@ fn places(
         for at in seams(lines, own.start, source, area) {
             let fit = Fit::of(lines, own, source, at);
             if fit.is_seam(&all, side, is_home) {
-                found.push(fit.place(Strength::Joined));
+                found.push(fit.place(Strength::Joined, &all));
             }
         }
         if found.is_empty() && side == FixSide::Old {
@@ -263,25 +296,57 @@ fn places(
     let text = lines.get(own.clone()).unwrap_or_default();
     let telling = count(text);
     let tokens = tokens(text);
-    for at in runs(text, source, area) {
+    let slides = slides(lines, own);
+    let is_own = has_own_line(hunk, block, side);
+    let runs = runs(text, source, area);
+    for at in runs.iter().copied() {
         let fit = Fit::of(lines, own, source, at);
+        if slides && !fit.place(Strength::Joined, &all).is_full {
+            continue;
+        }
         let before = fit.before > 0 || fit.lines_before == own.start;
         let after = fit.after > 0 || fit.lines_after == all.lines_after;
         let around = fit.before + fit.after;
+        let is_one = runs.len() == 1 && is_own && tokens >= 8;
         let strength = match (before, after) {
             (true, true) if around > 0 && telling > 0 => Strength::Joined,
             (true, true) if fit.is_seam(&all, FixSide::New, is_home) => Strength::Joined,
-            (true, _) | (_, true) if around > 0 && telling > 0 && tokens >= 8 => Strength::OneSided,
+            (true, _) | (_, true) if around > 0 && telling > 0 && is_one => Strength::OneSided,
             // A whole function or table needs nothing around it.
-            _ if telling >= 4 => Strength::OneSided,
+            _ if telling >= 4 && is_one => Strength::OneSided,
             _ => continue,
         };
-        found.push(fit.place(strength));
+        found.push(fit.place(strength, &all));
     }
     if found.is_empty() && is_home {
         found.extend(loose(hunk, block, side, source, area));
     }
     found
+}
+
+/// Tells whether a block has a long line that the other side of its hunk has not.
+fn has_own_line(hunk: &NormalHunk, block: &BlockAt, side: FixSide) -> bool {
+    let (own, other) = match side {
+        FixSide::Old => (&block.old, FixSide::New),
+        FixSide::New | FixSide::Both => (&block.new, FixSide::Old),
+    };
+    let elsewhere = hunk.lines(other);
+    let own = hunk.lines(side).get(own.clone()).unwrap_or_default();
+    own.iter().any(|line| {
+        line.tokens >= DISTINCTIVE && !elsewhere.iter().any(|other| other.code == line.code)
+    })
+}
+
+/// Tells whether the lines `own` could as well be one further up or down, as where a line repeats.
+/// Then only all that is around them says which is which.
+fn slides(lines: &[CodeLine], own: &Range<usize>) -> bool {
+    let code = |at: Option<usize>| at.and_then(|at| lines.get(at)).map(|line| &line.code);
+    let last = own.end.checked_sub(1);
+    let up = own.start.checked_sub(1);
+    (up.is_some() && code(up) == code(last)) || {
+        let down = code(Some(own.end));
+        down.is_some() && down == code(Some(own.start))
+    }
 }
 
 /// Returns the indices behind which and before which the lines around `seam` are joined.
@@ -336,6 +401,7 @@ fn half_seam(
             Place {
                 strength: Strength::OneSided,
                 fitting: count(around),
+                is_full: false,
                 lines: start..end,
                 at: if seam == 0 { start } else { end },
             }
@@ -352,17 +418,13 @@ fn loose(
     source: &Source,
     area: &Range<usize>,
 ) -> Option<Place> {
-    let (own, other) = match side {
-        FixSide::Old => (&block.old, FixSide::New),
-        FixSide::New | FixSide::Both => (&block.new, FixSide::Old),
+    let own = match side {
+        FixSide::Old => &block.old,
+        FixSide::New | FixSide::Both => &block.new,
     };
     let text = hunk.lines(side).get(own.clone())?;
-    let elsewhere = hunk.lines(other);
     let telling = || text.iter().filter(|line| normal::is_telling(line));
-    let is_own = |line: &CodeLine| {
-        line.tokens >= DISTINCTIVE && !elsewhere.iter().any(|other| other.code == line.code)
-    };
-    if telling().count() < 2 || !telling().any(is_own) {
+    if telling().count() < 2 || !has_own_line(hunk, block, side) {
         return None;
     }
     let mut from = area.start;
@@ -376,6 +438,7 @@ fn loose(
     Some(Place {
         strength: Strength::Loose,
         fitting: telling().count(),
+        is_full: false,
         lines: first..from,
         at: first,
     })
@@ -458,10 +521,11 @@ impl Fit {
             && self.tokens >= least
     }
 
-    fn place(&self, strength: Strength) -> Place {
+    fn place(&self, strength: Strength, all: &Around) -> Place {
         Place {
             strength,
             fitting: self.before + self.own + self.after,
+            is_full: self.lines_before == all.lines_before && self.lines_after == all.lines_after,
             lines: self.lines.clone(),
             at: self.at,
         }
