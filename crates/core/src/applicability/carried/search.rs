@@ -31,6 +31,8 @@ struct Place {
     fitting: usize,
     /// Whether all lines of this side of the hunk fit.
     is_full: bool,
+    /// Whether the block has a telling line that the other side of its hunk has not.
+    is_own: bool,
     /// Indices of the lines that fit, from the first to behind the last.
     lines: Range<usize>,
     /// Index of the block's own first line, or of the line behind the seam where it has none.
@@ -238,9 +240,14 @@ fn decide<'a>(
     };
     // In one place the side of which more stands there is the one.
     let overlap = new.lines.start < old.lines.end && old.lines.start < new.lines.end;
-    // Where lines repeat, both sides may stand there in full.
+    // Where lines repeat, both sides may stand there in full; then one that has a line of its own is
+    // really there.
     if overlap && new.is_full && old.is_full {
-        return (Found::Both, Some(new));
+        return match (new.is_own, old.is_own) {
+            (true, false) => (Found::After, Some(new)),
+            (false, true) => (Found::Before, Some(old)),
+            (true, true) | (false, false) => (Found::Both, Some(new)),
+        };
     }
     let (new_weight, old_weight) = ((new.strength, new.fitting), (old.strength, old.fitting));
     if overlap && new_weight > old_weight {
@@ -285,7 +292,7 @@ fn places(
         for at in seams(lines, own.start, source, area) {
             let fit = Fit::of(lines, own, source, at);
             if fit.is_seam(&all, side, is_home) {
-                found.push(fit.place(Strength::Joined, &all));
+                found.push(fit.place(Strength::Joined, &all, false));
             }
         }
         if found.is_empty() && side == FixSide::Old {
@@ -297,17 +304,17 @@ fn places(
     let telling = count(text);
     let tokens = tokens(text);
     let slides = slides(lines, own);
-    let is_own = has_own_line(hunk, block, side);
+    let own_tokens = own_tokens(hunk, block, side);
     let runs = runs(text, source, area);
     for at in runs.iter().copied() {
         let fit = Fit::of(lines, own, source, at);
-        if slides && !fit.place(Strength::Joined, &all).is_full {
+        if slides && !fit.place(Strength::Joined, &all, false).is_full {
             continue;
         }
         let before = fit.before > 0 || fit.lines_before == own.start;
         let after = fit.after > 0 || fit.lines_after == all.lines_after;
         let around = fit.before + fit.after;
-        let is_one = runs.len() == 1 && is_own && tokens >= 8;
+        let is_one = runs.len() == 1 && own_tokens >= DISTINCTIVE && tokens >= 8;
         let strength = match (before, after) {
             (true, true) if around > 0 && telling > 0 => Strength::Joined,
             (true, true) if fit.is_seam(&all, FixSide::New, is_home) => Strength::Joined,
@@ -316,7 +323,7 @@ fn places(
             _ if telling >= 4 && is_one => Strength::OneSided,
             _ => continue,
         };
-        found.push(fit.place(strength, &all));
+        found.push(fit.place(strength, &all, own_tokens > 0));
     }
     if found.is_empty() && is_home {
         found.extend(loose(hunk, block, side, source, area));
@@ -324,17 +331,20 @@ fn places(
     found
 }
 
-/// Tells whether a block has a long line that the other side of its hunk has not.
-fn has_own_line(hunk: &NormalHunk, block: &BlockAt, side: FixSide) -> bool {
+/// Returns how many tokens the longest line of a block has that the other side of its hunk has not.
+fn own_tokens(hunk: &NormalHunk, block: &BlockAt, side: FixSide) -> u32 {
     let (own, other) = match side {
         FixSide::Old => (&block.old, FixSide::New),
         FixSide::New | FixSide::Both => (&block.new, FixSide::Old),
     };
     let elsewhere = hunk.lines(other);
     let own = hunk.lines(side).get(own.clone()).unwrap_or_default();
-    own.iter().any(|line| {
-        line.tokens >= DISTINCTIVE && !elsewhere.iter().any(|other| other.code == line.code)
-    })
+    own.iter()
+        .filter(|line| normal::is_telling(line))
+        .filter(|line| !elsewhere.iter().any(|other| other.code == line.code))
+        .map(|line| line.tokens)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Tells whether the lines `own` could as well be one further up or down, as where a line repeats.
@@ -402,6 +412,7 @@ fn half_seam(
                 strength: Strength::OneSided,
                 fitting: count(around),
                 is_full: false,
+                is_own: false,
                 lines: start..end,
                 at: if seam == 0 { start } else { end },
             }
@@ -424,7 +435,7 @@ fn loose(
     };
     let text = hunk.lines(side).get(own.clone())?;
     let telling = || text.iter().filter(|line| normal::is_telling(line));
-    if telling().count() < 2 || !has_own_line(hunk, block, side) {
+    if telling().count() < 2 || own_tokens(hunk, block, side) < DISTINCTIVE {
         return None;
     }
     let mut from = area.start;
@@ -439,6 +450,7 @@ fn loose(
         strength: Strength::Loose,
         fitting: telling().count(),
         is_full: false,
+        is_own: true,
         lines: first..from,
         at: first,
     })
@@ -521,11 +533,12 @@ impl Fit {
             && self.tokens >= least
     }
 
-    fn place(&self, strength: Strength, all: &Around) -> Place {
+    fn place(&self, strength: Strength, all: &Around, is_own: bool) -> Place {
         Place {
             strength,
             fitting: self.before + self.own + self.after,
             is_full: self.lines_before == all.lines_before && self.lines_after == all.lines_after,
+            is_own,
             lines: self.lines.clone(),
             at: self.at,
         }
