@@ -248,3 +248,40 @@ fn functions_are_looked_up_by_what_this_tree_has_at_the_change() {
         "{content:?}"
     );
 }
+
+#[test]
+fn garbled_diffs_texts_and_changelogs_are_read_or_refused() {
+    type Seed = (&'static [u8], fn(&[u8]));
+    let seeds: [Seed; 3] = [
+        (include_bytes!("../../../../fuzz/seeds/carried/small"), fuzz),
+        (
+            include_bytes!("../../../../fuzz/seeds/changelog/small"),
+            changelog::fuzz,
+        ),
+        (
+            include_bytes!("../../../../fuzz/seeds/c_text/small"),
+            tuxtape_core::ctext::fuzz,
+        ),
+    ];
+    let mut state = 1_u64;
+    for (seed, read) in seeds {
+        read(seed);
+        for _ in 0..6_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..3 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let [a, b, c, d, ..] = (state >> 16).to_le_bytes();
+                let at = (usize::from(a) * 256 + usize::from(d)) % bytes.len();
+                match c % 4 {
+                    0 => bytes[at] = b,
+                    1 if c > 250 => bytes.truncate(at.max(1)),
+                    2 => bytes.insert(at, b"{}()#\"'/*\\\n-+ "[usize::from(b) % 14]),
+                    _ => bytes[at] = b"{}()#\"'/*\\\n-+ "[usize::from(b) % 14],
+                }
+            }
+            read(&bytes);
+        }
+    }
+}
