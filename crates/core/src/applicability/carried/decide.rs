@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::normal::{self, NormalHunk};
-use super::search::{Place, Strength, count, places, runs};
+use super::search::{Place, Strength, count, places, runs, tokens};
 use super::{Block, BlockAt, FixSide, Found, Reach, Source};
 use crate::ctext::CodeLine;
 
@@ -17,7 +17,8 @@ pub(super) struct Whole {
 pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Whole {
     let stands = |side| {
         let lines = hunk.lines(side);
-        if count(lines) < 2 {
+        let is_long = lines.len() >= 3 && tokens(lines) >= 12;
+        if count(lines) < 2 && !is_long {
             return Vec::new();
         }
         runs(lines, source, &(0..source.lines().len()))

@@ -12,6 +12,9 @@ const MOST_PLACES: usize = 2_000;
 /// Fewest tokens of an added line that stands for its block where other lines came between.
 const DISTINCTIVE: u32 = 6;
 
+/// Fewest tokens of a line that stands for its block with nothing but short lines around it.
+const LONG: u32 = 10;
+
 /// How well a side was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Strength {
@@ -85,6 +88,8 @@ pub(super) fn places(
         let strength = match (before, after) {
             (true, true) if around > 0 && telling > 0 => Strength::Joined,
             (true, true) if fit.is_seam(&all, FixSide::New, is_home) => Strength::Joined,
+            // Short lines around a long one that stands just here.
+            (true, true) if is_one && own_tokens >= LONG => Strength::Joined,
             (true, _) | (_, true) if around > 0 && telling > 0 && is_one => Strength::OneSided,
             // A whole function or table needs nothing around it.
             _ if telling >= 4 && is_one => Strength::OneSided,
@@ -317,7 +322,8 @@ pub(super) fn count(lines: &[CodeLine]) -> usize {
     lines.iter().filter(|line| normal::is_telling(line)).count()
 }
 
-fn tokens(lines: &[CodeLine]) -> u32 {
+/// Counts the tokens.
+pub(super) fn tokens(lines: &[CodeLine]) -> u32 {
     lines
         .iter()
         .fold(0, |sum, line| sum.saturating_add(line.tokens))
