@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tuxtape_core::git_id::GitId;
+use tuxtape_core::version::Branch;
 use tuxtape_sys::git::commits::{CommitText, Renames};
 use tuxtape_sys::git::partial::NotFetched;
 use tuxtape_sys::git::{GitError, Repository};
@@ -102,7 +103,7 @@ pub(super) fn later(place: &GitPlace, ids: &[GitId], cache: &Path) -> Later {
     let mentions = repository.and_then(|repository| {
         let commits = repository.commits(ids, READ)?;
         match commits.iter().flatten().map(|commit| commit.time).min() {
-            Some(since) => repository.mentions(ids, since, MOST_MENTIONS, LOOK),
+            Some(since) => repository.mentions(ids, &[], since, MOST_MENTIONS, LOOK),
             None => Ok(None),
         }
     });
@@ -120,6 +121,40 @@ pub(super) fn later(place: &GitPlace, ids: &[GitId], cache: &Path) -> Later {
         (repairs && !ids.contains(&commit.id)).then(|| (what, commit.id, subject(&commit)))
     });
     Later::Found(later.collect())
+}
+
+/// Finds on the branches `linux-BRANCH.y` of a repository at hand the one backport of each of
+/// `mainline`, in the order they were committed; nothing where one has none, or several.
+pub(super) fn backports(place: &GitPlace, mainline: &[GitId], branch: Branch) -> Vec<GitId> {
+    let GitPlace::Folder(path) = place else {
+        return Vec::new();
+    };
+    // Without a wildcard git would look below that name.
+    let within = ["refs/heads", "refs/remotes/*"].map(|top| format!("{top}/linux-{branch}.[y]"));
+    let mentions = Repository::open(path).and_then(|repository| {
+        let commits = repository.commits(mainline, READ)?;
+        match commits.iter().flatten().map(|commit| commit.time).min() {
+            Some(since) => repository.mentions(mainline, &within, since, MOST_MENTIONS, LOOK),
+            None => Ok(None),
+        }
+    });
+    // A repository that cannot be read says so when its commits are asked for.
+    let mut mentions = mentions.ok().flatten().unwrap_or_default();
+    mentions.sort_by_key(|commit| commit.time);
+    let mut found = Vec::new();
+    for id in mainline {
+        let of = |commit: &&CommitText| {
+            mention(&commit.message, std::slice::from_ref(id)) == Some(Mention::Backport)
+        };
+        let mut all = mentions.iter().filter(of);
+        match (all.next(), all.next()) {
+            (Some(commit), None) => found.push((commit.time, commit.id)),
+            _ => return Vec::new(),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(|(_, id)| id).collect()
 }
 
 fn subject(commit: &CommitText) -> String {

@@ -268,7 +268,8 @@ fn a_fix_that_the_source_has_already_is_said_so() {
         .library(&[bench.local()])
         .fix(&cve, base(), &tree)
         .unwrap_err();
-    assert!(passed_over[0].why.contains("already has this change"));
+    let already = |it: &PassedOver| it.why.contains("already has this change");
+    assert!(passed_over.iter().any(already), "{passed_over:?}");
 }
 
 #[test]
@@ -429,4 +430,24 @@ fn a_cve_without_a_fix_is_answered_too() {
     let found = diffs(&bench.library(&[bench.local()]), &cve);
     assert_eq!(found.diffs, []);
     assert!(found.passed_over[0].why.contains("names no commit"));
+}
+
+#[test]
+fn a_backport_that_the_record_does_not_name_is_found_on_the_branch() {
+    let bench = Bench::new();
+    let [own, _, master] = bench.fixed();
+    let cve = record(&[("6.12", master)], &[master]);
+    let tree = bench.tree(&format!("// linux-6.1.y\n{OLD}"));
+    let library = bench.library(&[bench.local()]);
+    let chosen = library.fix(&cve, base(), &tree).unwrap();
+    assert_eq!(chosen.kind, DiffKind::OwnBranch);
+    assert!(matches!(&chosen.fix.origin, Origin::Git { commits, .. } if *commits == [own]));
+    assert!(chosen.notes[0].contains("found on branch linux-6.1.y"));
+    // Twice on the branch: nobody can say which one is the fix.
+    let message = format!("net: again\n\ncommit {master} upstream.");
+    bench
+        .on("linux-6.1.y")
+        .commit(&message, &[("other.c", "q\n")]);
+    let chosen = library.fix(&cve, base(), &tree).unwrap();
+    assert_eq!(chosen.kind, DiffKind::Mainline);
 }
