@@ -23,6 +23,8 @@ const READ: Duration = Duration::from_secs(120);
 const FETCH: Duration = Duration::from_secs(1800);
 /// Limit of looking for later commits.
 const LOOK: Duration = Duration::from_secs(15);
+/// Batches that may fail before no smaller one is tried.
+const PATIENCE: u32 = 64;
 /// Most later commits that are looked at.
 const MOST_MENTIONS: usize = 50;
 
@@ -62,15 +64,9 @@ pub(super) fn read(
             return commits;
         }
     };
+    let mut patience = PATIENCE;
     for batch in wanted.chunks(AT_ONCE) {
-        let mut found = match read_batch(&repository, batch) {
-            Ok(found) => found,
-            Err(error) => {
-                let why = told(&error);
-                let failed = |id: &GitId| (*id, Err(CommitError::Source { why: why.clone() }));
-                batch.iter().map(failed).collect()
-            }
-        };
+        let mut found = read_apart(&repository, batch, &mut patience);
         for commit in found.values().flatten() {
             // What is not kept is read again.
             shelf.put(commit).ok();
@@ -198,6 +194,25 @@ fn opened(
             Ok((repository, failed))
         }
     }
+}
+
+/// Reads `ids`; where that fails each half apart, because one damaged object fails all that are asked
+/// for with it.
+fn read_apart(repository: &Repository, ids: &[GitId], patience: &mut u32) -> Commits {
+    let error = match read_batch(repository, ids) {
+        Ok(found) => return found,
+        Err(error) => error,
+    };
+    *patience = patience.saturating_sub(1);
+    if ids.len() > 1 && *patience > 0 {
+        let (left, right) = ids.split_at(ids.len() / 2);
+        let mut found = read_apart(repository, left, patience);
+        found.extend(read_apart(repository, right, patience));
+        return found;
+    }
+    let why = told(&error);
+    let failed = |id: &GitId| (*id, Err(CommitError::Source { why: why.clone() }));
+    ids.iter().map(failed).collect()
 }
 
 fn read_batch(repository: &Repository, ids: &[GitId]) -> Result<Commits, GitError> {

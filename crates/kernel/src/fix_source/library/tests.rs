@@ -190,6 +190,28 @@ fn one_missing_commit_stops_no_other_fix() {
 }
 
 #[test]
+fn one_damaged_object_stops_no_other_fix() {
+    let bench = Bench::new();
+    let [own, newer, master] = bench.fixed();
+    let good = record(&[("6.1.20", own)], &[master]);
+    let mut bad = record(&[("6.6.9", newer)], &[]);
+    bad.id = "CVE-2026-1000".parse().unwrap();
+    let blob = bench.git(&["rev-parse", &format!("{newer}:net/x.c")]);
+    let (first, rest) = blob.split_at(2);
+    let object = bench.top.join(".git/objects").join(first).join(rest);
+    // Its beginning says what it is, and then it breaks off.
+    let whole = fs::read(&object).unwrap();
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, &whole[..whole.len() - 12]).unwrap();
+    let found = bench
+        .library(&[bench.local()])
+        .diffs(&[&bad, &good], base());
+    assert_eq!(found[&good.id].diffs.len(), 1);
+    assert_eq!(found[&bad.id].diffs, [], "{:?}", found[&bad.id]);
+    assert!(!found[&bad.id].passed_over.is_empty());
+}
+
+#[test]
 fn a_merge_is_refused_and_never_compared_with_its_first_parent_alone() {
     let bench = Bench::new();
     bench.git(&["checkout", "-q", "-b", "side", "master"]);
