@@ -470,6 +470,7 @@ fn command(git_dir: &Path) -> Command {
         "http.lowSpeedTime=60",
         "gc.auto=0",
         "advice.detachedHead=false",
+        "advice.graftFileDeprecated=false",
     ] {
         command.args(["-c", setting]);
     }
