@@ -4,6 +4,8 @@ pub mod choose;
 pub mod commit;
 pub mod folder;
 pub mod found;
+#[cfg(test)]
+mod garbled;
 pub mod kept;
 pub mod library;
 pub mod list;
