@@ -27,11 +27,10 @@ impl NormalHunk {
         let new_text = text(&hunk.lines, FixSide::Old);
         let old = ctext::code_lines(&old_text);
         let new = ctext::code_lines(&new_text);
+        let pairs = pairs(&hunk.lines, &old, &new).unwrap_or_else(|| common(&old, &new));
         let mut blocks = Vec::new();
         let (mut from_old, mut from_new) = (0, 0);
-        let mut pairs = common(&old, &new);
-        pairs.push((old.len(), new.len()));
-        for (at_old, at_new) in pairs {
+        for (at_old, at_new) in pairs.into_iter().chain([(old.len(), new.len())]) {
             if at_old > from_old || at_new > from_new {
                 blocks.push(BlockAt {
                     old: from_old..at_old,
@@ -91,11 +90,13 @@ impl NormalHunk {
         }
     }
 
-    /// Tells whether the added lines of a block that removes none are whole functions.
-    pub(super) fn brings_functions(&self, block: &BlockAt) -> bool {
+    /// Returns the names of the functions that a block brings which removes nothing and adds whole
+    /// functions alone; else nothing.
+    pub(super) fn brought(&self, block: &BlockAt) -> Vec<String> {
         let own = self.new.get(block.new.clone()).unwrap_or_default();
-        let (Some(first), Some(last)) = (own.first(), own.last()) else {
-            return false;
+        let (Some(first), Some(last), true) = (own.first(), own.last(), block.old.is_empty())
+        else {
+            return Vec::new();
         };
         let number = |line: u32| usize::try_from(line).unwrap_or(usize::MAX);
         let text: String = self
@@ -111,7 +112,26 @@ impl NormalHunk {
                 .iter()
                 .any(|extent| (extent.first_line..=extent.last_line).contains(&line.number))
         };
-        block.old.is_empty() && ctext::code_lines(&text).iter().all(within)
+        if !ctext::code_lines(&text).iter().all(within) {
+            return Vec::new();
+        }
+        functions.into_iter().map(|extent| extent.name).collect()
+    }
+
+    /// Returns a word that a block adds which is long enough to be a name and which neither the old
+    /// side of the hunk nor `is_known` has.
+    pub(super) fn new_word(
+        &self,
+        block: &BlockAt,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
+        const SHORTEST: usize = 4;
+        let added = self.new.get(block.new.clone()).unwrap_or_default();
+        added
+            .iter()
+            .flat_map(|line| line.code.split(' '))
+            .filter(|word| word.len() >= SHORTEST && is_word(word))
+            .find(|word| !has_word(&self.old, word) && !is_known(word))
     }
 
     /// Tells whether a block has a line by which it can be told.
@@ -144,9 +164,24 @@ impl NormalHunk {
     }
 }
 
-/// Tells whether a line is long enough to say anything.
+/// Tells whether a line is long enough to say anything. What is included changes no function.
 pub(super) fn is_telling(line: &CodeLine) -> bool {
-    line.tokens >= TELLING
+    line.tokens >= TELLING && !line.code.starts_with("# include")
+}
+
+/// Tells whether any of `lines` has `word` as a token.
+pub(super) fn has_word(lines: &[CodeLine], word: &str) -> bool {
+    lines
+        .iter()
+        .any(|line| line.code.contains(word) && line.code.split(' ').any(|token| token == word))
+}
+
+fn is_word(token: &str) -> bool {
+    let mut bytes = token.bytes();
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Returns the text of a hunk without the lines of the `other` side.
@@ -157,6 +192,49 @@ fn text(lines: &[FixLine], other: FixSide) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Returns the pairs of equal lines: the context as the diff has it, and between the removed and the
+/// added lines of one run those that differ in blanks and comments alone. `None` where the context
+/// reads differently on both sides, as where a comment begins or ends.
+fn pairs(lines: &[FixLine], old: &[CodeLine], new: &[CodeLine]) -> Option<Vec<(usize, usize)>> {
+    let context = |other: FixSide| -> Vec<bool> {
+        let own = lines.iter().filter(|line| line.side != other);
+        own.map(|line| line.side == FixSide::Both).collect()
+    };
+    let of = |lines: &[CodeLine], marks: &[bool]| -> Vec<usize> {
+        let is_context = |line: &CodeLine| {
+            let at = usize::try_from(line.number).ok();
+            at.and_then(|at| marks.get(at.checked_sub(1)?)) == Some(&true)
+        };
+        let numbered = lines.iter().enumerate();
+        numbered
+            .filter(|(_, line)| is_context(line))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    let at_old = of(old, &context(FixSide::New));
+    let at_new = of(new, &context(FixSide::Old));
+    let same = |(left, right): (&usize, &usize)| matches!((old.get(*left), new.get(*right)), (Some(left), Some(right)) if left.code == right.code);
+    if at_old.len() != at_new.len() || !at_old.iter().zip(&at_new).all(same) {
+        return None;
+    }
+    let mut pairs = Vec::new();
+    let (mut from_old, mut from_new) = (0, 0);
+    let context = at_old.into_iter().zip(at_new);
+    for (end_old, end_new) in context.chain([(old.len(), new.len())]) {
+        let within = common(old.get(from_old..end_old)?, new.get(from_new..end_new)?);
+        pairs.extend(
+            within
+                .into_iter()
+                .map(|(left, right)| (from_old + left, from_new + right)),
+        );
+        if end_old < old.len() {
+            pairs.push((end_old, end_new));
+        }
+        (from_old, from_new) = (end_old + 1, end_new + 1);
+    }
+    Some(pairs)
 }
 
 /// Returns the pairs of equal lines of a longest common subsequence.
@@ -250,5 +328,14 @@ fn head_name(text: &str) -> Option<String> {
     closed.push_str(" x");
     closed.push_str(&")".repeat(open - close));
     closed.push_str("{}");
-    ctext::functions(&closed).pop().map(|extent| extent.name)
+    if let Some(extent) = ctext::functions(&closed).pop() {
+        return Some(extent.name);
+    }
+    // The return type is on the line before.
+    let (name, _) = text.split_once('(')?;
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().any(|byte| byte.is_ascii_lowercase());
+    is_name.then(|| name.to_owned())
 }
