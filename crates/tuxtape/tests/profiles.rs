@@ -37,7 +37,7 @@ fn a_cut_export_and_a_differing_one_are_refused_with_the_way_out() {
     let (giver, file) = exported();
     let bytes = fs::read(&file).unwrap();
     let cut = giver.folder.path().join("cut");
-    fs::write(&cut, bytes.get(..bytes.len() / 2).unwrap()).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     let output = giver.run(&["kernel", "import", cut.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let talk = String::from_utf8(output.stderr).unwrap();

@@ -18,7 +18,7 @@ use tuxtape_kernel::aliases;
 use tuxtape_kernel::debian::fetch::FetchError;
 use tuxtape_kernel::debian::index::IndexError;
 use tuxtape_kernel::debian::{self, AddError};
-use tuxtape_kernel::profile::build::Built;
+use tuxtape_kernel::profile::build::{BuildError, Built};
 use tuxtape_kernel::profile::exchange::{self, KeepError, Made, Replace};
 use tuxtape_kernel::profile::functions;
 use tuxtape_kernel::profile::learn::LearnError;
@@ -199,6 +199,9 @@ fn with_hint(error: SpecError) -> anyhow::Error {
             LearnError::NoModules { .. } => {
                 Some("give the folder with the modules of the same build with --modules")
             }
+            LearnError::Build(BuildError::Dwarf { .. }) => Some(
+                "give the vmlinux and modules as they were linked, with --vmlinux and --modules, or leave --way out",
+            ),
             LearnError::NoRelease => Some("give it with --release, the text of `uname -r`"),
             LearnError::OtherConfig(_) => Some(
                 "take the configuration the kernel was built with; after a change run `make olddefconfig` and build again",
