@@ -18,6 +18,8 @@ pub enum NoticeKind {
     Rejected,
     /// A withdrawn record is back.
     Reinstated,
+    /// A record is gone from the feed, neither valid nor withdrawn.
+    Gone,
     /// The fix of a CVE was reverted.
     FixReverted,
     /// A later change or CVE corrects the fix of an earlier CVE.
@@ -26,10 +28,11 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Urgent,
         Self::Rejected,
         Self::Reinstated,
+        Self::Gone,
         Self::FixReverted,
         Self::FixFollowedUp,
     ];
@@ -40,6 +43,7 @@ impl NoticeKind {
             Self::Urgent => "urgent",
             Self::Rejected => "rejected",
             Self::Reinstated => "reinstated",
+            Self::Gone => "gone",
             Self::FixReverted => "fix-reverted",
             Self::FixFollowedUp => "fix-followed-up",
         }

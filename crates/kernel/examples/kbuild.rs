@@ -1,7 +1,7 @@
 //! Evaluates a kernel source tree and, on wish, compares it with the debug data of that kernel.
 //!
 //! `kbuild TREE CONFIG [LIST]` prints counts and seconds, or one of the lists `units`,
-//! `contributors`, `modules`, `blind`, `unsourced`.
+//! `contributors`, `modules`, `blind`, `unsourced`; with `profile` what a profile could not check.
 //! `kbuild --against CACHE RELEASE SOURCE_VERSION` takes tree, configuration, debug data and modules
 //! from below `CACHE/kernels/RELEASE` and prints a row of a table; differences go to stderr.
 
@@ -21,7 +21,7 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_kernel::config::Config;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::kbuild::compare::{self, Pairs};
-use tuxtape_kernel::kbuild::{self, Evaluated, Folder};
+use tuxtape_kernel::kbuild::{self, Evaluated, Folder, OtherVersion, Request};
 use tuxtape_kernel::profile::build::{self, Provenance};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,10 +38,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn evaluate(tree: &str, config: &str, list: Option<&str>) -> Result<(), Box<dyn Error>> {
-    let config = Config::parse(&fs::read_to_string(config)?);
+    let text = fs::read_to_string(config)?;
+    let config = Config::parse(&text);
     let start = Instant::now();
     let tree = Folder::open(Path::new(tree))?;
     let listed = start.elapsed();
+    if list == Some("profile") {
+        return show_profile(&tree, &text);
+    }
     let found = kbuild::evaluate(&tree, &config)?;
     let all = start.elapsed();
     match list {
@@ -61,6 +65,29 @@ fn evaluate(tree: &str, config: &str, list: Option<&str>) -> Result<(), Box<dyn 
         Some("blind") => show_reasons(&found.blind),
         Some("unsourced") => show_reasons(&found.unsourced),
         Some(other) => return Err(format!("there is no list {other}").into()),
+    }
+    Ok(())
+}
+
+fn show_profile(tree: &Folder, config: &str) -> Result<(), Box<dyn Error>> {
+    let request = Request {
+        spec: "dir:example".to_owned(),
+        source: String::new(),
+        release: None,
+        other_version: OtherVersion::Allowed,
+    };
+    let start = Instant::now();
+    let made = kbuild::profile(tree, config, &request)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let text = tuxtape_kernel::profile::to_json(&made.profile);
+    println!(
+        "{} on {}: {} bytes of JSON; {seconds:.2} s",
+        made.profile.id.release,
+        made.profile.base_version,
+        text.len()
+    );
+    for line in made.unchecked {
+        println!("unchecked: {line}");
     }
     Ok(())
 }

@@ -33,6 +33,11 @@ impl Config {
         self.value(name) == Some("y")
     }
 
+    /// Names all settings, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Returns the first setting that is `m`.
     pub fn first_module(&self) -> Option<&str> {
         let mut settings = self.0.iter();
@@ -103,6 +108,14 @@ impl Config {
             .filter(|(_, here, there)| here != there)
             .collect()
     }
+}
+
+/// Entry for fuzzing: reads bytes as a `.config`.
+pub fn fuzz(bytes: &[u8]) {
+    let config = Config::parse(&String::from_utf8_lossy(bytes));
+    config.facts();
+    config.first_module();
+    assert!(config.differences(&config).is_empty());
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 
 use tuxtape_core::applicability::Gap;
-use tuxtape_core::applicability::carried::{FixFile, Found, Verdict};
+use tuxtape_core::applicability::carried::{self, FixFile, Found, Source, Verdict};
 use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen};
 use tuxtape_core::cve::Cve;
 use tuxtape_core::profile::functions::FunctionTable;
@@ -120,7 +120,7 @@ impl<'a> Looker<'a> {
         }
         let decisive = decisive(&judged);
         if let Some((origin, found)) = decisive.and_then(|at| judged.get(at)) {
-            content.carried = carried(origin, found, &judged);
+            content.carried = answer(origin, found, &judged);
             content.moved = moved(found);
             content.functions = self.functions(found);
         }
@@ -257,7 +257,7 @@ fn decisive(judged: &[(&str, Judged)]) -> Option<usize> {
         })
 }
 
-fn carried(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
+fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
     let mut seen = Seen {
         origin: origin.to_owned(),
         places: found.places(),
@@ -298,6 +298,24 @@ fn chain(error: &LookError) -> String {
         source = inner.source();
     }
     text
+}
+
+/// Entry for fuzzing: looks for a diff, the bytes before the first NUL, in a file of the rest.
+pub fn fuzz(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let (Some(diff), Some(text)) = (parts.next(), parts.next()) else {
+        return;
+    };
+    let Ok(files) = diff::read(diff) else {
+        return;
+    };
+    let source = Source::read(&String::from_utf8_lossy(text));
+    for hunk in files.iter().flat_map(|file| &file.hunks) {
+        for block in carried::look(hunk, &source) {
+            let is_seen = !matches!(block.found, Found::Neither | Found::Nothing);
+            assert!(is_seen || block.line.is_none(), "a place of nothing");
+        }
+    }
 }
 
 #[cfg(test)]

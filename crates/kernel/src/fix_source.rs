@@ -58,7 +58,8 @@ pub enum Origin {
         /// Name of the file it was read from.
         file: String,
     },
-    /// Commits of a git repository; their ids name their content.
+    /// Commits of a git repository. Those fetched from a URL are what their ids say, for git counts the
+    /// ids anew; a repository at hand is taken as it is.
     Git {
         /// The repository, without a password.
         place: String,

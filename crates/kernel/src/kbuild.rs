@@ -11,11 +11,14 @@ mod folder;
 mod follow;
 mod functions;
 mod includes;
+mod kconfig;
 mod makefile;
 mod release;
 mod scope;
 mod sources;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod text;
 mod top;
 pub mod tree;
@@ -182,6 +185,14 @@ pub fn profile(
         release,
         build_id: None,
     };
+    let unknown = kconfig::unknown(tree, &config);
+    if let Some(first) = unknown.first() {
+        unchecked.push(format!(
+            "{} settings of the configuration are in no Kconfig file of the tree, the first is \
+             CONFIG_{first}: it may be another tree's",
+            unknown.len()
+        ));
+    }
     let evaluated = evaluate(tree, &config)?;
     if !evaluated.unsourced.is_empty() {
         let first = evaluated
@@ -272,4 +283,47 @@ fn check(
         });
     }
     Ok(())
+}
+
+/// Entry for fuzzing: reads bytes as a tree, whose files each start after a line `=== PATH`, and makes
+/// a profile of it. What it lacks of a kernel's top files is added.
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let top = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nSRCARCH := x86\nexport SRCARCH\nlibs-y := lib/\n";
+    let config = "CONFIG_CC_VERSION_TEXT=\"c\"\nCONFIG_LOCALVERSION=\"\"\nCONFIG_HZ=1\nCONFIG_X86_64=y\n\
+                  CONFIG_MODULES=y\nCONFIG_Y=y\nCONFIG_M=m\n";
+    let mut files = BTreeMap::from([
+        ("Makefile".to_owned(), top.as_bytes().to_vec()),
+        ("Kbuild".to_owned(), b"obj-y += x/\n".to_vec()),
+        (".config".to_owned(), config.as_bytes().to_vec()),
+    ]);
+    for part in text.split("=== ").skip(1) {
+        if let Some((path, content)) = part.split_once('\n') {
+            files.insert(path.to_owned(), content.as_bytes().to_vec());
+        }
+    }
+    let config = files.remove(".config").unwrap_or_default();
+    let request = Request {
+        spec: "dir:fuzz".to_owned(),
+        source: String::new(),
+        release: None,
+        other_version: OtherVersion::Allowed,
+    };
+    let tree = Memory::new(files);
+    let Ok(made) = profile(&tree, &String::from_utf8_lossy(&config), &request) else {
+        return;
+    };
+    let profile = made.profile;
+    for (path, objects) in profile.units.iter().chain(&profile.contributors) {
+        assert!(!objects.is_empty(), "{path} goes into nothing");
+        assert!(
+            !profile.sureness.blind.contains_key(path),
+            "{path} is blind, too"
+        );
+    }
+    let again = crate::profile::from_json(&crate::profile::to_json(&profile));
+    assert!(
+        again.is_ok_and(|again| again == profile),
+        "it does not survive being kept"
+    );
 }

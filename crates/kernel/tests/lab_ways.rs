@@ -100,13 +100,11 @@ fn lab_every_way_to_a_profile_agrees_on_one_kernel() {
         .iter()
         .flat_map(|one| one.profile.tree_files.clone())
         .collect();
-    let named: BTreeSet<String> = match fs::read_to_string(ways.join("feed-files")) {
-        Ok(text) => text.lines().map(str::to_owned).collect(),
-        Err(_) => {
-            eprintln!("skipped: no feed-files");
-            BTreeSet::new()
-        }
-    };
+    let text = fs::read_to_string(ways.join("feed-files")).unwrap_or_else(|_| {
+        eprintln!("skipped: no feed-files");
+        String::new()
+    });
+    let named: BTreeSet<String> = text.lines().map(str::to_owned).collect();
     eprintln!(
         "{} files of the tree, {} of the feed",
         files.len(),
@@ -190,7 +188,7 @@ fn explained(unit: &str, seen_by: &[&str]) -> &'static str {
         "made by modpost after the units, in no makefile"
     } else if unit == "init/version-timestamp.c" && by_all_but("evaluation") {
         "linked by scripts/link-vmlinux.sh, in no list of a makefile (unknown by evaluation)"
-    } else if unit.ends_with(".S") && by_all_but("debug-data") {
+    } else if unit.strip_suffix(".S").is_some() && by_all_but("debug-data") {
         "assembly without instructions leaves no debug data (unknown by it)"
     } else {
         "NOT EXPLAINED"

@@ -1,6 +1,7 @@
 //! When records came and changed, read from the feed's history: records hold no dates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::Duration;
 
 use tuxtape_core::cve::{CveId, State};
@@ -12,7 +13,7 @@ use crate::engine::{Engine, Row, Table, Transaction, Value};
 use crate::rows::{id, key};
 use crate::{Dates, Published, StoreError, tree};
 
-/// Most commits that are looked at in one scan: about ten seconds of `git`. What came before them was
+/// Most commits that are looked at in one scan: a few seconds of `git`. What came before them was
 /// published "by" the oldest of them.
 pub(crate) const MOST_COMMITS: usize = 5000;
 /// Longest the reading may take.
@@ -23,29 +24,42 @@ static ROWS: Table = Table {
     columns: &["cve", "published", "exact", "changed"],
 };
 
-/// Returns the commits after `from` that touched records, newest first.
+/// Returns the commits after `from`, newest first, with what they touched.
 pub(crate) fn history(
     repository: &Repository,
     from: Option<GitId>,
     tip: GitId,
 ) -> Result<Vec<Visit>, GitError> {
-    let folders = tree::FOLDERS.map(|(folder, _)| folder);
-    repository.history(from, tip, &folders, MOST_COMMITS, DEADLINE)
+    if from.is_some() {
+        return repository.history(from, tip, 0, MOST_COMMITS, DEADLINE);
+    }
+    let newer = repository.history_length(None, tip, MOST_COMMITS)? / 2;
+    thread::scope(|scope| {
+        let older =
+            scope.spawn(|| repository.history(None, tip, newer, MOST_COMMITS - newer, DEADLINE));
+        let mut visits = match newer {
+            // To git no number of commits is no limit.
+            0 => Vec::new(),
+            newer => repository.history(None, tip, 0, newer, DEADLINE)?,
+        };
+        visits.extend(older.join().expect("reading a history does not panic")?);
+        Ok(visits)
+    })
 }
 
 /// Brings the stored dates up to date with `visits` and returns how many changed; `stored` and
-/// `published` are the dates and the published records that are there now, of those touched at least.
+/// `present` are the dates and the records that are there now, of those touched at least.
 pub(crate) fn put(
     transaction: &Transaction<'_>,
     visits: &[Visit],
     stored: &BTreeMap<CveId, Dates>,
-    published: &BTreeSet<CveId>,
+    present: &BTreeSet<CveId>,
 ) -> Result<usize, StoreError> {
     let Some(oldest) = visits.last() else {
         return Ok(0);
     };
     let mut rows = Vec::new();
-    for (cve, dates) in learn(visits, stored, published, instant(oldest)) {
+    for (cve, dates) in learn(visits, stored, present, instant(oldest)) {
         if let Some(was) = stored.get(&cve) {
             if *was == dates {
                 continue;
@@ -120,11 +134,12 @@ fn step(visit: &Visit) -> BTreeMap<CveId, Step> {
     steps
 }
 
-/// Works out the dates of every record that was touched, or is published and has none.
+/// Works out the dates of every record that was touched, or is there and has none: it was there when
+/// the history at hand begins.
 fn learn(
     visits: &[Visit],
     stored: &BTreeMap<CveId, Dates>,
-    published: &BTreeSet<CveId>,
+    present: &BTreeSet<CveId>,
     oldest: UtcSeconds,
 ) -> BTreeMap<CveId, Dates> {
     let mut courses: BTreeMap<CveId, Course> = BTreeMap::new();
@@ -159,12 +174,12 @@ fn learn(
         }
     }
     // Of files that are no record yet nothing is kept: the record may come in a later history.
-    courses.retain(|cve, course| !course.is_new || course.in_rejected || published.contains(cve));
+    courses.retain(|cve, course| !course.is_new || course.in_rejected || present.contains(cve));
     let mut learnt: BTreeMap<CveId, Dates> = courses
         .into_iter()
         .map(|(cve, course)| (cve, course.dates))
         .collect();
-    for cve in published {
+    for cve in present {
         if !stored.contains_key(cve) {
             learnt.entry(*cve).or_insert(Dates {
                 published: Published::By(oldest),

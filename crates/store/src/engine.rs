@@ -66,6 +66,11 @@ pub(crate) trait Engine: fmt::Debug + Send {
     fn insert(&self, table: &'static Table, rows: &[Vec<Value<'_>>]) -> Result<u64, StoreError>;
     /// Begins a transaction that excludes every other writer.
     fn begin(&self) -> Result<(), StoreError>;
+    /// Commits much at once: what the database would do on the way for its own good may wait for the
+    /// next commit.
+    fn commit_much(&self) -> Result<(), StoreError> {
+        self.run("COMMIT")
+    }
     /// Returns the number of the schema, 0 before the first.
     fn schema(&self) -> Result<u32, StoreError>;
     /// Notes the number of the schema, within a transaction.
@@ -98,6 +103,13 @@ impl<'e> Transaction<'e> {
     pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         // A failed commit is rolled back when this is dropped.
         self.engine.run("COMMIT")?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Like [`commit`](Self::commit), for whoever waits for the answer.
+    pub(crate) fn commit_much(mut self) -> Result<(), StoreError> {
+        self.engine.commit_much()?;
         self.open = false;
         Ok(())
     }

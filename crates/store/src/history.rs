@@ -94,6 +94,13 @@ impl Store {
         self.events(sql, &[after.into()])
     }
 
+    /// Returns every time that a scan found a record gone, in their order.
+    pub fn removals(&self) -> Result<Vec<Event>, StoreError> {
+        let sql = "SELECT sequence, cve, feed_commit, feed_time, change FROM cve_history
+             WHERE change = ?1 ORDER BY sequence";
+        self.events(sql, &[Change::Removed.as_str().into()])
+    }
+
     /// Returns the changes of one record, in their order.
     pub fn history_of(&self, cve: CveId) -> Result<Vec<Event>, StoreError> {
         let sql = "SELECT sequence, cve, feed_commit, feed_time, change FROM cve_history

@@ -306,7 +306,7 @@ pub fn scan_telling(
     let rows_written = transaction.written();
     let published = rows::count(engine, State::Published)?;
     let rejected = rows::count(engine, State::Rejected)?;
-    transaction.commit()?;
+    transaction.commit_much()?;
 
     let horizons = store.horizons()?;
     let skipped = skipped
@@ -372,12 +372,8 @@ pub fn read_dates(store: &Store, repository: &Repository) -> Result<usize, ScanE
     } else {
         (rows::editions(engine)?, dates::all(engine)?)
     };
-    let published = editions
-        .into_iter()
-        .filter(|(_, edition)| edition.state == State::Published)
-        .map(|(id, _)| id)
-        .collect();
-    let learnt = dates::put(&transaction, &visits, &stored, &published)?;
+    let present = editions.into_keys().collect();
+    let learnt = dates::put(&transaction, &visits, &stored, &present)?;
     rows::put_dated(&transaction, tip)?;
     transaction.commit()?;
     Ok(learnt)

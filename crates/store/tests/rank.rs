@@ -44,7 +44,7 @@ fn records(corpus: &Path) -> &'static [Cve] {
         let repository =
             Repository::mirror(source, &branch, folder.path(), None, DEADLINE).unwrap();
         let tip = repository.tip(&branch).unwrap();
-        let files = repository.files(tip.id, "cve/published").unwrap();
+        let files = repository.files(tip.id, &["cve/published"]).unwrap();
         let files: Vec<_> = files
             .into_iter()
             .filter(|file| ["json", "dyad"].contains(&suffix(&file.path)))

@@ -731,7 +731,7 @@ fn a_full_disk_leaves_the_store_as_it_was() {
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=700k", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=1200k", "tmpfs"])
         .arg(&disk)
         .output();
     if !mounted.is_ok_and(|output| output.status.success()) {

@@ -314,22 +314,21 @@ impl Repository {
     /// Returns the newest commit of `branch`.
     pub fn tip(&self, branch: &BranchName) -> Result<Commit, GitError> {
         let full = branch.full();
-        let Some(id) = self.resolve(&full)? else {
-            return Err(GitError::NoBranch {
-                place: self.git_dir.display().to_string(),
-                branch: branch.clone(),
-            });
-        };
         let mut command = self.command();
-        command.args(["show", "--no-patch", "--no-show-signature", "--format=%ct"]);
-        command.arg(id.to_string());
-        let answer = process::run_ok(&mut command, LOCAL)?.stdout;
-        let text = String::from_utf8_lossy(&answer);
-        let time = text
-            .trim()
-            .parse()
-            .map_err(|_| unexpected("show", &answer))?;
-        Ok(Commit { id, time })
+        command.args(["show", "--no-patch", "--no-show-signature"]);
+        command.args(["--format=%H %ct", "--end-of-options", &full, "--"]);
+        let finished = process::run(&mut command, LOCAL)?;
+        if !finished.status.success() {
+            // A branch that is there and cannot be read says why.
+            return match self.resolve(&full)? {
+                Some(_) => Err(unexpected("show", &finished.stderr)),
+                None => Err(GitError::NoBranch {
+                    place: self.git_dir.display().to_string(),
+                    branch: branch.clone(),
+                }),
+            };
+        }
+        commit(finished.stdout.trim_ascii()).ok_or_else(|| unexpected("show", &finished.stdout))
     }
 
     /// Tells whether `old` is `new` or one of its ancestors; `None` when `old` is not here at all.
@@ -348,8 +347,8 @@ impl Repository {
         }
     }
 
-    /// Lists every file of `commit` below `folder`, a path such as `cve/published`.
-    pub fn files(&self, commit: GitId, folder: &str) -> Result<Vec<Entry>, GitError> {
+    /// Lists every file of `commit` below `folders`, paths such as `cve/published`.
+    pub fn files(&self, commit: GitId, folders: &[&str]) -> Result<Vec<Entry>, GitError> {
         let mut command = self.command();
         command.args([
             "ls-tree",
@@ -359,8 +358,8 @@ impl Repository {
             "--full-tree",
             &commit.to_string(),
             "--",
-            folder,
         ]);
+        command.args(folders);
         let answer = process::run_ok(&mut command, LOCAL)?.stdout;
         tree::parse(&answer)
     }
@@ -421,6 +420,15 @@ impl Repository {
     }
 }
 
+/// Reads an id and a time.
+fn commit(answer: &[u8]) -> Option<Commit> {
+    let (id, time) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    Some(Commit {
+        id: id.parse().ok()?,
+        time: time.parse().ok()?,
+    })
+}
+
 /// Prepares `git` on one repository, with everything shut that the repository could use against us.
 fn command(git_dir: &Path) -> Command {
     let mut command = Command::new("git");
@@ -462,6 +470,7 @@ fn command(git_dir: &Path) -> Command {
         "http.lowSpeedTime=60",
         "gc.auto=0",
         "advice.detachedHead=false",
+        "advice.graftFileDeprecated=false",
     ] {
         command.args(["-c", setting]);
     }

@@ -332,6 +332,24 @@ fn the_first_run_tells_nobody_and_later_ones_what_is_new() {
 }
 
 #[test]
+fn a_record_that_the_feed_loses_is_told_once() {
+    let user = User::new("");
+    let mut feed = Feed::new(user.folder.path(), 3);
+    user.scan(&feed);
+    user.notify(1000);
+    feed.files.retain(|name, _| !name.contains("CVE-2024-1001"));
+    feed.commit();
+    let place = feed.folder.to_str().unwrap();
+    let output = user.run(&["scan", "--force-shrink", "--feed", place]);
+    assert!(output.status.success(), "{}", talk(&output));
+    user.receiving.will(&[200]);
+    assert_eq!(user.notify(1001).tally.delivered, 1);
+    let keys = user.receiving.keys();
+    assert!(keys[0].starts_with("gone/CVE-2024-1001/"), "{keys:?}");
+    assert_eq!(user.notify(1002).new, 0);
+}
+
+#[test]
 fn corpus_a_stretch_of_the_feed_is_told_once() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let corpus = env::var_os("TUXTAPE_CORPUS").map_or(beside, PathBuf::from);

@@ -6,6 +6,7 @@
 //! the right one is known. Every doubt makes a block [`Found::Neither`] or [`Found::Both`]: to take a
 //! kernel for fixed that is not is the error to avoid.
 
+mod decide;
 mod normal;
 mod search;
 mod source;
@@ -113,10 +114,10 @@ pub enum Reach {
 /// Looks for the blocks of `hunk` in `source`.
 pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
     let hunk = NormalHunk::of(hunk);
-    let whole = search::whole(&hunk, source);
+    let whole = decide::whole(&hunk, source);
     hunk.blocks()
         .iter()
-        .map(|block| search::block(&hunk, block, source, whole))
+        .map(|block| decide::block(&hunk, block, source, &whole))
         .collect()
 }
 
@@ -179,3 +180,6 @@ struct BlockAt {
     /// The function it lies in, as far as the hunk says.
     function: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -470,3 +470,196 @@ fn what_the_spans_rule_out_is_judged_so_and_nothing_else_is() {
         }
     }
 }
+
+fn seen() -> content::Seen {
+    content::Seen {
+        origin: "commit 1".to_owned(),
+        ..content::Seen::default()
+    }
+}
+
+fn with(base: &str, record: &Cve, freshness: Freshness<'_>, content: &Content) -> Judgement {
+    Bench::new(&profile(base), &horizons())
+        .unwrap()
+        .judge_with(record, freshness, Some(content))
+}
+
+fn carried(carried: Carried) -> Content {
+    Content {
+        carried,
+        ..Content::default()
+    }
+}
+
+/// Judges each answer of the source in turn: yes, no, partial, nobody looked.
+fn check_carried(base: &str, files: &[&str], spans: &[&str], expected: [Applicability; 4]) {
+    let answers = [
+        Carried::Yes(seen()),
+        Carried::No(seen()),
+        Carried::Partial(seen()),
+        Carried::default(),
+    ];
+    for (answer, expected) in answers.into_iter().zip(expected) {
+        let content = carried(answer);
+        let judgement = with(base, &cve(files, spans), Freshness::Current, &content);
+        assert_eq!(judgement.verdict, expected, "{content:?}: {judgement:?}");
+    }
+}
+
+#[test]
+fn within_the_horizon_a_span_holds_until_the_source_has_the_fix() {
+    check_carried(
+        "6.1.160",
+        &["net/core/dev.c"],
+        IN_SPAN,
+        [
+            NotAffected(Reason::Carries),
+            Affected,
+            Unknown(Gap::PartialFix),
+            Affected,
+        ],
+    );
+}
+
+#[test]
+fn beyond_the_horizon_the_source_decides() {
+    check_carried(
+        "6.1.170",
+        &["net/core/dev.c"],
+        IN_SPAN,
+        [
+            NotAffected(Reason::Carries),
+            Affected,
+            Unknown(Gap::PartialFix),
+            Unknown(Gap::BeyondHorizon),
+        ],
+    );
+    // The bug may have been backported here unseen; that its fix is missing does not say so.
+    check_carried(
+        "6.1.170",
+        &["net/core/dev.c"],
+        &["6.6.51..6.6.90", "6.11..6.13"],
+        [
+            NotAffected(Reason::Carries),
+            Unknown(Gap::PartialFix),
+            Unknown(Gap::PartialFix),
+            Unknown(Gap::BeyondHorizon),
+        ],
+    );
+}
+
+#[test]
+fn outside_the_span_what_the_fix_replaces_raises_a_doubt_and_is_always_told() {
+    check_carried(
+        "6.1.160",
+        &["net/core/dev.c"],
+        &["6.5..6.6"],
+        [
+            NotAffected(Reason::OutsideSpan),
+            Unknown(Gap::PartialFix),
+            NotAffected(Reason::OutsideSpan),
+            NotAffected(Reason::OutsideSpan),
+        ],
+    );
+    let record = cve(&["net/core/dev.c"], &["6.5..6.6"]);
+    let content = carried(Carried::Yes(seen()));
+    let judgement = with("6.1.160", &record, Freshness::Current, &content);
+    assert!(
+        judgement
+            .evidence
+            .iter()
+            .any(|found| found.step == Step::Carried)
+    );
+}
+
+#[test]
+fn a_file_not_built_is_a_certain_no_beside_a_doubt() {
+    check_carried(
+        "6.1.160",
+        &["drivers/net/foo/foo.c"],
+        IN_SPAN,
+        [
+            NotAffected(Reason::Carries),
+            NotAffected(Reason::NotBuilt),
+            NotAffected(Reason::NotBuilt),
+            NotAffected(Reason::NotBuilt),
+        ],
+    );
+}
+
+#[test]
+fn a_fix_seen_by_a_replaced_edition_is_not_certain() {
+    let record = cve(&["net/core/dev.c"], IN_SPAN);
+    let content = carried(Carried::Yes(seen()));
+    let judgement = with("6.1.160", &record, Freshness::Stale(".json: cut"), &content);
+    assert_eq!(judgement.verdict, Unknown(Gap::InconsistentSpan));
+}
+
+#[test]
+fn functions_without_code_are_a_no_and_nothing_less_is() {
+    let functions = |functions| Content {
+        functions,
+        ..carried(Carried::No(seen()))
+    };
+    let absent = Functions::Absent {
+        functions: vec!["f() of net/core/dev.c:3".to_owned()],
+    };
+    let why = || "for a reason".to_owned();
+    for (found, expected) in [
+        (absent.clone(), NotAffected(Reason::FunctionAbsent)),
+        (Functions::Present { functions: vec![] }, Affected),
+        (Functions::Unclear { why: why() }, Affected),
+        (Functions::Skipped { why: why() }, Affected),
+        (
+            Functions::NotLooked {
+                gap: Gap::NoSymbols,
+                why: why(),
+            },
+            Affected,
+        ),
+    ] {
+        let record = cve(&["net/core/dev.c"], IN_SPAN);
+        let judgement = with("6.1.160", &record, Freshness::Current, &functions(found));
+        assert_eq!(judgement.verdict, expected, "{judgement:?}");
+    }
+    // Also where the source left a doubt.
+    let content = Content {
+        functions: absent,
+        ..carried(Carried::Partial(seen()))
+    };
+    let record = cve(&["net/core/dev.c"], IN_SPAN);
+    let judgement = with("6.1.160", &record, Freshness::Current, &content);
+    assert_eq!(judgement.verdict, NotAffected(Reason::FunctionAbsent));
+}
+
+#[test]
+fn a_moved_file_is_followed_where_the_tree_lacks_the_old_path() {
+    let record = cve(&["fs/moved.c"], IN_SPAN);
+    for (to, expected) in [
+        ("net/core/dev.c", Affected),
+        ("drivers/net/foo/foo.c", NotAffected(Reason::NotBuilt)),
+    ] {
+        let content = Content {
+            moved: [("fs/moved.c".to_owned(), to.to_owned())].into(),
+            ..carried(Carried::No(seen()))
+        };
+        let judgement = with("6.1.160", &record, Freshness::Current, &content);
+        assert_eq!(judgement.verdict, expected);
+    }
+}
+
+#[test]
+fn what_nodes_have_loaded_never_changes_a_verdict() {
+    let record = cve(&["net/core/dev.c"], IN_SPAN);
+    let content = Content {
+        loaded: Some("blocked on all nodes".to_owned()),
+        ..Content::default()
+    };
+    let judgement = with("6.1.160", &record, Freshness::Current, &content);
+    assert_eq!(judgement.verdict, Affected);
+    let last = judgement.evidence.last().unwrap();
+    assert_eq!(
+        (last.step, last.found.as_str()),
+        (Step::Loaded, "blocked on all nodes")
+    );
+}

@@ -47,6 +47,8 @@ pub struct Situation<'a> {
     pub kernels: &'a [Watched],
     /// What people decided, in the order in which they did.
     pub decisions: &'a [Decision],
+    /// Records that scans found gone, with a number that tells each time apart; some may be back.
+    pub gone: &'a [(CveId, u64)],
     /// Fixes that did not last.
     pub follow_ups: &'a [FollowUp],
     /// Keys told before, the baseline's among them.
@@ -89,6 +91,7 @@ pub fn derive(situation: &Situation<'_>) -> Vec<Derived> {
         situation.records.iter().map(|cve| (cve.id, cve)).collect();
     let mut derived = Vec::new();
     withdrawals(situation, &mut derived);
+    disappearances(situation, &records, &mut derived);
     follow_ups(situation, &records, &mut derived);
     for kernel in situation.kernels {
         urgent(situation, kernel, &mut derived);
@@ -176,6 +179,36 @@ fn withdrawals(situation: &Situation<'_>, derived: &mut Vec<Derived>) {
                 ..notice(situation, key, kind, &subject, &body)
             },
             band: band(situation, cve.id),
+            hearing,
+        });
+    }
+}
+
+/// Records that the feed lost.
+fn disappearances(
+    situation: &Situation<'_>,
+    records: &BTreeMap<CveId, &Cve>,
+    derived: &mut Vec<Derived>,
+) {
+    let hearing = hearing(situation, "gone", derived);
+    for (cve, time) in situation.gone {
+        if records.contains_key(cve) {
+            continue;
+        }
+        let kind = NoticeKind::Gone;
+        let (subject, body) = words::gone(*cve);
+        derived.push(Derived {
+            notice: Notice {
+                cve: Some(*cve),
+                ..notice(
+                    situation,
+                    format!("{kind}/{cve}/{time}"),
+                    kind,
+                    &subject,
+                    &body,
+                )
+            },
+            band: None,
             hearing,
         });
     }

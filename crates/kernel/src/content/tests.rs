@@ -1,1 +1,287 @@
+use std::fs;
 
+use tuxtape_core::cve::State;
+use tuxtape_core::profile::functions::UnitFunctions;
+
+use super::*;
+use crate::debian::version::DebianVersion;
+
+const BEFORE: &str = "\
+static int do_work(struct device *dev)
+{
+	struct thing *thing = to_thing(dev);
+
+	start_it(thing, dev->id);
+	stop_it(thing, dev->id);
+	log_it(thing, dev->name);
+	return 0;
+}
+";
+
+const FIX: &str = "\
+--- a/net/x/x.c
++++ b/net/x/x.c
+@@ -2,6 +2,8 @@ static int do_work(struct device *dev)
+ {
+ \tstruct thing *thing = to_thing(dev);
+ 
++\tif (!thing->is_ready)
++\t\treturn -EAGAIN;
+ \tstart_it(thing, dev->id);
+ \tstop_it(thing, dev->id);
+ \tlog_it(thing, dev->name);
+";
+
+fn after() -> String {
+    BEFORE.replace(
+        "\tstart_it",
+        "\tif (!thing->is_ready)\n\t\treturn -EAGAIN;\n\tstart_it",
+    )
+}
+
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let top = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = top.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    top
+}
+
+fn record() -> Cve {
+    Cve {
+        id: "CVE-2026-0001".parse().unwrap(),
+        state: State::Published,
+        title: "x: check it".to_owned(),
+        description: String::new(),
+        files: vec!["net/x/x.c".to_owned()],
+        cvss: None,
+        references: Vec::new(),
+        mainline_fixes: Vec::new(),
+        spans: Vec::new(),
+        doubts: Vec::new(),
+        disputes: Vec::new(),
+        rejection: None,
+    }
+}
+
+fn diff(text: &str) -> FixDiff<'_> {
+    FixDiff {
+        origin: "commit 1",
+        text: text.as_bytes(),
+    }
+}
+
+fn word(carried: &Carried) -> &'static str {
+    match carried {
+        Carried::NotLooked { gap, .. } => gap.as_str(),
+        Carried::Yes(_) => "yes",
+        Carried::No(_) => "no",
+        Carried::Partial(_) => "partial",
+    }
+}
+
+#[track_caller]
+fn check(files: &[(&str, &str)], diffs: &[&str], expected: &str) -> Content {
+    let top = tree(files);
+    let diffs: Vec<FixDiff<'_>> = diffs.iter().map(|text| diff(text)).collect();
+    let content = Looker::new(top.path(), None).look(&record(), &diffs);
+    assert_eq!(word(&content.carried), expected, "{content:?}");
+    content
+}
+
+#[test]
+fn both_sides_are_told_with_places_that_grep_finds() {
+    let content = check(&[("net/x/x.c", &after())], &[FIX], "yes");
+    let Carried::Yes(seen) = content.carried else {
+        unreachable!("checked above")
+    };
+    assert_eq!(
+        seen.places,
+        ["net/x/x.c:5 do_work() as after the fix: `if (!thing->is_ready)`"]
+    );
+    check(&[("net/x/x.c", BEFORE)], &[FIX], "no");
+    let reworded = after().replace("!thing->is_ready", "thing->state");
+    check(&[("net/x/x.c", &reworded)], &[FIX], "partial");
+}
+
+#[test]
+fn code_that_moved_is_found_where_it_is_and_not_where_it_might_be() {
+    let content = check(&[("net/y/x.c", &after())], &[FIX], "yes");
+    assert_eq!(content.moved["net/x/x.c"], "net/y/x.c");
+    // Two files could be it.
+    let both = [("net/y/x.c", after()), ("net/z/x.c", after())];
+    let both: Vec<(&str, &str)> = both
+        .iter()
+        .map(|(path, text)| (*path, text.as_str()))
+        .collect();
+    let content = check(&both, &[FIX], "partial");
+    assert!(content.moved.is_empty());
+    check(&[("net/y/x.c", "int other;\n")], &[FIX], "partial");
+    check(&[("net/y/y.c", &after())], &[FIX], "partial");
+}
+
+#[test]
+fn the_first_diff_that_decides_wins_unless_another_contradicts() {
+    let elsewhere = FIX
+        .replace("start_it", "begin_it")
+        .replace("to_thing", "as_thing");
+    check(&[("net/x/x.c", &after())], &[&elsewhere, FIX], "yes");
+    check(&[("net/x/x.c", BEFORE)], &[&elsewhere, FIX], "no");
+    let undone = "--- a/net/x/x.c\n+++ b/net/x/x.c\n@@ -6,3 +6,4 @@ static int do_work(struct device *dev)\n \tstart_it(thing, dev->id);\n+\tcheck_it(thing, dev->id);\n \tstop_it(thing, dev->id);\n \tlog_it(thing, dev->name);\n";
+    check(&[("net/x/x.c", &after())], &[FIX, undone], "partial");
+}
+
+#[test]
+fn without_a_readable_diff_or_a_tree_nobody_looked() {
+    check(&[("net/x/x.c", BEFORE)], &[], "no-fix-diff");
+    check(&[("net/x/x.c", BEFORE)], &["<html>"], "no-fix-diff");
+    let content = Looker::new(Path::new("/nonexistent"), None).look(&record(), &[diff(FIX)]);
+    assert_eq!(word(&content.carried), "no-source");
+}
+
+#[test]
+fn a_link_out_of_the_tree_is_no_file_of_it() {
+    let outside = tree(&[("x.c", &after())]);
+    let top = tree(&[("net/x/y.c", "int a;\n")]);
+    std::os::unix::fs::symlink(outside.path().join("x.c"), top.path().join("net/x/x.c")).unwrap();
+    let content = Looker::new(top.path(), None).look(&record(), &[diff(FIX)]);
+    assert_eq!(word(&content.carried), "partial");
+    std::os::unix::fs::symlink(outside.path(), top.path().join("net/z")).unwrap();
+    let content =
+        Looker::new(top.path(), None).look(&record(), &[diff(&FIX.replace("net/x/", "net/z/"))]);
+    assert_eq!(word(&content.carried), "partial");
+}
+
+#[test]
+fn a_changelog_that_names_the_cve_counts_and_a_title_is_a_hint() {
+    let reworded = after().replace("!thing->is_ready", "thing->state");
+    let judge = |text: &str, log: &str, diffs: &[FixDiff<'_>]| {
+        let log = format!("linux (6.1.170-1) x; urgency=low\n\n  * Stable:\n    - {log}\n");
+        let changelog = Changelog::read(&log, &DebianVersion::new("6.1.176-1"));
+        let top = tree(&[("net/x/x.c", text)]);
+        let looker = Looker::new(top.path(), None).with_changelog(&changelog);
+        looker.look(&record(), diffs).carried
+    };
+    let fix = [diff(FIX)];
+    let named = "x: check it (CVE-2026-0001)";
+    assert_eq!(word(&judge(&reworded, named, &fix)), "yes");
+    assert_eq!(word(&judge(&reworded, named, &[])), "yes");
+    // The source contradicts.
+    assert_eq!(word(&judge(BEFORE, named, &fix)), "no");
+    let titled = judge(&reworded, "x: check it", &fix);
+    assert_eq!(word(&titled), "partial");
+    assert!(titled.found().contains("look at it"), "{titled:?}");
+    let reverted = "x: check it (CVE-2026-0001)\n    - Revert \"x: check it\"";
+    assert_eq!(word(&judge(&reworded, reverted, &fix)), "partial");
+}
+
+#[test]
+fn files_that_equal_those_of_an_unfixed_kernel_are_unfixed() {
+    let reworded = after().replace("!thing->is_ready", "thing->state");
+    for (own, other, expected) in [
+        (reworded.as_str(), reworded.as_str(), "no"),
+        (&reworded, BEFORE, "partial"),
+        // One of the two is wrong.
+        (&after(), &after(), "partial"),
+    ] {
+        let (top, unfixed) = (tree(&[("net/x/x.c", own)]), tree(&[("net/x/x.c", other)]));
+        let unfixed = Unfixed {
+            tree: unfixed.path(),
+            name: "6.1.170-3",
+        };
+        let content = Looker::new(top.path(), None).look_beside(&record(), &[diff(FIX)], unfixed);
+        assert_eq!(word(&content.carried), expected);
+    }
+}
+
+#[test]
+fn functions_are_looked_up_by_what_this_tree_has_at_the_change() {
+    let table = |unit: &str, own: &[&str]| FunctionTable {
+        units: [(
+            unit.to_owned(),
+            UnitFunctions {
+                own: own.iter().map(|name| (*name).to_owned()).collect(),
+                ..UnitFunctions::default()
+            },
+        )]
+        .into(),
+    };
+    let look = |text: &str, fix: &str, table: &FunctionTable| {
+        let top = tree(&[("net/x/x.c", text)]);
+        let content = Looker::new(top.path(), Some(table)).look(&record(), &[diff(fix)]);
+        match content.functions {
+            Functions::NotLooked { .. } => "not looked",
+            Functions::Skipped { .. } => "skipped",
+            Functions::Present { .. } => "present",
+            Functions::Absent { .. } => "absent",
+            Functions::Unclear { .. } => "unclear",
+        }
+    };
+    let with = table("net/x/x.c", &["do_work"]);
+    let without = table("net/x/x.c", &["other"]);
+    assert_eq!(look(BEFORE, FIX, &with), "present");
+    assert_eq!(look(BEFORE, FIX, &without), "absent");
+    assert_eq!(look(BEFORE, FIX, &table("net/y/y.c", &[])), "unclear");
+    // What is compiled has another name.
+    let renamed = format!("#define do_work x_do_work\n{BEFORE}");
+    assert_eq!(look(&renamed, FIX, &without), "unclear");
+    // The name is not of this source: the same code may have another one.
+    let other = BEFORE
+        .replace("start_it", "go")
+        .replace("to_thing", "as_thing");
+    assert_eq!(look(&other, FIX, &without), "unclear");
+    let data = format!(
+        "{FIX}--- a/net/x/x.h\n+++ b/net/x/x.h\n@@ -1,2 +1,3 @@\n extern int one_of_it(int a);\n+extern int two_of_it(int a);\n extern int six_of_it(int a);\n"
+    );
+    let top = tree(&[
+        ("net/x/x.c", BEFORE),
+        (
+            "net/x/x.h",
+            "extern int one_of_it(int a);\nextern int six_of_it(int a);\n",
+        ),
+    ]);
+    let content = Looker::new(top.path(), Some(&without)).look(&record(), &[diff(&data)]);
+    assert!(
+        matches!(content.functions, Functions::Skipped { .. }),
+        "{content:?}"
+    );
+}
+
+#[test]
+fn garbled_diffs_texts_and_changelogs_are_read_or_refused() {
+    type Seed = (&'static [u8], fn(&[u8]));
+    let seeds: [Seed; 3] = [
+        (include_bytes!("../../../../fuzz/seeds/carried/small"), fuzz),
+        (
+            include_bytes!("../../../../fuzz/seeds/changelog/small"),
+            changelog::fuzz,
+        ),
+        (
+            include_bytes!("../../../../fuzz/seeds/c_text/small"),
+            tuxtape_core::ctext::fuzz,
+        ),
+    ];
+    let mut state = 1_u64;
+    for (seed, read) in seeds {
+        read(seed);
+        for _ in 0..6_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..3 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let [a, b, c, d, ..] = (state >> 16).to_le_bytes();
+                let at = (usize::from(a) * 256 + usize::from(d)) % bytes.len();
+                match c % 4 {
+                    0 => bytes[at] = b,
+                    1 if c > 250 => bytes.truncate(at.max(1)),
+                    2 => bytes.insert(at, b"{}()#\"'/*\\\n-+ "[usize::from(b) % 14]),
+                    _ => bytes[at] = b"{}()#\"'/*\\\n-+ "[usize::from(b) % 14],
+                }
+            }
+            read(&bytes);
+        }
+    }
+}

@@ -25,6 +25,12 @@ pub struct Candidate {
 pub fn choose(cve: &Cve, base: KernelVersion) -> Vec<Candidate> {
     let spans = in_history(&cve.spans, base);
     let mut suspicion = Vec::new();
+    if !cve.doubts.is_empty() || span::is_disputed(&cve.spans, &cve.disputes, base) {
+        suspicion.push(format!(
+            "suspect: the record of {} contradicts itself",
+            cve.id
+        ));
+    }
     match span::read(&cve.spans, base) {
         Reading::NeverIntroduced => suspicion.push(format!(
             "suspect: by the record of {} the bug never came to {base}",
@@ -273,6 +279,14 @@ mod tests {
             ],
         );
         assert!(chosen.iter().all(|it| it.notes[0].starts_with("suspect: ")));
+    }
+
+    #[test]
+    fn a_fix_by_a_record_that_contradicts_itself_is_suspect() {
+        let mut cve = record(&["5.10..6.1.20"]);
+        cve.doubts.push("two ids".to_owned());
+        let chosen = choose(&cve, "6.1.10".parse().unwrap());
+        assert!(chosen[0].notes[0].contains("contradicts itself"));
     }
 
     #[test]

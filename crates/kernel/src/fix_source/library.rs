@@ -127,7 +127,15 @@ impl Library {
         for source in &self.sources {
             match source {
                 SourceSpec::Folder(path) => ask_folder(path, source, &mut asked),
-                SourceSpec::Git(place) => self.ask_git(place, source, &mut asked, how),
+                SourceSpec::Git(place) => {
+                    if let How::UntilEnough(_) = how {
+                        // One CVE: the branch itself is worth a look.
+                        for asked in &mut asked {
+                            asked.look_in_branch(place, base.branch());
+                        }
+                    }
+                    self.ask_git(place, source, &mut asked, how);
+                }
                 SourceSpec::Web(template) => self.ask_web(template, source, &mut asked, how),
                 SourceSpec::Package(_) => {}
             }

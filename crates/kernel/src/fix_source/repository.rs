@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tuxtape_core::git_id::GitId;
+use tuxtape_core::version::Branch;
 use tuxtape_sys::git::commits::{CommitText, Renames};
 use tuxtape_sys::git::partial::NotFetched;
 use tuxtape_sys::git::{GitError, Repository};
@@ -22,6 +23,8 @@ const READ: Duration = Duration::from_secs(120);
 const FETCH: Duration = Duration::from_secs(1800);
 /// Limit of looking for later commits.
 const LOOK: Duration = Duration::from_secs(15);
+/// Batches that may fail before no smaller one is tried.
+const PATIENCE: u32 = 64;
 /// Most later commits that are looked at.
 const MOST_MENTIONS: usize = 50;
 
@@ -61,15 +64,9 @@ pub(super) fn read(
             return commits;
         }
     };
+    let mut patience = PATIENCE;
     for batch in wanted.chunks(AT_ONCE) {
-        let mut found = match read_batch(&repository, batch) {
-            Ok(found) => found,
-            Err(error) => {
-                let why = told(&error);
-                let failed = |id: &GitId| (*id, Err(CommitError::Source { why: why.clone() }));
-                batch.iter().map(failed).collect()
-            }
-        };
+        let mut found = read_apart(&repository, batch, &mut patience);
         for commit in found.values().flatten() {
             // What is not kept is read again.
             shelf.put(commit).ok();
@@ -102,7 +99,7 @@ pub(super) fn later(place: &GitPlace, ids: &[GitId], cache: &Path) -> Later {
     let mentions = repository.and_then(|repository| {
         let commits = repository.commits(ids, READ)?;
         match commits.iter().flatten().map(|commit| commit.time).min() {
-            Some(since) => repository.mentions(ids, since, MOST_MENTIONS, LOOK),
+            Some(since) => repository.mentions(ids, &[], since, MOST_MENTIONS, LOOK),
             None => Ok(None),
         }
     });
@@ -120,6 +117,40 @@ pub(super) fn later(place: &GitPlace, ids: &[GitId], cache: &Path) -> Later {
         (repairs && !ids.contains(&commit.id)).then(|| (what, commit.id, subject(&commit)))
     });
     Later::Found(later.collect())
+}
+
+/// Finds on the branches `linux-BRANCH.y` of a repository at hand the one backport of each of
+/// `mainline`, in the order they were committed; nothing where one has none, or several.
+pub(super) fn backports(place: &GitPlace, mainline: &[GitId], branch: Branch) -> Vec<GitId> {
+    let GitPlace::Folder(path) = place else {
+        return Vec::new();
+    };
+    // Without a wildcard git would look below that name.
+    let within = ["refs/heads", "refs/remotes/*"].map(|top| format!("{top}/linux-{branch}.[y]"));
+    let mentions = Repository::open(path).and_then(|repository| {
+        let commits = repository.commits(mainline, READ)?;
+        match commits.iter().flatten().map(|commit| commit.time).min() {
+            Some(since) => repository.mentions(mainline, &within, since, MOST_MENTIONS, LOOK),
+            None => Ok(None),
+        }
+    });
+    // A repository that cannot be read says so when its commits are asked for.
+    let mut mentions = mentions.ok().flatten().unwrap_or_default();
+    mentions.sort_by_key(|commit| commit.time);
+    let mut found = Vec::new();
+    for id in mainline {
+        let of = |commit: &&CommitText| {
+            mention(&commit.message, std::slice::from_ref(id)) == Some(Mention::Backport)
+        };
+        let mut all = mentions.iter().filter(of);
+        match (all.next(), all.next()) {
+            (Some(commit), None) => found.push((commit.time, commit.id)),
+            _ => return Vec::new(),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(|(_, id)| id).collect()
 }
 
 fn subject(commit: &CommitText) -> String {
@@ -163,6 +194,25 @@ fn opened(
             Ok((repository, failed))
         }
     }
+}
+
+/// Reads `ids`; where that fails each half apart, because one damaged object fails all that are asked
+/// for with it.
+fn read_apart(repository: &Repository, ids: &[GitId], patience: &mut u32) -> Commits {
+    let error = match read_batch(repository, ids) {
+        Ok(found) => return found,
+        Err(error) => error,
+    };
+    *patience = patience.saturating_sub(1);
+    if ids.len() > 1 && *patience > 0 {
+        let (left, right) = ids.split_at(ids.len() / 2);
+        let mut found = read_apart(repository, left, patience);
+        found.extend(read_apart(repository, right, patience));
+        return found;
+    }
+    let why = told(&error);
+    let failed = |id: &GitId| (*id, Err(CommitError::Source { why: why.clone() }));
+    ids.iter().map(failed).collect()
 }
 
 fn read_batch(repository: &Repository, ids: &[GitId]) -> Result<Commits, GitError> {

@@ -81,6 +81,13 @@ impl Scope<'_> {
             let gap = self.burn(variable.raw.len());
             out.doubt(gap.as_ref());
             out.text.push_str(&variable.raw);
+        } else if self.line == 0 {
+            // Asked for after the last line: what cannot be evaluated is named by where it was set.
+            let (file, line) = variable.place;
+            let file = std::mem::replace(&mut self.file, file);
+            self.line = line;
+            self.expand_into(&variable.raw, out);
+            (self.file, self.line) = (file, 0);
         } else {
             self.expand_into(&variable.raw, out);
         }

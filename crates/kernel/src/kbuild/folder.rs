@@ -32,6 +32,8 @@ pub(super) struct Asked {
     pub(super) folders: Vec<(String, Mode)>,
     /// Folders and files that could not be told, with the reason.
     pub(super) blind: BTreeMap<String, String>,
+    /// Folders that are made without linking them, unless another list links them.
+    pub(super) unlinked: Vec<String>,
     pub(super) rules: Vec<Rule>,
     /// Variables for the folders below.
     pub(super) exported: Variables,
@@ -61,6 +63,7 @@ pub(super) fn ask(
     if let Err(gap) = scope.include(makefile) {
         scope.lost.get_or_insert(gap);
     }
+    scope.file = makefile.as_str().into();
     asked.makefiles = scope.makefiles.len();
     let side = std::mem::take(&mut scope.side_folders);
     for side in side {
@@ -132,9 +135,8 @@ impl Scope<'_> {
             .map(|name| {
                 let value = self.value(&name);
                 let variable = Variable {
-                    raw: value.text.into(),
-                    simple: true,
                     gap: value.gap,
+                    ..Variable::simple(&value.text)
                 };
                 (name, variable)
             })
@@ -201,8 +203,7 @@ impl Reader<'_, '_> {
     fn read_beside(&mut self) {
         for folder in self.list(&["subdir-y", "subdir-m"]) {
             if let Some(path) = below(self.folder, folder.trim_end_matches('/')) {
-                let reason = format!("{} has it made without linking it", shown(self.folder));
-                self.asked.blind.insert(shown(&path), reason);
+                self.asked.unlinked.push(path);
             }
         }
         // Doubt about these makes no file look compiled or not: what they name is blind either way.
@@ -216,6 +217,19 @@ impl Reader<'_, '_> {
                     self.asked.beside.extend(path.map(|path| (path, reason)));
                 }
             }
+        }
+        // What a rule needs an object for is linked by that rule.
+        let rules = self.scope.rules.iter();
+        let needed = rules.flat_map(|rule| &rule.prerequisites);
+        let needed: Vec<String> = needed
+            .filter(|word| is_object(word) && !word.contains('%'))
+            .cloned()
+            .collect();
+        for word in needed {
+            let own = place(self.folder, "");
+            let path = below(self.folder, word.strip_prefix(&own).unwrap_or(&word));
+            let reason = "needed by a rule of its makefile";
+            self.asked.beside.extend(path.map(|path| (path, reason)));
         }
         let mut programs = Vec::new();
         for kind in ["hostprogs", "userprogs"] {

@@ -51,10 +51,11 @@ impl Scope<'_> {
             Variable::simple(&format!("{known} {path}")),
         );
         let place = (Arc::clone(&self.file), self.line);
-        self.file = path.into();
-        self.line = 0;
         let text = String::from_utf8_lossy(&bytes);
-        let gap = self.deeper(&format!("include {path}"), |scope| scope.evaluate(&text));
+        let gap = self.deeper(&format!("include {path}"), |scope| {
+            (scope.file, scope.line) = (path.into(), 0);
+            scope.evaluate(&text);
+        });
         (self.file, self.line) = place;
         match gap {
             Some(gap) => Err(gap),
@@ -348,41 +349,49 @@ impl Scope<'_> {
         } else {
             Text::from(value.to_owned())
         };
+        let gap = self.burn(value.len());
+        new.doubt(gap.as_ref());
+        new.doubt(self.doubt.clone().as_ref());
         // Where it is not known whether this line counts, both values stay, and the gap says so.
         let kept = old.filter(|_| operator == Operator::Append || self.doubt.is_some());
-        if let Some(old) = kept {
-            let start = if simple && !old.simple {
-                self.value(name)
-            } else {
-                Text {
-                    text: old.raw.to_string(),
-                    gap: old.gap,
+        let place = (Arc::clone(&self.file), self.line);
+        let mut variable = match kept {
+            Some(old) if simple && !old.simple => {
+                let text = self.value(name);
+                Variable {
+                    raw: Arc::new(text.text),
+                    simple,
+                    gap: text.gap,
+                    place: old.place,
                 }
-            };
-            let gap = new.gap.take();
-            new.text = if start.text.is_empty() {
-                new.text
-            } else {
-                format!("{} {}", start.text, new.text)
-            };
-            new.gap = start.gap.or(gap);
-        }
-        new.doubt(self.doubt.clone().as_ref());
-        let mut gap = self.burn(new.text.len());
-        if new.text.len() > LONGEST {
-            let found = self.gap(&format!("{name} is longer than {LONGEST} bytes"));
-            gap = Some(self.lost.get_or_insert(found).clone());
-            new.text.clear();
-        }
-        new.doubt(gap.as_ref());
-        self.own.insert(
-            name.to_owned(),
-            Variable {
-                raw: new.text.into(),
+            }
+            Some(old) => {
+                // The text is appended to in place once nobody else holds it.
+                self.own.remove(name);
+                Variable { simple, ..old }
+            }
+            None => Variable {
+                raw: Arc::default(),
                 simple,
-                gap: new.gap,
+                gap: None,
+                place: ("".into(), 0),
             },
-        );
+        };
+        let raw = Arc::make_mut(&mut variable.raw);
+        if !raw.is_empty() {
+            raw.push(' ');
+        }
+        raw.push_str(&new.text);
+        if raw.len() > LONGEST {
+            raw.clear();
+            let gap = self.gap(&format!("{name} is longer than {LONGEST} bytes"));
+            variable.gap = Some(self.lost.get_or_insert(gap).clone());
+        }
+        if variable.gap.is_none() {
+            variable.gap = new.gap;
+        }
+        variable.place = place;
+        self.own.insert(name.to_owned(), variable);
     }
 }
 

@@ -9,26 +9,32 @@ use crate::config::Config;
 
 /// Deepest nesting of references, calls and inclusions. Kernels stay below 20.
 const DEEPEST: usize = 64;
-/// Bytes that one folder's makefiles may expand. The largest of Linux 6.12 needs under 4 MiB.
-const FUEL: usize = 64 << 20;
+/// Bytes that one folder's makefiles may expand. The largest of Linux 6.1, nouveau's, needs under 1 MiB.
+const FUEL: usize = 16 << 20;
 
 /// A variable as it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Variable {
     /// Its text; still to be expanded where it is not `simple`.
-    pub(super) raw: Arc<str>,
+    pub(super) raw: Arc<String>,
     /// Whether it was expanded when it was set.
     pub(super) simple: bool,
     /// Why it may have another value.
     pub(super) gap: Option<Gap>,
+    /// Where it was last set.
+    pub(super) place: Place,
 }
+
+/// Makefile and line.
+pub(super) type Place = (Arc<str>, usize);
 
 impl Variable {
     pub(super) fn simple(text: &str) -> Self {
         Self {
-            raw: text.into(),
+            raw: Arc::new(text.to_owned()),
             simple: true,
             gap: None,
+            place: ("".into(), 0),
         }
     }
 }
@@ -106,10 +112,14 @@ impl<'a> Scope<'a> {
         Gap::new(&self.file, self.line, construct)
     }
 
-    /// Runs `step` one level deeper; notes a gap instead where that is too deep.
+    /// Runs `step` one level deeper; where that is too deep, nothing these makefiles say counts.
     pub(super) fn deeper(&mut self, what: &str, step: impl FnOnce(&mut Self)) -> Option<Gap> {
-        if self.depth >= DEEPEST {
-            return Some(self.gap(&format!("nests deeper than {DEEPEST}: {what}")));
+        if self.lost.is_none() && self.depth >= DEEPEST {
+            let what: String = what.chars().take(80).collect();
+            self.lost = Some(self.gap(&format!("nests deeper than {DEEPEST}: {what}")));
+        }
+        if self.lost.is_some() {
+            return self.lost.clone();
         }
         self.depth += 1;
         step(self);
@@ -131,7 +141,8 @@ impl<'a> Scope<'a> {
             return Some(found.clone());
         }
         let value = self.config.value(name.strip_prefix("CONFIG_")?)?;
-        Some(Variable::simple(value))
+        // Builds turn `n` into "not set".
+        (value != "n").then(|| Variable::simple(value))
     }
 }
 

@@ -142,13 +142,12 @@ fn operator(text: &str) -> Option<(Operator, &str)> {
 }
 /// Returns where the first word of `text` ends, taking references whole.
 pub(super) fn end_of_word(text: &str) -> usize {
-    let end = text.find([' ', '\t', '\n']).unwrap_or(text.len());
     let mut depth = 0_usize;
     for (at, letter) in text.char_indices() {
         match letter {
             '(' | '{' => depth += 1,
             ')' | '}' => depth = depth.saturating_sub(1),
-            _ if at >= end && depth == 0 => return at,
+            _ if depth == 0 && blank(letter) => return at,
             _ => {}
         }
     }

@@ -17,7 +17,10 @@ impl Gap {
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .take(Self::QUOTED)
             .collect();
-        Self(format!("{file}:{line}: {construct}").into())
+        Self(match line {
+            0 => format!("{file}: {construct}").into(),
+            _ => format!("{file}:{line}: {construct}").into(),
+        })
     }
 }
 

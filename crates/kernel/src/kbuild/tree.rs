@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -113,12 +113,12 @@ impl SourceTree for Folder {
             return Err(io::ErrorKind::NotFound.into());
         }
         let place = self.top.join(path);
-        match regular::read(&place, most) {
+        match read(&place, most) {
             Err(error) if is_link(&place) => {
                 // Asked again: the link may have been turned since it was listed.
                 let target = fs::canonicalize(&place)?;
                 if target.starts_with(&self.top) {
-                    regular::read(&target, most)
+                    read(&target, most)
                 } else {
                     Err(error)
                 }
@@ -148,6 +148,20 @@ impl SourceTree for Memory {
         let bytes = self.bytes.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok((bytes.len() as u64 <= most).then(|| bytes.clone()))
     }
+}
+
+/// Reads a regular file in as few calls as can be: a tree has tens of thousands.
+fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = regular::open(fs::OpenOptions::new().read(true), path)?;
+    let length = file.metadata()?.len();
+    if length > most {
+        return Ok(None);
+    }
+    // One byte more, so that the end is seen without growing the buffer.
+    let room = usize::try_from(length).unwrap_or_default() + 1;
+    let mut bytes = Vec::with_capacity(room);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 fn is_link(path: &Path) -> bool {

@@ -19,6 +19,7 @@ const DEEPEST: usize = 40;
 /// One folder's results with their sources.
 #[derive(Default)]
 struct Sourced {
+    folder: String,
     asked: Asked,
     units: Vec<(String, ObjectName)>,
     contributors: Vec<(String, ObjectName)>,
@@ -33,6 +34,7 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
         ..Evaluated::default()
     };
     let mut entered: BTreeSet<(String, Mode)> = BTreeSet::new();
+    let mut unlinked: BTreeMap<String, String> = BTreeMap::new();
     let mut next: Vec<(String, Mode, Arc<Variables>)> = top
         .folders
         .iter()
@@ -53,7 +55,7 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
             })
             .collect();
         next = Vec::new();
-        for (found, base) in level {
+        for (mut found, base) in level {
             let base = if found.asked.exported.is_empty() {
                 base
             } else {
@@ -69,7 +71,17 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
                     next.push((folder.clone(), *mode, Arc::clone(&base)));
                 }
             }
+            let unlinked_here = std::mem::take(&mut found.asked.unlinked);
+            unlinked.extend(unlinked_here.into_iter().map(|path| {
+                let reason = format!("{} has it made without linking it", shown(&found.folder));
+                (path, reason)
+            }));
             collect(found, &mut out);
+        }
+    }
+    for (folder, reason) in unlinked {
+        if !entered.iter().any(|(other, _)| *other == folder) {
+            out.blind.entry(shown(&folder)).or_insert(reason);
         }
     }
     link_step(tree, &mut out);
@@ -133,9 +145,13 @@ fn collect(found: Sourced, out: &mut Evaluated) {
 /// Finds the sources of what a folder asks for.
 fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sourced {
     let vmlinux = ObjectName(ObjectName::VMLINUX.to_owned());
-    let mut out = Sourced::default();
+    let mut out = Sourced {
+        folder: folder.to_owned(),
+        ..Sourced::default()
+    };
     let mut objects = asked.objects.clone();
     let mut beside = asked.beside.clone();
+    let mut lost = Vec::new();
     for object in &asked.library {
         if top.libraries.contains(folder) {
             objects.push((object.clone(), vmlinux.clone()));
@@ -161,13 +177,19 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
                     .extend(sources.into_iter().map(|path| (path, name.clone())));
                 out.units.push((unit, name));
             }
-            sources::Made::Nothing => {
-                out.unsourced
-                    .insert(object, format!("asked for in {}", shown(folder)));
-            }
+            sources::Made::Nothing => lost.push(object),
         }
     }
     out.asked = asked;
+    for object in lost {
+        // A rule that was not understood may compile any file of the folder.
+        let reason = format!("{object} is asked for, and no source of it is in the tree");
+        out.asked
+            .blind
+            .entry(shown(folder))
+            .or_insert_with(|| reason.clone());
+        out.unsourced.insert(object, reason);
+    }
     for (object, reason) in beside {
         match sources::of(&object, folder, &out.asked.rules, tree) {
             sources::Made::Source(path) => {

@@ -3,12 +3,17 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use tuxtape_sys::durable;
 use tuxtape_sys::lock::{self, Lock, Taken};
 
 use super::SpecError;
+
+/// Longest a child may take from its fork to its program.
+const STARTING: Duration = Duration::from_secs(30);
 
 /// Returns the folder `key` below `cache`, made by `work` in an empty folder where it is not there.
 pub(super) fn make(
@@ -51,13 +56,23 @@ fn locked(cache: &Path, key: &str) -> Result<Lock, SpecError> {
         path: cache.to_owned(),
         source,
     })?;
-    let note = format!("process {}, making {key}", std::process::id());
-    match lock::take(&cache.join("lock"), &note)? {
-        Taken::Ours(lock) => Ok(lock),
-        Taken::Held { note } => Err(SpecError::Busy {
-            cache: cache.to_owned(),
-            holder: note,
-        }),
+    let ours = format!("process {}, making ", std::process::id());
+    let start = Instant::now();
+    loop {
+        match lock::take(&cache.join("lock"), &format!("{ours}{key}"))? {
+            Taken::Ours(lock) => return Ok(lock),
+            // Let go of already: a child that another thread is just starting has it until it runs
+            // its program.
+            Taken::Held { note } if note.starts_with(&ours) && start.elapsed() < STARTING => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Taken::Held { note } => {
+                return Err(SpecError::Busy {
+                    cache: cache.to_owned(),
+                    holder: note,
+                });
+            }
+        }
     }
 }
 

@@ -34,10 +34,7 @@ pub(super) fn all(
     engine: &dyn Engine,
     tip: GitId,
 ) -> Result<Compared, ScanError> {
-    let mut entries = Vec::new();
-    for (folder, _) in tree::FOLDERS {
-        entries.extend(repository.files(tip, folder)?);
-    }
+    let entries = repository.files(tip, &tree::FOLDERS.map(|(folder, _)| folder))?;
     let found = tree::records(&entries);
     let stored = rows::editions(engine)?;
     Ok(Compared {
@@ -86,12 +83,16 @@ pub(super) fn changed(
     }
     let is_touched =
         |entry: &Entry| tree::place(&entry.path).is_some_and(|place| touched.contains(&place.id));
+    let folders: Vec<String> = years
+        .iter()
+        .flat_map(|year| tree::FOLDERS.map(|(folder, _)| format!("{folder}/{year}")))
+        .collect();
     let mut entries = Vec::new();
-    for year in years {
-        for (folder, _) in tree::FOLDERS {
-            let files = repository.files(tip, &format!("{folder}/{year}"))?;
-            entries.extend(files.into_iter().filter(is_touched));
-        }
+    // No folder at all would be all of them.
+    if !folders.is_empty() {
+        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        entries = repository.files(tip, &folders)?;
+        entries.retain(is_touched);
     }
     let found = tree::records(&entries);
     let after = |before: usize, stored: usize, found: usize| {

@@ -14,6 +14,8 @@ use tuxtape_core::git_id::GitId;
 use super::{GitError, Repository, unexpected};
 use crate::process::{Leader, ProcessError};
 
+/// Bytes that git may be ahead of its reader; the most that a user may ask for without privileges.
+const PIPE: usize = 1 << 20;
 /// Longest header line, in bytes.
 const LONGEST_HEADER: u64 = 200;
 
@@ -69,6 +71,8 @@ impl Repository {
             Leader::new(child).end();
             return Err(GitError::Pipe(io::Error::from(io::ErrorKind::BrokenPipe)));
         };
+        // Where it stays small git and its reader wake each other more often, and nothing else.
+        rustix::pipe::fcntl_setpipe_size(&answers, PIPE).ok();
         // Both pipes have small buffers: asking everything before reading would block for ever.
         let writer = thread::spawn(move || {
             let mut text = String::with_capacity(41 * ids.len());

@@ -104,12 +104,14 @@ impl Repository {
         patches(&answer, pairs).ok_or_else(|| unexpected("diff-tree", &answer))
     }
 
-    /// Lists the commits of all refs, committed at `since` (seconds since 1970) or later, whose message
-    /// holds the beginning of one of `ids`: at most `most`, the newest first. `None` where history is
+    /// Lists the commits of the refs that one of the patterns `within` fits (of all refs where there is no
+    /// pattern), committed at `since` (seconds since 1970) or later, whose message holds the beginning of
+    /// one of `ids`: at most `most`, the newest first. `None` where history is
     /// cut off, so that none can be found. Blocks up to `deadline`.
     pub fn mentions(
         &self,
         ids: &[GitId],
+        within: &[String],
         since: i64,
         most: usize,
         deadline: Duration,
@@ -118,7 +120,11 @@ impl Repository {
             return Ok(None);
         }
         let mut command = self.command();
-        command.args(["log", "--all", "-z", "--no-show-signature", "--no-color"]);
+        command.args(["log", "-z", "--no-show-signature", "--no-color"]);
+        if within.is_empty() {
+            command.arg("--all");
+        }
+        command.args(within.iter().map(|pattern| format!("--glob={pattern}")));
         command.args(["--fixed-strings", "--regexp-ignore-case"]);
         command.arg(format!("--max-count={most}"));
         command.arg(format!("--since=@{since}"));

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use tuxtape_core::git_id::GitId;
 
-use super::{GitError, Repository, unexpected};
+use super::{GitError, LOCAL, Repository, unexpected};
 use crate::process;
+
+/// Bytes that git's memory may grow to before it is given back, one by one.
+const HEAP: &str = "67108864";
 
 /// What a commit did to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +26,36 @@ pub enum Touch {
 pub struct Visit {
     /// Committer time, in seconds since 1970 UTC; as untrue as the committer's clock.
     pub time: i64,
-    /// Whether nothing is known from before it: the first commit, or the oldest of a shallow clone,
-    /// which seems to bring every file.
+    /// Whether nothing is known from before it: the first commit, or the oldest of a shallow clone.
+    /// It seems to bring every file of its tree, and none is listed.
     pub is_beginning: bool,
     /// The files, as paths from the top.
     pub touched: Vec<(Touch, String)>,
 }
 
 impl Repository {
-    /// Lists the commits back from `to` that touched files below `folders`, newest first: without
-    /// `from` and what came before it, at most `most`. A merge counts as one commit that brings all it
-    /// brings to its first parent. Blocks up to `deadline`.
+    /// Lists the commits back from `to` with the files they touched, newest first: without the newest
+    /// `skip`, without `from` and what came before it, at most `most`. A merge counts as one commit
+    /// that brings all it brings to its first parent. Blocks up to `deadline`.
     pub fn history(
         &self,
         from: Option<GitId>,
         to: GitId,
-        folders: &[&str],
+        skip: usize,
         most: usize,
         deadline: Duration,
     ) -> Result<Vec<Visit>, GitError> {
         let mut command = self.command();
+        // Trees of a feed have a megabyte: by default each is mapped and unmapped anew, and the page
+        // faults take as long as comparing them. Other C libraries do not read these.
+        command
+            .env("MALLOC_MMAP_THRESHOLD_", HEAP)
+            .env("MALLOC_TRIM_THRESHOLD_", HEAP);
+        // The files are told apart by the caller: paths on the command line would make git look at
+        // each tree thrice.
         command.args([
+            "-c",
+            "log.showRoot=false",
             "log",
             "-z",
             "--name-status",
@@ -51,16 +63,38 @@ impl Repository {
             "--no-show-signature",
             "--first-parent",
             "--diff-merges=first-parent",
-            "--root",
             "--format=>%ct %P",
         ]);
+        command.arg(format!("--skip={skip}"));
         command.arg(format!("--max-count={most}"));
         command.arg(to.to_string());
         if let Some(from) = from {
             command.arg(format!("^{from}"));
         }
-        command.arg("--").args(folders);
+        command.arg("--");
         parse(&process::run_ok(&mut command, deadline)?.stdout)
+    }
+
+    /// Counts the commits that [`history`](Self::history) would list.
+    pub fn history_length(
+        &self,
+        from: Option<GitId>,
+        to: GitId,
+        most: usize,
+    ) -> Result<usize, GitError> {
+        let mut command = self.command();
+        command.args(["rev-list", "--count", "--first-parent"]);
+        command.arg(format!("--max-count={most}"));
+        command.arg(to.to_string());
+        if let Some(from) = from {
+            command.arg(format!("^{from}"));
+        }
+        command.arg("--");
+        let answer = process::run_ok(&mut command, LOCAL)?.stdout;
+        let text = String::from_utf8_lossy(&answer);
+        text.trim()
+            .parse()
+            .map_err(|_| unexpected("rev-list", &answer))
     }
 }
 

@@ -60,7 +60,7 @@ fn a_mirror_follows_its_source_and_reads_blobs() {
         None
     );
 
-    let files = second.files(new.id, "cve/published").unwrap();
+    let files = second.files(new.id, &["cve/published"]).unwrap();
     let missing = GitId::from_bytes([9; 20]);
     let ids = vec![files[0].id, missing, files[1].id, files[0].id];
     let mut blobs = second.blobs(ids, 50, DEADLINE).unwrap();
@@ -85,9 +85,7 @@ fn a_url_is_fetched_without_its_past_and_grows_from_there() {
     let copy = folder.path().join("copy.git");
     let history = |repository: &Repository| {
         let tip = repository.tip(&master()).unwrap();
-        let visits = repository
-            .history(None, tip.id, &["cve/published"], 10, DEADLINE)
-            .unwrap();
+        let visits = repository.history(None, tip.id, 0, 10, DEADLINE).unwrap();
         visits
             .iter()
             .map(|visit| (visit.is_beginning, visit.touched.len()))
@@ -95,16 +93,20 @@ fn a_url_is_fetched_without_its_past_and_grows_from_there() {
     };
     let mirror = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
     let old = mirror.tip(&master()).unwrap();
-    assert_eq!(history(&mirror), [(true, 2)]);
+    assert_eq!(history(&mirror), [(true, 0)]);
     commit(&top, "cve/published/c.txt", "three");
     commit(&top, "elsewhere/c.txt", "three");
     let mirror = Repository::mirror(&source, &master(), &copy, None, DEADLINE).unwrap();
     let new = mirror.tip(&master()).unwrap();
-    assert_eq!(history(&mirror), [(false, 1), (true, 2)]);
+    assert_eq!(history(&mirror), [(false, 1), (false, 1), (true, 0)]);
+    assert_eq!(mirror.history_length(None, new.id, 10).unwrap(), 3);
+    assert_eq!(mirror.history_length(None, new.id, 2).unwrap(), 2);
+    let rest = mirror.history(None, new.id, 1, 1, DEADLINE).unwrap();
+    assert_eq!(rest[0].touched[0].1, "cve/published/c.txt");
     assert_eq!(mirror.is_ancestor(old.id, new.id).unwrap(), Some(true));
-    let since = mirror.history(Some(old.id), new.id, &["cve"], 10, DEADLINE);
+    let since = mirror.history(Some(old.id), new.id, 0, 10, DEADLINE);
     assert_eq!(
-        since.unwrap()[0].touched,
+        since.unwrap()[1].touched,
         [(Touch::Added, "cve/published/c.txt".to_owned())]
     );
     // Descent from a commit that a new mirror would not hold.
@@ -119,7 +121,7 @@ fn a_url_is_fetched_without_its_past_and_grows_from_there() {
     // A folder is read where it lies, with all its past.
     assert_eq!(
         history(&Repository::open(&top).unwrap()),
-        [(false, 1), (false, 1), (true, 1)]
+        [(false, 1), (false, 1), (false, 1), (true, 0)]
     );
 }
 
@@ -201,7 +203,7 @@ fn programs_named_by_a_repository_are_not_run() {
 
     let local = Repository::open(&top).unwrap();
     let tip = local.tip(&master()).unwrap();
-    let files = local.files(tip.id, "cve").unwrap();
+    let files = local.files(tip.id, &["cve"]).unwrap();
     let mut blobs = local
         .blobs(vec![files[0].id, GitId::from_bytes([9; 20])], 50, DEADLINE)
         .unwrap();

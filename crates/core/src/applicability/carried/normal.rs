@@ -27,11 +27,10 @@ impl NormalHunk {
         let new_text = text(&hunk.lines, FixSide::Old);
         let old = ctext::code_lines(&old_text);
         let new = ctext::code_lines(&new_text);
+        let pairs = pairs(&hunk.lines, &old, &new).unwrap_or_else(|| common(&old, &new));
         let mut blocks = Vec::new();
         let (mut from_old, mut from_new) = (0, 0);
-        let mut pairs = common(&old, &new);
-        pairs.push((old.len(), new.len()));
-        for (at_old, at_new) in pairs {
+        for (at_old, at_new) in pairs.into_iter().chain([(old.len(), new.len())]) {
             if at_old > from_old || at_new > from_new {
                 blocks.push(BlockAt {
                     old: from_old..at_old,
@@ -193,6 +192,49 @@ fn text(lines: &[FixLine], other: FixSide) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Returns the pairs of equal lines: the context as the diff has it, and between the removed and the
+/// added lines of one run those that differ in blanks and comments alone. `None` where the context
+/// reads differently on both sides, as where a comment begins or ends.
+fn pairs(lines: &[FixLine], old: &[CodeLine], new: &[CodeLine]) -> Option<Vec<(usize, usize)>> {
+    let context = |other: FixSide| -> Vec<bool> {
+        let own = lines.iter().filter(|line| line.side != other);
+        own.map(|line| line.side == FixSide::Both).collect()
+    };
+    let of = |lines: &[CodeLine], marks: &[bool]| -> Vec<usize> {
+        let is_context = |line: &CodeLine| {
+            let at = usize::try_from(line.number).ok();
+            at.and_then(|at| marks.get(at.checked_sub(1)?)) == Some(&true)
+        };
+        let numbered = lines.iter().enumerate();
+        numbered
+            .filter(|(_, line)| is_context(line))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    let at_old = of(old, &context(FixSide::New));
+    let at_new = of(new, &context(FixSide::Old));
+    let same = |(left, right): (&usize, &usize)| matches!((old.get(*left), new.get(*right)), (Some(left), Some(right)) if left.code == right.code);
+    if at_old.len() != at_new.len() || !at_old.iter().zip(&at_new).all(same) {
+        return None;
+    }
+    let mut pairs = Vec::new();
+    let (mut from_old, mut from_new) = (0, 0);
+    let context = at_old.into_iter().zip(at_new);
+    for (end_old, end_new) in context.chain([(old.len(), new.len())]) {
+        let within = common(old.get(from_old..end_old)?, new.get(from_new..end_new)?);
+        pairs.extend(
+            within
+                .into_iter()
+                .map(|(left, right)| (from_old + left, from_new + right)),
+        );
+        if end_old < old.len() {
+            pairs.push((end_old, end_new));
+        }
+        (from_old, from_new) = (end_old + 1, end_new + 1);
+    }
+    Some(pairs)
 }
 
 /// Returns the pairs of equal lines of a longest common subsequence.

@@ -1,9 +1,9 @@
-//! Finds the sides of a block in a file.
+//! Finds where the sides of a block stand in a file.
 
 use std::ops::Range;
 
 use super::normal::{self, NormalHunk};
-use super::{Block, BlockAt, FixSide, Found, Reach, Source};
+use super::{BlockAt, FixSide, Source};
 use crate::ctext::CodeLine;
 
 /// Most places of one line that are looked at; one that stands more often says nothing.
@@ -12,9 +12,12 @@ const MOST_PLACES: usize = 2_000;
 /// Fewest tokens of an added line that stands for its block where other lines came between.
 const DISTINCTIVE: u32 = 6;
 
+/// Fewest tokens of a line that stands for its block with nothing but short lines around it.
+const LONG: u32 = 10;
+
 /// How well a side was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Strength {
+pub(super) enum Strength {
     /// Its lines in order in the right function, with others between.
     Loose,
     /// Its lines joined to those before or those after them.
@@ -25,215 +28,22 @@ enum Strength {
 
 /// A place where a side was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    strength: Strength,
+pub(super) struct Place {
+    pub(super) strength: Strength,
     /// Telling lines that fit, those around the block too.
-    fitting: usize,
+    pub(super) fitting: usize,
+    /// Whether all lines of this side of the hunk fit.
+    pub(super) is_full: bool,
+    /// Whether the block has a telling line that the other side of its hunk has not.
+    pub(super) is_own: bool,
     /// Indices of the lines that fit, from the first to behind the last.
-    lines: Range<usize>,
+    pub(super) lines: Range<usize>,
     /// Index of the block's own first line, or of the line behind the seam where it has none.
-    at: usize,
-}
-
-/// Tells which side of the whole hunk stands in the file line by line, where just one does.
-pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Option<FixSide> {
-    let stands = |side| {
-        let lines = hunk.lines(side);
-        lines.iter().filter(|line| normal::is_telling(line)).count() >= 2
-            && !runs(lines, source, &(0..source.lines().len())).is_empty()
-    };
-    match (stands(FixSide::Old), stands(FixSide::New)) {
-        (true, false) => Some(FixSide::Old),
-        (false, true) => Some(FixSide::New),
-        (true, true) | (false, false) => None,
-    }
-}
-
-/// Looks for both sides of `block`.
-pub(super) fn block(
-    hunk: &NormalHunk,
-    block: &BlockAt,
-    source: &Source,
-    whole: Option<FixSide>,
-) -> Block {
-    let homes = homes(hunk, block, source);
-    let is_home_known = !homes.is_empty();
-    let everywhere = 0..source.lines().len();
-    let areas = if is_home_known {
-        homes
-    } else {
-        vec![everywhere]
-    };
-    let look = |side| -> Vec<Place> {
-        areas
-            .iter()
-            .flat_map(|area| places(hunk, block, side, source, area, is_home_known))
-            .collect()
-    };
-    let (after, before) = (look(FixSide::New), look(FixSide::Old));
-    let (found, place) = decide(&after, &before, whole, is_home_known);
-    let found = match found {
-        Found::Neither if lacks_functions(hunk, block, source) => Found::Before,
-        Found::Neither => by_whole(hunk, block, whole).unwrap_or(found),
-        found => found,
-    };
-    let found = match found {
-        Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
-        found => found,
-    };
-    let line = place.and_then(|place| {
-        let own = source.number_at(place.at);
-        own.or_else(|| source.number_at(place.at.checked_sub(1)?))
-    });
-    let function = line
-        .and_then(|line| source.function_at(line))
-        .map(|extent| extent.name.clone())
-        .or_else(|| block.function.clone());
-    let side = match found {
-        Found::Before => FixSide::Old,
-        Found::After | Found::Both | Found::Neither | Found::Nothing => FixSide::New,
-    };
-    let reach = place.map_or(Reach::Unknown, |place| {
-        reach(hunk, block, side, source, place.at)
-    });
-    Block {
-        found,
-        line,
-        function,
-        sample: hunk.sample(block, side),
-        reach,
-    }
-}
-
-/// Returns where the function is that a block lies in. One that has none of the lines around the block
-/// is not it: a function of that name may be another one by now.
-fn homes(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> Vec<Range<usize>> {
-    const NEAREST: usize = 4;
-    let Some(name) = &block.function else {
-        return Vec::new();
-    };
-    let lines = hunk.lines(FixSide::Old);
-    let before = lines.get(..block.old.start).unwrap_or_default();
-    let after = lines.get(block.old.end..).unwrap_or_default();
-    let around = before
-        .iter()
-        .rev()
-        .filter(|line| normal::is_telling(line))
-        .take(NEAREST)
-        .chain(
-            after
-                .iter()
-                .filter(|line| normal::is_telling(line))
-                .take(NEAREST),
-        );
-    let around: Vec<&CodeLine> = around.collect();
-    let mut homes = source.homes(name);
-    homes.retain(|home| {
-        around.is_empty()
-            || home.clone().any(|at| {
-                around
-                    .iter()
-                    .any(|line| source.code_at(at) == Some(&line.code))
-            })
-    });
-    homes
-}
-
-/// Says what the whole hunk says of a block around which it has too little: that one side of it stands
-/// in the file line by line. The block must be within those lines, not at their end.
-fn by_whole(hunk: &NormalHunk, block: &BlockAt, whole: Option<FixSide>) -> Option<Found> {
-    /// Fewest telling lines by which the seam of a block that only removes is known.
-    const SEAM: usize = 4;
-    let side = whole?;
-    let lines = hunk.lines(side);
-    let (own, found) = match side {
-        FixSide::Old => (&block.old, Found::Before),
-        FixSide::New | FixSide::Both => (&block.new, Found::After),
-    };
-    let within = own.start > 0 && own.end < lines.len();
-    let enough = count(lines.get(own.clone()).unwrap_or_default()) > 0
-        || found == Found::Before
-        || count(lines) >= SEAM;
-    (enough && (within || !own.is_empty())).then_some(found)
-}
-
-/// Tells whether a block brings whole functions of which the file does not even have the names.
-fn lacks_functions(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> bool {
-    let brought = hunk.brought(block);
-    !brought.is_empty()
-        && brought
-            .iter()
-            .all(|name| !normal::has_word(source.lines(), name))
-}
-
-/// Says what of the file a block changes whose `side` stands at index `at`.
-fn reach(hunk: &NormalHunk, block: &BlockAt, side: FixSide, source: &Source, at: usize) -> Reach {
-    let own = match side {
-        FixSide::Old => block.old.len(),
-        FixSide::New | FixSide::Both => block.new.len(),
-    };
-    // A seam is within a function when the lines on both of its sides are.
-    let (first, last) = if own == 0 {
-        (at.saturating_sub(1), at)
-    } else {
-        (at, at.saturating_add(own - 1))
-    };
-    let function = |index| {
-        let number = source.number_at(index)?;
-        source.function_at(number).map(|extent| extent.first_line)
-    };
-    match (function(first), function(last)) {
-        (Some(first), Some(last)) if first == last => Reach::Function,
-        _ if !hunk.brought(block).is_empty() => Reach::NewFunctions,
-        _ => Reach::Outside,
-    }
-}
-
-/// Weighs the places of both sides against each other.
-fn decide<'a>(
-    after: &'a [Place],
-    before: &'a [Place],
-    whole: Option<FixSide>,
-    is_home_known: bool,
-) -> (Found, Option<&'a Place>) {
-    let best = |places: &'a [Place]| {
-        places
-            .iter()
-            .max_by_key(|place| (place.fitting, place.strength))
-    };
-    let (new, old) = match (best(after), best(before)) {
-        (None, None) => return (Found::Neither, None),
-        (Some(new), None) => return (Found::After, Some(new)),
-        (None, Some(old)) => return (Found::Before, Some(old)),
-        (Some(new), Some(old)) => (new, old),
-    };
-    // In one place the side of which more stands there is the one.
-    let overlap = new.lines.start < old.lines.end && old.lines.start < new.lines.end;
-    let (new_weight, old_weight) = ((new.strength, new.fitting), (old.strength, old.fitting));
-    if overlap && new_weight > old_weight {
-        return (Found::After, Some(new));
-    }
-    if overlap && old_weight > new_weight {
-        return (Found::Before, Some(old));
-    }
-    match whole {
-        Some(FixSide::Old) if old.strength == Strength::Joined => {
-            return (Found::Before, Some(old));
-        }
-        Some(FixSide::New) if new.strength == Strength::Joined && is_home_known => {
-            return (Found::After, Some(new));
-        }
-        Some(_) | None => {}
-    }
-    // Elsewhere the better one is right in doubt only where it says "not fixed".
-    if old.strength == Strength::Joined && new.strength < Strength::Joined {
-        return (Found::Before, Some(old));
-    }
-    (Found::Both, Some(new))
+    pub(super) at: usize,
 }
 
 /// Finds the places of one side of a block within `area`.
-fn places(
+pub(super) fn places(
     hunk: &NormalHunk,
     block: &BlockAt,
     side: FixSide,
@@ -252,7 +62,7 @@ fn places(
         for at in seams(lines, own.start, source, area) {
             let fit = Fit::of(lines, own, source, at);
             if fit.is_seam(&all, side, is_home) {
-                found.push(fit.place(Strength::Joined));
+                found.push(fit.place(Strength::Joined, &all, false));
             }
         }
         if found.is_empty() && side == FixSide::Old {
@@ -263,25 +73,62 @@ fn places(
     let text = lines.get(own.clone()).unwrap_or_default();
     let telling = count(text);
     let tokens = tokens(text);
-    for at in runs(text, source, area) {
+    let slides = slides(lines, own);
+    let own_tokens = own_tokens(hunk, block, side);
+    let runs = runs(text, source, area);
+    for at in runs.iter().copied() {
         let fit = Fit::of(lines, own, source, at);
+        if slides && !fit.place(Strength::Joined, &all, false).is_full {
+            continue;
+        }
         let before = fit.before > 0 || fit.lines_before == own.start;
         let after = fit.after > 0 || fit.lines_after == all.lines_after;
         let around = fit.before + fit.after;
+        let is_one = runs.len() == 1 && own_tokens >= DISTINCTIVE && tokens >= 8;
         let strength = match (before, after) {
             (true, true) if around > 0 && telling > 0 => Strength::Joined,
             (true, true) if fit.is_seam(&all, FixSide::New, is_home) => Strength::Joined,
-            (true, _) | (_, true) if around > 0 && telling > 0 && tokens >= 8 => Strength::OneSided,
+            // Short lines around a long one that stands just here.
+            (true, true) if is_one && own_tokens >= LONG => Strength::Joined,
+            (true, _) | (_, true) if around > 0 && telling > 0 && is_one => Strength::OneSided,
             // A whole function or table needs nothing around it.
-            _ if telling >= 4 => Strength::OneSided,
+            _ if telling >= 4 && is_one => Strength::OneSided,
             _ => continue,
         };
-        found.push(fit.place(strength));
+        found.push(fit.place(strength, &all, own_tokens > 0));
     }
     if found.is_empty() && is_home {
         found.extend(loose(hunk, block, side, source, area));
     }
     found
+}
+
+/// Returns how many tokens the longest line of a block has that the other side of its hunk has not.
+fn own_tokens(hunk: &NormalHunk, block: &BlockAt, side: FixSide) -> u32 {
+    let (own, other) = match side {
+        FixSide::Old => (&block.old, FixSide::New),
+        FixSide::New | FixSide::Both => (&block.new, FixSide::Old),
+    };
+    let elsewhere = hunk.lines(other);
+    let own = hunk.lines(side).get(own.clone()).unwrap_or_default();
+    own.iter()
+        .filter(|line| normal::is_telling(line))
+        .filter(|line| !elsewhere.iter().any(|other| other.code == line.code))
+        .map(|line| line.tokens)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Tells whether the lines `own` could as well be one further up or down, as where a line repeats.
+/// Then only all that is around them says which is which.
+fn slides(lines: &[CodeLine], own: &Range<usize>) -> bool {
+    let code = |at: Option<usize>| at.and_then(|at| lines.get(at)).map(|line| &line.code);
+    let last = own.end.checked_sub(1);
+    let up = own.start.checked_sub(1);
+    (up.is_some() && code(up) == code(last)) || {
+        let down = code(Some(own.end));
+        down.is_some() && down == code(Some(own.start))
+    }
 }
 
 /// Returns the indices behind which and before which the lines around `seam` are joined.
@@ -336,6 +183,8 @@ fn half_seam(
             Place {
                 strength: Strength::OneSided,
                 fitting: count(around),
+                is_full: false,
+                is_own: false,
                 lines: start..end,
                 at: if seam == 0 { start } else { end },
             }
@@ -352,17 +201,13 @@ fn loose(
     source: &Source,
     area: &Range<usize>,
 ) -> Option<Place> {
-    let (own, other) = match side {
-        FixSide::Old => (&block.old, FixSide::New),
-        FixSide::New | FixSide::Both => (&block.new, FixSide::Old),
+    let own = match side {
+        FixSide::Old => &block.old,
+        FixSide::New | FixSide::Both => &block.new,
     };
     let text = hunk.lines(side).get(own.clone())?;
-    let elsewhere = hunk.lines(other);
     let telling = || text.iter().filter(|line| normal::is_telling(line));
-    let is_own = |line: &CodeLine| {
-        line.tokens >= DISTINCTIVE && !elsewhere.iter().any(|other| other.code == line.code)
-    };
-    if telling().count() < 2 || !telling().any(is_own) {
+    if telling().count() < 2 || own_tokens(hunk, block, side) < DISTINCTIVE {
         return None;
     }
     let mut from = area.start;
@@ -376,6 +221,8 @@ fn loose(
     Some(Place {
         strength: Strength::Loose,
         fitting: telling().count(),
+        is_full: false,
+        is_own: true,
         lines: first..from,
         at: first,
     })
@@ -458,28 +305,32 @@ impl Fit {
             && self.tokens >= least
     }
 
-    fn place(&self, strength: Strength) -> Place {
+    fn place(&self, strength: Strength, all: &Around, is_own: bool) -> Place {
         Place {
             strength,
             fitting: self.before + self.own + self.after,
+            is_full: self.lines_before == all.lines_before && self.lines_after == all.lines_after,
+            is_own,
             lines: self.lines.clone(),
             at: self.at,
         }
     }
 }
 
-fn count(lines: &[CodeLine]) -> usize {
+/// Counts the telling lines.
+pub(super) fn count(lines: &[CodeLine]) -> usize {
     lines.iter().filter(|line| normal::is_telling(line)).count()
 }
 
-fn tokens(lines: &[CodeLine]) -> u32 {
+/// Counts the tokens.
+pub(super) fn tokens(lines: &[CodeLine]) -> u32 {
     lines
         .iter()
         .fold(0, |sum, line| sum.saturating_add(line.tokens))
 }
 
 /// Returns where `lines` stand in the file one after another, all within `area`.
-fn runs(lines: &[CodeLine], source: &Source, area: &Range<usize>) -> Vec<usize> {
+pub(super) fn runs(lines: &[CodeLine], source: &Source, area: &Range<usize>) -> Vec<usize> {
     let rarest = lines
         .iter()
         .enumerate()

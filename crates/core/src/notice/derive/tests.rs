@@ -12,6 +12,7 @@ struct World {
     signals: BTreeMap<CveId, Signals>,
     kernels: Vec<Watched>,
     decisions: Vec<Decision>,
+    gone: Vec<(CveId, u64)>,
     follow_ups: Vec<FollowUp>,
     known: BTreeSet<String>,
     now: UtcSeconds,
@@ -28,6 +29,7 @@ impl World {
                 verdicts: BTreeMap::new(),
             }],
             decisions: Vec::new(),
+            gone: Vec::new(),
             follow_ups: Vec::new(),
             known: BTreeSet::new(),
             now: UtcSeconds::from_unix(1000),
@@ -82,6 +84,7 @@ impl World {
             signals: &self.signals,
             kernels: &self.kernels,
             decisions: &self.decisions,
+            gone: &self.gone,
             follow_ups: &self.follow_ups,
             known: &self.known,
             now: self.now,
@@ -115,6 +118,20 @@ impl World {
 }
 
 const NONE: [&str; 0] = [];
+
+#[test]
+fn a_record_that_the_feed_loses_is_told_each_time_and_not_once_it_is_back() {
+    let mut world = World::new();
+    let id: CveId = "CVE-2024-0009".parse().unwrap();
+    world.gone.push((id, 3));
+    assert_eq!(world.post(), NONE);
+    world.gone.push((id, 7));
+    assert_eq!(world.post(), ["gone/CVE-2024-0009/7"]);
+    assert_eq!(world.post(), NONE);
+    world.record("CVE-2024-0009", Band::Track, Applicability::Affected);
+    world.gone.push((id, 9));
+    assert_eq!(world.post(), NONE);
+}
 
 #[test]
 fn the_first_run_tells_nothing_and_the_second_only_what_is_new() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Attacks, Watched};
 use crate::applicability::Applicability;
-use crate::cve::Cve;
+use crate::cve::{Cve, CveId};
 use crate::follow::{FollowUp, Proof, Turn};
 use crate::identity::KernelRelease;
 use crate::instant::UtcSeconds;
@@ -95,6 +95,18 @@ pub(super) fn rejected(cve: &Cve) -> (String, String) {
     text.line("");
     text.line("A level that carries its fix may keep it: the change is in the kernel's history.");
     text.line(&format!("tuxtape cve show {}", cve.id));
+    (subject, text.0)
+}
+
+pub(super) fn gone(cve: CveId) -> (String, String) {
+    let subject = format!("gone: {cve} is no longer in the feed");
+    let mut text = Text::default();
+    text.line(&format!(
+        "{cve} was in the feed, and is neither among the valid records nor among the withdrawn ones."
+    ));
+    text.line("");
+    text.line("Nothing says that it was wrong: a level that carries its fix should keep it.");
+    text.line("TuxTape gauges it no more, because its spans are unknown.");
     (subject, text.0)
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::git_id::GitId;
+use tuxtape_core::version::Branch;
 
 use crate::fix_source::Origin;
 use crate::fix_source::choose::Candidate;
@@ -12,7 +13,7 @@ use crate::fix_source::commit::CommitDiff;
 use crate::fix_source::folder::Patches;
 use crate::fix_source::found::{DiffKind, Found, FoundDiff, PassedOver};
 use crate::fix_source::repository::{self, Commits};
-use crate::fix_source::spec::SourceSpec;
+use crate::fix_source::spec::{GitPlace, SourceSpec};
 
 /// Tells of a diff that was found whether no further one is needed.
 pub(super) type Enough<'a> = &'a dyn Fn(&FoundDiff) -> bool;
@@ -25,6 +26,28 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Where the record names no fix on the kernel's own branch, looks for one by what its commits say.
+    pub(super) fn look_in_branch(&mut self, place: &GitPlace, branch: Branch) {
+        let is_own = |candidate: &Candidate| candidate.kind == DiffKind::OwnBranch;
+        if self.cve.mainline_fixes.is_empty() || self.candidates.iter().any(is_own) {
+            return;
+        }
+        let commits = repository::backports(place, &self.cve.mainline_fixes, branch);
+        if !commits.is_empty() {
+            let note = format!(
+                "found on branch linux-{branch}.y by its message; the record names no fix there"
+            );
+            self.candidates.insert(
+                0,
+                Candidate {
+                    kind: DiffKind::OwnBranch,
+                    commits,
+                    notes: vec![note],
+                },
+            );
+        }
+    }
+
     /// Puts the commits of `candidate` together; tells whether they all were there.
     pub(super) fn take(
         &mut self,

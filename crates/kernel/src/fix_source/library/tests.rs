@@ -190,6 +190,28 @@ fn one_missing_commit_stops_no_other_fix() {
 }
 
 #[test]
+fn one_damaged_object_stops_no_other_fix() {
+    let bench = Bench::new();
+    let [own, newer, master] = bench.fixed();
+    let good = record(&[("6.1.20", own)], &[master]);
+    let mut bad = record(&[("6.6.9", newer)], &[]);
+    bad.id = "CVE-2026-1000".parse().unwrap();
+    let blob = bench.git(&["rev-parse", &format!("{newer}:net/x.c")]);
+    let (first, rest) = blob.split_at(2);
+    let object = bench.top.join(".git/objects").join(first).join(rest);
+    // Its beginning says what it is, and then it breaks off.
+    let whole = fs::read(&object).unwrap();
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, &whole[..whole.len() - 12]).unwrap();
+    let found = bench
+        .library(&[bench.local()])
+        .diffs(&[&bad, &good], base());
+    assert_eq!(found[&good.id].diffs.len(), 1);
+    assert_eq!(found[&bad.id].diffs, [], "{:?}", found[&bad.id]);
+    assert!(!found[&bad.id].passed_over.is_empty());
+}
+
+#[test]
 fn a_merge_is_refused_and_never_compared_with_its_first_parent_alone() {
     let bench = Bench::new();
     bench.git(&["checkout", "-q", "-b", "side", "master"]);
@@ -268,7 +290,8 @@ fn a_fix_that_the_source_has_already_is_said_so() {
         .library(&[bench.local()])
         .fix(&cve, base(), &tree)
         .unwrap_err();
-    assert!(passed_over[0].why.contains("already has this change"));
+    let already = |it: &PassedOver| it.why.contains("already has this change");
+    assert!(passed_over.iter().any(already), "{passed_over:?}");
 }
 
 #[test]
@@ -429,4 +452,24 @@ fn a_cve_without_a_fix_is_answered_too() {
     let found = diffs(&bench.library(&[bench.local()]), &cve);
     assert_eq!(found.diffs, []);
     assert!(found.passed_over[0].why.contains("names no commit"));
+}
+
+#[test]
+fn a_backport_that_the_record_does_not_name_is_found_on_the_branch() {
+    let bench = Bench::new();
+    let [own, _, master] = bench.fixed();
+    let cve = record(&[("6.12", master)], &[master]);
+    let tree = bench.tree(&format!("// linux-6.1.y\n{OLD}"));
+    let library = bench.library(&[bench.local()]);
+    let chosen = library.fix(&cve, base(), &tree).unwrap();
+    assert_eq!(chosen.kind, DiffKind::OwnBranch);
+    assert!(matches!(&chosen.fix.origin, Origin::Git { commits, .. } if *commits == [own]));
+    assert!(chosen.notes[0].contains("found on branch linux-6.1.y"));
+    // Twice on the branch: nobody can say which one is the fix.
+    let message = format!("net: again\n\ncommit {master} upstream.");
+    bench
+        .on("linux-6.1.y")
+        .commit(&message, &[("other.c", "q\n")]);
+    let chosen = library.fix(&cve, base(), &tree).unwrap();
+    assert_eq!(chosen.kind, DiffKind::Mainline);
 }

@@ -232,7 +232,10 @@ fn mentions_are_found_where_there_is_history() {
     let message = format!("later\n\nFixes: {} (\"c\")", change.short());
     server.git(&["commit", "-qam", &message]);
     let whole = Repository::open(&server.top).unwrap();
-    let found = whole.mentions(&[change], 0, 10, DEADLINE).unwrap().unwrap();
+    let found = whole
+        .mentions(&[change], &[], 0, 10, DEADLINE)
+        .unwrap()
+        .unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].id, server.head());
     assert!(found[0].message.contains("Fixes: "));
@@ -240,5 +243,8 @@ fn mentions_are_found_where_there_is_history() {
     store
         .fetch_commits(&server.url(), &[change], DEADLINE)
         .unwrap();
-    assert_eq!(store.mentions(&[change], 0, 10, DEADLINE).unwrap(), None);
+    assert_eq!(
+        store.mentions(&[change], &[], 0, 10, DEADLINE).unwrap(),
+        None
+    );
 }

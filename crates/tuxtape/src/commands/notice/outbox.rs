@@ -114,12 +114,18 @@ fn news(
         }
     }
     let known = known(store)?;
+    let removals = store.removals()?;
+    let gone: Vec<(CveId, u64)> = removals
+        .iter()
+        .map(|event| (event.cve, event.sequence))
+        .collect();
     Ok(derive(&Situation {
         records: &records,
         priorities: &priorities,
         signals: &signals,
         kernels: &kernels,
         decisions: &store.decisions()?,
+        gone: &gone,
         follow_ups: &follow_ups,
         known: &known,
         now,

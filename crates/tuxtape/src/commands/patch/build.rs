@@ -186,6 +186,9 @@ fn read_fixes(
             }
             found => found.with_context(|| format!("could not find a fix for {cve}"))?,
         };
+        for note in &found.notes {
+            output::talk(&format!("{cve}: note: {note}"));
+        }
         let cve = cve.to_string();
         fixes.push(named(cve.clone(), vec![cve], found.fix.diff.as_bytes())?);
     }

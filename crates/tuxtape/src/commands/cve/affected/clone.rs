@@ -34,10 +34,7 @@ fn read_from(feed: &str, context: &Context, take: &mut dyn FnMut(&Lines)) -> any
     let branch = BranchName::new(scan::BRANCH)?;
     let repository = scan::repository(feed, &branch, None, &context.cache)?;
     let tip = repository.tip(&branch)?;
-    let mut entries = Vec::new();
-    for (folder, _) in FOLDERS {
-        entries.extend(repository.files(tip.id, folder)?);
-    }
+    let entries = repository.files(tip.id, &FOLDERS.map(|(folder, _)| folder))?;
     let mut skipped = BTreeMap::new();
     let mut wanted: Vec<(CveId, GitId)> = Vec::new();
     for (id, found) in records(&entries) {

@@ -1,0 +1,242 @@
+//! Decides which side of a block a file holds.
+
+use std::ops::Range;
+
+use super::normal::{self, NormalHunk};
+use super::search::{Place, Strength, count, places, runs, tokens};
+use super::{Block, BlockAt, FixSide, Found, Reach, Source};
+use crate::ctext::CodeLine;
+
+/// Where each side of a whole hunk stands in a file line by line, by index of its first line.
+pub(super) struct Whole {
+    old: Vec<usize>,
+    new: Vec<usize>,
+}
+
+/// Finds where the whole hunk stands.
+pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Whole {
+    let stands = |side| {
+        let lines = hunk.lines(side);
+        let is_long = lines.len() >= 3 && tokens(lines) >= 12;
+        if count(lines) < 2 && !is_long {
+            return Vec::new();
+        }
+        runs(lines, source, &(0..source.lines().len()))
+    };
+    Whole {
+        old: stands(FixSide::Old),
+        new: stands(FixSide::New),
+    }
+}
+
+impl Whole {
+    /// Tells which side stands, where just one does, with `block` within one of `areas`.
+    fn side(&self, block: &BlockAt, areas: &[Range<usize>]) -> Option<FixSide> {
+        let stands = |starts: &[usize], own: &Range<usize>| {
+            starts.iter().any(|start| {
+                let at = start.saturating_add(own.start);
+                areas.iter().any(|area| area.contains(&at))
+            })
+        };
+        match (stands(&self.old, &block.old), stands(&self.new, &block.new)) {
+            (true, false) => Some(FixSide::Old),
+            (false, true) => Some(FixSide::New),
+            (true, true) | (false, false) => None,
+        }
+    }
+}
+
+/// Looks for both sides of `block`.
+pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: &Whole) -> Block {
+    let homes = homes(hunk, block, source);
+    let is_home_known = !homes.is_empty();
+    let everywhere = 0..source.lines().len();
+    let areas = if is_home_known {
+        homes
+    } else {
+        vec![everywhere]
+    };
+    let look = |side| -> Vec<Place> {
+        areas
+            .iter()
+            .flat_map(|area| places(hunk, block, side, source, area, is_home_known))
+            .collect()
+    };
+    let (after, before) = (look(FixSide::New), look(FixSide::Old));
+    let whole = whole.side(block, &areas);
+    let (found, place) = decide(&after, &before, whole, is_home_known);
+    let found = match found {
+        Found::Neither if lacks_functions(hunk, block, source) => Found::Before,
+        Found::Neither => by_whole(hunk, block, whole, is_home_known).unwrap_or(found),
+        found => found,
+    };
+    let found = match found {
+        Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
+        found => found,
+    };
+    let line = place.and_then(|place| {
+        let own = source.number_at(place.at);
+        own.or_else(|| source.number_at(place.at.checked_sub(1)?))
+    });
+    let function = line
+        .and_then(|line| source.function_at(line))
+        .map(|extent| extent.name.clone())
+        .or_else(|| block.function.clone());
+    let side = match found {
+        Found::Before => FixSide::Old,
+        Found::After | Found::Both | Found::Neither | Found::Nothing => FixSide::New,
+    };
+    let reach = place.map_or(Reach::Unknown, |place| {
+        reach(hunk, block, side, source, place.at)
+    });
+    Block {
+        found,
+        line,
+        function,
+        sample: hunk.sample(block, side),
+        reach,
+    }
+}
+
+/// Returns where the function is that a block lies in. One that has none of the lines around the block
+/// is not it: a function of that name may be another one by now.
+fn homes(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> Vec<Range<usize>> {
+    const NEAREST: usize = 4;
+    let Some(name) = &block.function else {
+        return Vec::new();
+    };
+    let lines = hunk.lines(FixSide::Old);
+    let before = lines.get(..block.old.start).unwrap_or_default();
+    let after = lines.get(block.old.end..).unwrap_or_default();
+    let around = before
+        .iter()
+        .rev()
+        .filter(|line| normal::is_telling(line))
+        .take(NEAREST)
+        .chain(
+            after
+                .iter()
+                .filter(|line| normal::is_telling(line))
+                .take(NEAREST),
+        );
+    let around: Vec<&CodeLine> = around.collect();
+    let mut homes = source.homes(name);
+    homes.retain(|home| {
+        around.is_empty()
+            || home.clone().any(|at| {
+                around
+                    .iter()
+                    .any(|line| source.code_at(at) == Some(&line.code))
+            })
+    });
+    homes
+}
+
+/// Says what the whole hunk says of a block around which it has too little: that one side of it stands
+/// in the file line by line. The block must be within those lines, not at their end.
+fn by_whole(
+    hunk: &NormalHunk,
+    block: &BlockAt,
+    whole: Option<FixSide>,
+    is_home_known: bool,
+) -> Option<Found> {
+    /// Fewest telling lines by which the seam of a block that only removes is known.
+    const SEAM: usize = 4;
+    let side = whole?;
+    let lines = hunk.lines(side);
+    let (own, found) = match side {
+        FixSide::Old => (&block.old, Found::Before),
+        FixSide::New | FixSide::Both => (&block.new, Found::After),
+    };
+    let within = own.start > 0 && own.end < lines.len();
+    let enough = count(lines.get(own.clone()).unwrap_or_default()) > 0
+        || found == Found::Before
+        || count(lines) >= SEAM;
+    // The same lines may stand in a function's twin.
+    let is_right_place = found == Found::Before || is_home_known || block.function.is_none();
+    (enough && is_right_place && (within || !own.is_empty())).then_some(found)
+}
+
+/// Tells whether a block brings whole functions of which the file does not even have the names.
+fn lacks_functions(hunk: &NormalHunk, block: &BlockAt, source: &Source) -> bool {
+    let brought = hunk.brought(block);
+    !brought.is_empty()
+        && brought
+            .iter()
+            .all(|name| !normal::has_word(source.lines(), name))
+}
+
+/// Says what of the file a block changes whose `side` stands at index `at`.
+fn reach(hunk: &NormalHunk, block: &BlockAt, side: FixSide, source: &Source, at: usize) -> Reach {
+    let own = match side {
+        FixSide::Old => block.old.len(),
+        FixSide::New | FixSide::Both => block.new.len(),
+    };
+    // A seam is within a function when the lines on both of its sides are.
+    let (first, last) = if own == 0 {
+        (at.saturating_sub(1), at)
+    } else {
+        (at, at.saturating_add(own - 1))
+    };
+    let function = |index| {
+        let number = source.number_at(index)?;
+        source.function_at(number).map(|extent| extent.first_line)
+    };
+    match (function(first), function(last)) {
+        (Some(first), Some(last)) if first == last => Reach::Function,
+        _ if !hunk.brought(block).is_empty() => Reach::NewFunctions,
+        _ => Reach::Outside,
+    }
+}
+
+/// Weighs the places of both sides against each other.
+fn decide<'a>(
+    after: &'a [Place],
+    before: &'a [Place],
+    whole: Option<FixSide>,
+    is_home_known: bool,
+) -> (Found, Option<&'a Place>) {
+    let best = |places: &'a [Place]| {
+        places
+            .iter()
+            .max_by_key(|place| (place.fitting, place.strength))
+    };
+    let (new, old) = match (best(after), best(before)) {
+        (None, None) => return (Found::Neither, None),
+        (Some(new), None) => return (Found::After, Some(new)),
+        (None, Some(old)) => return (Found::Before, Some(old)),
+        (Some(new), Some(old)) => (new, old),
+    };
+    // In one place the side of which more stands there is the one.
+    let overlap = new.lines.start < old.lines.end && old.lines.start < new.lines.end;
+    // Where lines repeat, both sides may stand there in full; then one that has a line of its own is
+    // really there.
+    if overlap && new.is_full && old.is_full {
+        return match (new.is_own, old.is_own) {
+            (true, false) => (Found::After, Some(new)),
+            (false, true) => (Found::Before, Some(old)),
+            (true, true) | (false, false) => (Found::Both, Some(new)),
+        };
+    }
+    let (new_weight, old_weight) = ((new.strength, new.fitting), (old.strength, old.fitting));
+    if overlap && new_weight > old_weight {
+        return (Found::After, Some(new));
+    }
+    if overlap && old_weight > new_weight {
+        return (Found::Before, Some(old));
+    }
+    match whole {
+        Some(FixSide::Old) if old.strength == Strength::Joined => {
+            return (Found::Before, Some(old));
+        }
+        Some(FixSide::New) if new.strength == Strength::Joined && is_home_known => {
+            return (Found::After, Some(new));
+        }
+        Some(_) | None => {}
+    }
+    // Elsewhere the better one is right in doubt only where it says "not fixed".
+    if old.strength == Strength::Joined && new.strength < Strength::Joined {
+        return (Found::Before, Some(old));
+    }
+    (Found::Both, Some(new))
+}
