@@ -18,7 +18,8 @@ pub struct FunctionTable {
 pub struct UnitFunctions {
     /// With a body of their own.
     pub own: BTreeSet<String>,
-    /// With a copy inlined into another function; may be in `own`, too. Functions of headers and of
-    /// included `.c` files count here and in `own` as those of the unit.
+    /// With a copy inlined into another function, or without a place of its own, perhaps because the
+    /// compiler found it equal to another and keeps one body; may be in `own`, too. Functions of
+    /// headers and of included `.c` files count here and in `own` as those of the unit.
     pub inlined: BTreeSet<String>,
 }

@@ -532,11 +532,16 @@ mod tests {
             let found = tables.find(|(unit, _)| unit.path.ends_with(name));
             found.and_then(|(_, table)| table.clone()).unwrap()
         };
-        let own: Vec<String> = table("x.c").own.into_iter().collect();
-        assert_eq!(own, ["broken", "included", "one", "twin", "whole"]);
-        let inlined = table("x.c").inlined;
-        assert!(inlined.contains("inlined"));
-        assert!(!inlined.contains("unused") && !inlined.contains("elsewhere"));
+        let UnitFunctions { own, inlined } = table("x.c");
+        for name in ["broken", "included", "whole"] {
+            assert!(own.contains(name), "{name}");
+        }
+        for name in ["inlined", "one", "twin"] {
+            assert!(own.contains(name) || inlined.contains(name), "{name}");
+        }
+        for name in ["unused", "elsewhere"] {
+            assert!(!own.contains(name) && !inlined.contains(name), "{name}");
+        }
         assert_eq!(table("y.c"), table("x.c"));
     }
 }

@@ -151,16 +151,16 @@ impl<'a> Found<'a> {
         } else if let Some(origin) = function.origin {
             self.origins.insert(offset, origin);
         }
-        // One that is neither declared nor inlined and has no place of its own was found equal to
-        // another by the compiler and became a second name of that one's body.
-        let folded = !function.body && !function.declared && !function.inline;
-        if function.body || folded {
+        if function.body {
             self.own.push(offset);
             self.elsewhere |= function.elsewhere;
         }
+        // One that is neither declared nor inlined and has no place of its own is dead, or was found
+        // equal to another by the compiler and lives in that one's body: debug data do not tell which.
+        let folded = !function.body && !function.declared && !function.inline;
         // An abstract instance stands for copies; those whose code was merged away lose their own
         // entries.
-        if function.inlined {
+        if function.inlined || folded {
             self.inlined.push(offset);
         }
     }

@@ -83,7 +83,7 @@ impl Story<'_> {
             Step::Record => checks::record(cve, self.feed),
             Step::Horizon => Vec::new(),
             Step::Span => checks::span(cve, self.profile, self.feed),
-            Step::Carried => checks::carried(self.content),
+            Step::Carried => checks::carried(self.content, self.files),
             Step::Built => checks::built(cve, self.profile, self.files, self.content),
             Step::Object => checks::object(self.judgement, self.files),
             Step::Function => checks::function(self.judgement, self.files, self.content),

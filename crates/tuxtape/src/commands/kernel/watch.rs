@@ -243,11 +243,11 @@ impl Cover {
             None => "support: no day is known until which its line gets fixes".to_owned(),
             Some(support) => match support.phase {
                 "ended" => format!(
-                    "support: {}'s ended on {} ({}, read on {})",
+                    "support: {}'s ended on {} ({} of {})",
                     support.of, support.until, support.source, support.as_of
                 ),
                 phase => format!(
-                    "support: {phase} of {} until {} ({}, read on {})",
+                    "support: {phase} of {} until {} ({} of {})",
                     support.of, support.until, support.source, support.as_of
                 ),
             },

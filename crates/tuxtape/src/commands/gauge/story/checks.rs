@@ -86,17 +86,22 @@ pub(super) fn span(cve: &Cve, profile: &KernelProfile, feed: &Feed) -> Vec<Check
     }]
 }
 
-/// The diff's places, each on a line of its own: they name a file, a line and what stands there.
-pub(super) fn carried(content: Option<&Content>) -> Vec<Check> {
+/// Shows the places that decided, which the evidence names as `FILE:LINE`.
+pub(super) fn carried(content: Option<&Content>, files: &KernelFiles) -> Vec<Check> {
     let seen = match content.map(|content| &content.carried) {
         Some(Carried::Yes(seen) | Carried::No(seen) | Carried::Partial(seen)) => seen,
         Some(Carried::NotLooked { .. }) | None => return Vec::new(),
     };
-    let notes = seen.places.iter().take(2 * MOST).cloned().collect();
-    vec![Check {
-        notes,
-        command: None,
-    }]
+    let place = |text: &String| {
+        let (file, line) = text.split(' ').next()?.rsplit_once(':')?;
+        let line: u32 = line.parse().ok()?;
+        let path = files.source.join(file);
+        Some(Check::command(format!(
+            "sed -n '{line},+3p' {}",
+            shown(&path)
+        )))
+    };
+    seen.places.iter().filter_map(place).take(MOST).collect()
 }
 
 pub(super) fn built(
@@ -116,7 +121,7 @@ pub(super) fn built(
     let mut checks = Vec::new();
     for file in named.iter().take(MOST) {
         let one = built::look(std::slice::from_ref(file), profile);
-        checks.push(match one {
+        let check = match one {
             built::Built::Yes { objects, .. } => {
                 compiled(file, profile, files, objects.iter().next())
             }
@@ -127,7 +132,11 @@ pub(super) fn built(
                 shown(&files.source),
                 shown(Path::new(base(file)))
             )),
-        });
+        };
+        // Files of one folder share their Makefile.
+        if !checks.contains(&check) {
+            checks.push(check);
+        }
     }
     checks
 }
