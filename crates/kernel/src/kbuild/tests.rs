@@ -452,6 +452,18 @@ fn a_tree_without_its_top_makefile_is_no_kernel() {
     let bare = Memory::new([("Makefile".to_owned(), b"all:\n\techo\n".to_vec())]);
     let error = evaluate(&bare, &config()).unwrap_err();
     assert!(matches!(error, KbuildError::Top { .. }), "{error}");
+    for kbuild in [
+        "obj-y += $(shell ls)\n",
+        "$(error no)\n",
+        "obj-y += x/\nobj-m += absent.o\n",
+    ] {
+        let doubted = tree("obj-y += a.o\n", &[("Kbuild", kbuild), ("x/a.c", "")]);
+        let error = evaluate(&doubted, &config()).unwrap_err();
+        assert!(
+            matches!(error, KbuildError::Top { .. }),
+            "{kbuild}: {error}"
+        );
+    }
     let stops = Memory::new([("Makefile".to_owned(), b"$(error no)\n".to_vec())]);
     let error = evaluate(&stops, &config()).unwrap_err();
     assert!(
