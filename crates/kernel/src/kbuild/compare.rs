@@ -84,6 +84,5 @@ impl Evaluated {
                 .match_indices('/')
                 .filter_map(|(at, _)| path.get(..=at))
                 .any(|folder| self.blind.contains_key(folder))
-            || self.blind.contains_key("")
     }
 }

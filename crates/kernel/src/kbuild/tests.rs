@@ -445,6 +445,54 @@ fn garbled_makefiles_are_no_panic() {
 }
 
 #[test]
+fn changed_seeds_are_no_panic() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/kbuild");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below.max(1)
+    };
+    let parts = [
+        "$(",
+        ")",
+        "ifdef X\n",
+        "endif\n",
+        "else\n",
+        "=== x/z/Makefile\n",
+        ":=",
+        "\\\n",
+        "$(eval ",
+        "$(call ",
+        ",",
+        "../",
+        "obj-y += ",
+        "\n",
+        "\t",
+        "#",
+        "define a\n",
+        "endef\n",
+        "%",
+        "*",
+    ];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let seed = std::fs::read(entry.unwrap().path()).unwrap();
+        fuzz(&seed);
+        for _ in 0..60 {
+            let mut bytes = seed.clone();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                let part = parts.get(random(parts.len())).unwrap();
+                let end = (at + random(8)).min(bytes.len());
+                bytes.splice(at..end, part.bytes());
+            }
+            fuzz(&bytes);
+        }
+    }
+}
+
+#[test]
 fn a_tree_without_its_top_makefile_is_no_kernel() {
     let empty = Memory::new([]);
     let error = evaluate(&empty, &config()).unwrap_err();
@@ -452,6 +500,18 @@ fn a_tree_without_its_top_makefile_is_no_kernel() {
     let bare = Memory::new([("Makefile".to_owned(), b"all:\n\techo\n".to_vec())]);
     let error = evaluate(&bare, &config()).unwrap_err();
     assert!(matches!(error, KbuildError::Top { .. }), "{error}");
+    for kbuild in [
+        "obj-y += $(shell ls)\n",
+        "$(error no)\n",
+        "obj-y += x/\nobj-m += absent.o\n",
+    ] {
+        let doubted = tree("obj-y += a.o\n", &[("Kbuild", kbuild), ("x/a.c", "")]);
+        let error = evaluate(&doubted, &config()).unwrap_err();
+        assert!(
+            matches!(error, KbuildError::Top { .. }),
+            "{kbuild}: {error}"
+        );
+    }
     let stops = Memory::new([("Makefile".to_owned(), b"$(error no)\n".to_vec())]);
     let error = evaluate(&stops, &config()).unwrap_err();
     assert!(

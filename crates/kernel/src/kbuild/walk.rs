@@ -84,6 +84,10 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
             out.blind.entry(shown(&folder)).or_insert(reason);
         }
     }
+    // Where the top folder itself is in doubt, so is everything.
+    if let Some(reason) = out.blind.remove("") {
+        return Err(KbuildError::Top { reason });
+    }
     link_step(tree, &mut out);
     follow::compiled_sources(tree, config, &mut out);
     let Evaluated {
