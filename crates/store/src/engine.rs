@@ -66,6 +66,10 @@ pub(crate) trait Engine: fmt::Debug + Send {
     fn insert(&self, table: &'static Table, rows: &[Vec<Value<'_>>]) -> Result<u64, StoreError>;
     /// Begins a transaction that excludes every other writer.
     fn begin(&self) -> Result<(), StoreError>;
+    /// Readies a transaction that will write much.
+    fn expect_much(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Commits much at once: what the database would do on the way for its own good may wait for the
     /// next commit.
     fn commit_much(&self) -> Result<(), StoreError> {

@@ -29,6 +29,8 @@ use crate::{Feed, Store, StoreError, dates};
 ///
 /// 1: `.json`, `.dyad`, `.mbox.rejected`. 2: also `.cvss`, `.reference`, `.sha1`.
 const READER: i64 = 2;
+/// Records that are many for one transaction.
+const MANY: usize = 2000;
 /// More unreadable records than one in this many, and the feed looks damaged.
 const ONE_BAD_IN: usize = 100;
 /// A loss of more published records than one in this many, and the feed looks damaged.
@@ -228,9 +230,15 @@ pub fn scan_telling(
             Ok(edition) => work.push((*id, *edition)),
         }
     }
+    if work.len() > MANY {
+        engine.expect_much()?;
+    }
     let mut changes: Vec<(CveId, Change)> = Vec::new();
     let mut incoming = Incoming::default();
     let (mut reread, mut done) = (0, 0);
+    // Where the store holds nothing yet, what is read is all there is.
+    let is_first = last.is_none();
+    let mut horizons = (is_first && stored.is_empty()).then(Horizons::default);
     read::all(repository, &work, |id, edition, outcome| {
         done += 1;
         tell(Progress {
@@ -244,6 +252,9 @@ pub fn scan_telling(
                 return Ok(());
             }
         };
+        if let Some(horizons) = &mut horizons {
+            horizons.learn(cve.certain_spans());
+        }
         match stored.get(&id) {
             None => changes.push((id, appearance(edition.state))),
             Some(was) => {
@@ -281,7 +292,6 @@ pub fn scan_telling(
         rows::unskip(&transaction, *id)?;
     }
     changes.sort_unstable();
-    let is_first = last.is_none();
     if !is_first {
         let time = UtcSeconds::from_unix(u64::try_from(tip.time).unwrap_or(0));
         history::note(&transaction, tip.id, time, changes.iter().copied())?;
@@ -308,7 +318,10 @@ pub fn scan_telling(
     let rejected = rows::count(engine, State::Rejected)?;
     transaction.commit_much()?;
 
-    let horizons = store.horizons()?;
+    let horizons = match horizons {
+        Some(horizons) => horizons,
+        None => store.horizons()?,
+    };
     let skipped = skipped
         .into_iter()
         .map(|(id, why)| Skipped {

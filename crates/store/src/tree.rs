@@ -51,6 +51,8 @@ struct Files {
 /// Sorts the entries of a feed into records; `Err` says why one cannot be read.
 pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
     let mut files: BTreeMap<(CveId, State), Files> = BTreeMap::new();
+    // A listing names the files of one record in a row.
+    let mut last: Option<((CveId, State), Files)> = None;
     for entry in entries {
         let Some(Place {
             id,
@@ -66,7 +68,13 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
             // A scan of what changed looks for strays nowhere: they must not matter.
             continue;
         }
-        let files = files.entry((id, state)).or_default();
+        if last.as_ref().is_none_or(|(key, _)| *key != (id, state)) {
+            let before = files.remove(&(id, state)).unwrap_or_default();
+            files.extend(last.replace(((id, state), before)));
+        }
+        let Some((_, files)) = &mut last else {
+            continue;
+        };
         if is_elsewhere {
             files.fault = Some(format!("{}: the folder is not the id's year", entry.path));
         }
@@ -79,6 +87,7 @@ pub fn records(entries: &[Entry]) -> BTreeMap<CveId, Found> {
             EntryKind::Other => files.fault = Some(format!("{}: not a plain file", entry.path)),
         }
     }
+    files.extend(last);
     let mut records: BTreeMap<CveId, Found> = BTreeMap::new();
     for ((id, state), files) in files {
         // Leftovers of a rejected record can stay behind in `published` without a `.json`.

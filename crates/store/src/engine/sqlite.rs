@@ -15,6 +15,8 @@ use crate::StoreError;
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
+/// Changed pages that are held before they go to the log, where many are expected.
+const FEW_PAGES: u32 = 64;
 /// Pages of the log at which a commit copies it into the file: SQLite's default.
 const LOG_PAGES: u32 = 1000;
 /// Statements kept prepared: more than there are.
@@ -124,6 +126,11 @@ impl Engine for Sqlite {
 
     fn begin(&self) -> Result<(), StoreError> {
         self.run("BEGIN IMMEDIATE")
+    }
+
+    fn expect_much(&self) -> Result<(), StoreError> {
+        // Pages go to the log while records are still being read, and not all of them at the end.
+        self.run(&format!("PRAGMA cache_spill = {FEW_PAGES}"))
     }
 
     fn commit_much(&self) -> Result<(), StoreError> {

@@ -1,11 +1,16 @@
 //! The listing of a tree.
 
+use std::thread;
+
 use tuxtape_core::git_id::GitId;
 
 use super::{GitError, unexpected};
 
 /// Largest listing that is read, in bytes. The CVE feed's has about 8 MB.
 const LARGEST: usize = 256 << 20;
+
+/// Bytes from which on a listing is read by two.
+const LONG: usize = 256 << 10;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +37,26 @@ pub(super) fn parse(answer: &[u8]) -> Result<Vec<Entry>, GitError> {
     if answer.len() > LARGEST {
         return Err(unexpected("ls-tree", b"more than 256 MiB"));
     }
-    answer
-        .split(|c| *c == 0)
+    if answer.len() < LONG {
+        return entries(answer).collect();
+    }
+    // The listing of a whole feed is read while nothing else can be done: by two.
+    let (_, later) = answer.split_at(answer.len() / 2);
+    let end = later.iter().position(|c| *c == 0);
+    let middle = answer.len() - later.len() + end.unwrap_or(later.len());
+    let (first, second) = answer.split_at(middle);
+    thread::scope(|scope| {
+        let second = scope.spawn(|| entries(second).collect::<Result<Vec<_>, _>>());
+        let mut all = entries(first).collect::<Result<Vec<_>, _>>()?;
+        all.append(&mut second.join().expect("reading a listing does not panic")?);
+        Ok(all)
+    })
+}
+
+fn entries(part: &[u8]) -> impl Iterator<Item = Result<Entry, GitError>> {
+    part.split(|c| *c == 0)
         .filter(|line| !line.is_empty())
         .map(|line| entry(line).ok_or_else(|| unexpected("ls-tree", line)))
-        .collect()
 }
 
 fn entry(line: &[u8]) -> Option<Entry> {
@@ -78,6 +98,22 @@ mod tests {
                 (EntryKind::Other, "s")
             ]
         );
+    }
+
+    #[test]
+    fn a_long_listing_is_whole_and_in_order() {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for number in 0..8000 {
+            write!(text, "100644 blob {ID}\t{number}\0").unwrap();
+        }
+        assert!(text.len() > LONG);
+        let entries = parse(text.as_bytes()).unwrap();
+        assert_eq!(entries.len(), 8000);
+        let in_order = |(number, entry): (usize, &Entry)| entry.path == number.to_string();
+        assert!(entries.iter().enumerate().all(in_order));
+        text.push_str("x\0");
+        assert!(parse(text.as_bytes()).is_err());
     }
 
     #[test]
