@@ -117,6 +117,7 @@ pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
     let whole = decide::whole(&hunk, source);
     hunk.blocks()
         .iter()
+        .filter(|block| hunk.has_code(block))
         .map(|block| decide::block(&hunk, block, source, &whole))
         .collect()
 }
@@ -126,6 +127,7 @@ pub fn unseen(hunk: &FixHunk) -> Vec<Block> {
     let hunk = NormalHunk::of(hunk);
     hunk.blocks()
         .iter()
+        .filter(|block| hunk.has_code(block))
         .map(|block| Block {
             found: if hunk.is_telling(block) {
                 Found::Neither
@@ -143,7 +145,7 @@ pub fn unseen(hunk: &FixHunk) -> Vec<Block> {
 /// What the blocks of one fix say together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every block that tells is after the change.
+    /// Every block is after the change.
     Carries,
     /// Every block that tells is before the change.
     Lacks,
@@ -155,16 +157,18 @@ pub enum Verdict {
 
 /// Weighs the blocks of one fix.
 pub fn weigh(blocks: impl IntoIterator<Item = Found>) -> Verdict {
-    let (mut after, mut before) = (false, false);
+    let (mut after, mut before, mut untold) = (false, false, false);
     for found in blocks {
         match found {
             Found::After => after = true,
             Found::Before => before = true,
             Found::Both | Found::Neither => return Verdict::Partial,
-            Found::Nothing => {}
+            Found::Nothing => untold = true,
         }
     }
     match (after, before) {
+        // A short line may be all that was forgotten of the fix.
+        (true, false) if untold => Verdict::Partial,
         (true, false) => Verdict::Carries,
         (false, true) => Verdict::Lacks,
         (true, true) => Verdict::Partial,

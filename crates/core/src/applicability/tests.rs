@@ -596,7 +596,7 @@ fn a_fix_seen_by_a_replaced_edition_is_not_certain() {
 }
 
 #[test]
-fn functions_without_code_are_a_no_and_nothing_less_is() {
+fn functions_without_code_are_a_doubt_and_no_proof() {
     let functions = |functions| Content {
         functions,
         ..carried(Carried::No(seen()))
@@ -606,7 +606,7 @@ fn functions_without_code_are_a_no_and_nothing_less_is() {
     };
     let why = || "for a reason".to_owned();
     for (found, expected) in [
-        (absent.clone(), NotAffected(Reason::FunctionAbsent)),
+        (absent.clone(), Unknown(Gap::NoSymbols)),
         (Functions::Present { functions: vec![] }, Affected),
         (Functions::Unclear { why: why() }, Affected),
         (Functions::Skipped { why: why() }, Affected),
@@ -629,7 +629,7 @@ fn functions_without_code_are_a_no_and_nothing_less_is() {
     };
     let record = cve(&["net/core/dev.c"], IN_SPAN);
     let judgement = with("6.1.160", &record, Freshness::Current, &content);
-    assert_eq!(judgement.verdict, NotAffected(Reason::FunctionAbsent));
+    assert_eq!(judgement.verdict, Unknown(Gap::PartialFix));
 }
 
 #[test]

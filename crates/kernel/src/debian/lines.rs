@@ -106,9 +106,9 @@ pub struct Support {
     pub lts: &'static str,
 }
 
-/// Day of the package that [`SUPPORT`] was read from.
+/// Day of the package that `SUPPORT` was read from.
 pub const SUPPORT_AS_OF: &str = "2026-04-25";
-/// The package that [`SUPPORT`] was read from: its `debian.csv`, columns `eol` and `eol-lts`.
+/// The package that `SUPPORT` was read from: its `debian.csv`, columns `eol` and `eol-lts`.
 pub const SUPPORT_SOURCE: &str = "distro-info-data 0.58+deb12u7";
 
 /// Stock series of each release with the days on which its support ends.

@@ -74,6 +74,10 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
         Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
         found => found,
     };
+    let found = match found {
+        Found::After if !is_sure(hunk, block, source, place, &areas, is_home_known) => Found::Both,
+        found => found,
+    };
     let line = place.and_then(|place| {
         let own = source.number_at(place.at);
         own.or_else(|| source.number_at(place.at.checked_sub(1)?))
@@ -96,6 +100,60 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
         sample: hunk.sample(block, side),
         reach,
     }
+}
+
+/// Tells whether the side after the change is really in force where it was found. A kernel that is taken
+/// for fixed and is not is the worst answer, so that what only looks like the change is in doubt.
+fn is_sure(
+    hunk: &NormalHunk,
+    block: &BlockAt,
+    source: &Source,
+    place: Option<&Place>,
+    areas: &[Range<usize>],
+    is_home_known: bool,
+) -> bool {
+    // A twin of a function that was renamed has the same lines.
+    if block.function.is_some() && !is_home_known {
+        return false;
+    }
+    let own = hunk.lines(FixSide::New).get(block.new.clone());
+    let own = own.unwrap_or_default();
+    let is_open = |at: usize| !source.is_conditional(at);
+    let has_own_condition = || {
+        let lines = hunk.lines(FixSide::New);
+        lines.iter().any(|line| line.code.starts_with("# if"))
+    };
+    let is_in_force = match place {
+        // With other lines between them they may be of another path through the function.
+        Some(place) if place.strength == Strength::Loose => return false,
+        // The lines alone, with nothing of what they stand between: the same.
+        Some(place)
+            if place.fitting <= count(own)
+                && !own.is_empty()
+                && !place.is_full
+                && hunk.brought(block).is_empty() =>
+        {
+            return false;
+        }
+        Some(place) => {
+            let last = place.at.saturating_add(own.len().max(1));
+            (place.at.saturating_sub(1)..last).all(is_open)
+        }
+        None => areas.iter().cloned().flatten().all(is_open),
+    };
+    // What was only removed may have moved.
+    let stays = |line: &CodeLine| {
+        let mut places = areas.iter().cloned().flatten();
+        places.any(|at| source.code_at(at) == Some(&line.code))
+    };
+    let removed = hunk.lines(FixSide::Old).get(block.old.clone());
+    let is_gone = !own.is_empty()
+        || !removed
+            .unwrap_or_default()
+            .iter()
+            .filter(|line| normal::is_telling(line))
+            .any(stays);
+    is_gone && (is_in_force || has_own_condition())
 }
 
 /// Returns where the function is that a block lies in. One that has none of the lines around the block

@@ -134,6 +134,15 @@ impl NormalHunk {
             .find(|word| !has_word(&self.old, word) && !is_known(word))
     }
 
+    /// Tells whether a block changes anything but what is included.
+    pub(super) fn has_code(&self, block: &BlockAt) -> bool {
+        let any = |lines: &[CodeLine], range: &Range<usize>| {
+            let own = lines.get(range.clone()).unwrap_or_default();
+            own.iter().any(|line| !line.code.starts_with("# include"))
+        };
+        any(&self.old, &block.old) || any(&self.new, &block.new)
+    }
+
     /// Tells whether a block has a line by which it can be told.
     pub(super) fn is_telling(&self, block: &BlockAt) -> bool {
         let any = |lines: &[CodeLine], range: &Range<usize>| {

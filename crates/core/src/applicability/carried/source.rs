@@ -11,6 +11,8 @@ pub struct Source {
     functions: Vec<FunctionExtent>,
     /// Indices of `lines`, by their text.
     order: Vec<u32>,
+    /// For each of `lines`, whether the preprocessor may leave it out.
+    conditional: Vec<bool>,
 }
 
 impl Source {
@@ -23,6 +25,7 @@ impl Source {
         order.sort_by(|left, right| code(&lines, *left).cmp(code(&lines, *right)));
         Self {
             functions: ctext::functions(text),
+            conditional: conditional(&lines),
             lines,
             order,
         }
@@ -76,10 +79,34 @@ impl Source {
         self.lines.get(index).map(|line| line.code.as_str())
     }
 
+    /// Tells whether the preprocessor may leave the line at `index` out.
+    pub(super) fn is_conditional(&self, index: usize) -> bool {
+        self.conditional.get(index).copied().unwrap_or(false)
+    }
+
     /// Returns the number in the file of the line at `index`.
     pub(super) fn number_at(&self, index: usize) -> Option<u32> {
         self.lines.get(index).map(|line| line.number)
     }
+}
+
+/// Tells of each line whether it is between an `#if` and its `#endif`, these included.
+fn conditional(lines: &[CodeLine]) -> Vec<bool> {
+    let mut depth = 0_u32;
+    lines
+        .iter()
+        .map(|line| {
+            let directive = line.code.strip_prefix("# ").unwrap_or_default();
+            if directive.starts_with("if") {
+                depth = depth.saturating_add(1);
+            }
+            let is_within = depth > 0;
+            if directive.starts_with("endif") {
+                depth = depth.saturating_sub(1);
+            }
+            is_within
+        })
+        .collect()
 }
 
 fn code(lines: &[CodeLine], at: u32) -> &str {

@@ -114,7 +114,7 @@ fn removed_lines_prove_nothing_until_their_neighbours_are_joined() {
 }
 
 #[test]
-fn lines_in_between_leave_a_block_found_in_its_function() {
+fn lines_in_between_leave_a_block_in_doubt() {
     let adds = hunk(
         "static int probe(struct device *dev)",
         " \tmutex_lock(&thing->lock);\n+\tfirst_step(thing, dev->name);\n+\tsecond_step(thing, dev->id);\n \tstart_it(thing, dev->id);\n",
@@ -123,7 +123,7 @@ fn lines_in_between_leave_a_block_found_in_its_function() {
         "\tstart_it",
         "\tfirst_step(thing, dev->name);\n\tlater(dev);\n\tsecond_step(thing, dev->id);\n\tstart_it",
     );
-    check(&adds, &between, &[Found::After]);
+    check(&adds, &between, &[Found::Both]);
     let half = FUNCTION.replace("\tstart_it", "\tfirst_step(thing, dev->name);\n\tstart_it");
     check(&adds, &half, &[Found::Neither]);
 }
@@ -141,7 +141,7 @@ fn comments_and_includes_alone_say_nothing() {
             " #include <linux/a.h>\n+#include <linux/b.h>\n #include <linux/c.h>\n",
         ),
         "int x;\n",
-        &[Found::Nothing],
+        &[],
     );
 }
 
@@ -158,10 +158,70 @@ fn functions_that_a_fix_brings_are_missed_by_name() {
 }
 
 #[test]
+fn what_the_preprocessor_may_leave_out_is_not_in_force() {
+    check(&adds_a_check(), &with_check(), &[Found::After]);
+    for (open, close) in [
+        ("#if 0\n", "#endif\n"),
+        ("#ifdef CONFIG_A\n", "#else\n#endif\n"),
+    ] {
+        let dead = with_check().replace("\tif (!thing", &format!("{open}\tif (!thing"));
+        let dead = dead.replace("goto unlock;\n", &format!("goto unlock;\n{close}"));
+        let found = look(&adds_a_check(), &Source::read(&dead));
+        assert_ne!(found[0].found, Found::After, "{dead}");
+        let whole = format!("{open}{}{close}", with_check());
+        check(&adds_a_check(), &whole, &[Found::Both]);
+    }
+}
+
+#[test]
+fn a_twin_of_a_renamed_function_is_not_it() {
+    let renamed = with_check().replace("probe(", "probe_other(");
+    let found = look(&adds_a_check(), &Source::read(&renamed));
+    assert_ne!(found[0].found, Found::After);
+}
+
+#[test]
+fn added_lines_that_stand_on_another_path_are_not_the_fix() {
+    let adds = hunk(
+        "static int probe(struct device *dev)",
+        " \tmutex_lock(&thing->lock);\n+\tfirst_step(thing, dev->name);\n+\tsecond_step(thing, dev->id);\n\
+         +\tthird_step(thing, dev->id);\n+\tfourth_step(thing, dev->id);\n \tstart_it(thing, dev->id);\n",
+    );
+    let steps = "\tfirst_step(thing, dev->name);\n\tsecond_step(thing, dev->id);\n\tthird_step(thing, dev->id);\n\tfourth_step(thing, dev->id);\n";
+    let fixed = FUNCTION.replace("\tstart_it", &format!("{steps}\tstart_it"));
+    check(&adds, &fixed, &[Found::After]);
+    let dead = FUNCTION.replace(
+        "\tstart_it",
+        &format!("\tif (0) {{\n{steps}\t}}\n\tstart_it"),
+    );
+    check(&adds, &dead, &[Found::Both]);
+    let late = FUNCTION
+        .replace("start_it(thing", "start_them(thing")
+        .replace("\treturn 0;\n", &format!("\treturn 0;\n{steps}"));
+    check(&adds, &late, &[Found::Both]);
+}
+
+#[test]
+fn what_was_removed_and_stands_elsewhere_in_the_function_may_have_moved() {
+    let removes = hunk(
+        "static int probe(struct device *dev)",
+        " \tmutex_lock(&thing->lock);\n \tprepare_it(thing, dev->id);\n-\tstart_it(thing, dev->id);\n \tfinish_it(thing, dev->id);\n \tmutex_unlock(&thing->lock);\n",
+    );
+    let without = FUNCTION.replace(
+        "\tstart_it(thing, dev->id);\n",
+        "\tprepare_it(thing, dev->id);\n\tfinish_it(thing, dev->id);\n",
+    );
+    check(&removes, &without, &[Found::After]);
+    let moved = without.replace("\treturn 0;", "\tstart_it(thing, dev->id);\n\treturn 0;");
+    check(&removes, &moved, &[Found::Both]);
+}
+
+#[test]
 fn one_block_in_doubt_makes_the_whole_partial() {
     use Found::{After, Before, Both, Neither, Nothing};
     for (blocks, expected) in [
-        (&[After, After, Nothing][..], Verdict::Carries),
+        (&[After, After][..], Verdict::Carries),
+        (&[After, After, Nothing], Verdict::Partial),
         (&[Before, Nothing], Verdict::Lacks),
         (&[After, Before], Verdict::Partial),
         (&[After, Neither], Verdict::Partial),
