@@ -63,6 +63,7 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
             .collect()
     };
     let (after, before) = (look(FixSide::New), look(FixSide::Old));
+    let stands = &whole.new;
     let whole = whole.side(block, &areas);
     let (found, place) = decide(&after, &before, whole, is_home_known);
     let found = match found {
@@ -71,11 +72,26 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
         found => found,
     };
     let found = match found {
-        Found::Neither | Found::Both if !hunk.is_telling(block) => Found::Nothing,
+        // Short lines are told by the whole hunk, where it stands line by line.
+        Found::Neither | Found::Both if !hunk.is_telling(block) => match whole {
+            Some(FixSide::New) => Found::After,
+            Some(FixSide::Old | FixSide::Both) | None => Found::Nothing,
+        },
         found => found,
     };
     let found = match found {
-        Found::After if !is_sure(hunk, block, source, place, &areas, is_home_known) => Found::Both,
+        Found::After
+            if !is_sure(
+                hunk,
+                block,
+                source,
+                place.ok_or(stands),
+                &areas,
+                is_home_known,
+            ) =>
+        {
+            Found::Both
+        }
         found => found,
     };
     let line = place.and_then(|place| {
@@ -108,7 +124,7 @@ fn is_sure(
     hunk: &NormalHunk,
     block: &BlockAt,
     source: &Source,
-    place: Option<&Place>,
+    place: Result<&Place, &Vec<usize>>,
     areas: &[Range<usize>],
     is_home_known: bool,
 ) -> bool {
@@ -125,9 +141,9 @@ fn is_sure(
     };
     let is_in_force = match place {
         // With other lines between them they may be of another path through the function.
-        Some(place) if place.strength == Strength::Loose => return false,
+        Ok(place) if place.strength == Strength::Loose => return false,
         // The lines alone, with nothing of what they stand between: the same.
-        Some(place)
+        Ok(place)
             if place.fitting <= count(own)
                 && !own.is_empty()
                 && !place.is_full
@@ -135,11 +151,16 @@ fn is_sure(
         {
             return false;
         }
-        Some(place) => {
+        Ok(place) => {
             let last = place.at.saturating_add(own.len().max(1));
             (place.at.saturating_sub(1)..last).all(is_open)
         }
-        None => areas.iter().cloned().flatten().all(is_open),
+        // The whole hunk stands there.
+        Err(starts) => {
+            let length = hunk.lines(FixSide::New).len();
+            let mut starts = starts.iter();
+            starts.any(|start| (*start..start.saturating_add(length)).all(is_open))
+        }
     };
     // What was only removed may have moved.
     let stays = |line: &CodeLine| {
