@@ -129,9 +129,11 @@ impl SourceTree for Folder {
 }
 
 impl Memory {
-    /// Makes a tree of `files`, each a path and its bytes.
+    /// Makes a tree of `files`, each a path and its bytes. Paths that no tree can have are left out.
     pub fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let bytes: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
+        let is_plain = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let mut bytes: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
+        bytes.retain(|path, _| is_plain(path));
         Self {
             files: bytes.keys().cloned().collect(),
             bytes,
