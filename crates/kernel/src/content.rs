@@ -56,6 +56,9 @@ pub enum LookError {
     /// It cannot be read.
     #[error("not a diff that can be looked for")]
     Diff(#[from] DiffError),
+    /// It may be the diff of another CVE under this one's name.
+    #[error("it changes no source file that the record names")]
+    OtherFiles,
     /// A file of the tree cannot be read.
     #[error("could not read {path} of the tree")]
     Read {
@@ -98,7 +101,7 @@ impl<'a> Looker<'a> {
         let mut judged = Vec::new();
         let mut failures = Vec::new();
         for diff in diffs {
-            match self.judge(diff.text) {
+            match self.judge_for(cve, diff.text) {
                 Ok(found) => judged.push((diff.origin, found)),
                 Err(error) => failures.push((diff.origin, error)),
             }
@@ -108,7 +111,7 @@ impl<'a> Looker<'a> {
             && let Some((origin, error)) = failures.first()
         {
             let gap = match error {
-                LookError::Diff(_) => Gap::NoFixDiff,
+                LookError::Diff(_) | LookError::OtherFiles => Gap::NoFixDiff,
                 LookError::Read { .. } | LookError::NoTree { .. } => Gap::NoSource,
             };
             let why = format!("{origin}: {}", chain(error));
@@ -135,7 +138,7 @@ impl<'a> Looker<'a> {
         let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text).ok()) else {
             return content;
         };
-        if !self.equals(&files, unfixed.tree) {
+        if !judged::is_about(&files, cve) || !self.equals(&files, unfixed.tree) {
             return content;
         }
         let same = format!("all files of the fix are the same in {}", unfixed.name);
@@ -158,15 +161,26 @@ impl<'a> Looker<'a> {
         content
     }
 
-    /// Judges one diff alone.
+    /// Judges one diff alone, whatever it is of.
     pub fn judge(&self, diff: &[u8]) -> Result<Judged, LookError> {
+        self.judge_files(&diff::read(diff)?)
+    }
+
+    fn judge_for(&self, cve: &Cve, diff: &[u8]) -> Result<Judged, LookError> {
         let files = diff::read(diff)?;
+        if !judged::is_about(&files, cve) {
+            return Err(LookError::OtherFiles);
+        }
+        self.judge_files(&files)
+    }
+
+    fn judge_files(&self, files: &[FixFile]) -> Result<Judged, LookError> {
         if !self.tree.top().is_dir() {
             return Err(LookError::NoTree {
                 path: self.tree.top().display().to_string(),
             });
         }
-        judged::judge(&files, &self.tree)
+        judged::judge(files, &self.tree)
     }
 
     fn functions(&self, found: &Judged) -> Functions {

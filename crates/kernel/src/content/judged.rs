@@ -1,8 +1,12 @@
 //! One diff judged against one tree.
 
+use std::collections::BTreeSet;
+
 use tuxtape_core::applicability::carried::{
     self, Block, FileChange, FixFile, Found, Source, Verdict,
 };
+use tuxtape_core::applicability::moved;
+use tuxtape_core::cve::Cve;
 
 use super::LookError;
 use super::tree::Tree;
@@ -37,6 +41,15 @@ const RENAMED: [(&str, &str); 4] = [
 
 /// Most files of one name that are looked into for code that moved.
 const MOST_CANDIDATES: usize = 40;
+
+/// Tells whether a diff changes a source file that the record names, at its place or at one that
+/// mainline's renames know. A file that names a CVE proves nothing: what it changes has to fit.
+pub(super) fn is_about(files: &[FixFile], cve: &Cve) -> bool {
+    let named: BTreeSet<String> = cve.files.iter().cloned().collect();
+    files
+        .iter()
+        .any(|file| is_source(&file.path) && moved::in_tree(&file.path, &named).is_some())
+}
 
 /// Judges `files` of one diff.
 pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError> {

@@ -142,6 +142,36 @@ fn without_a_readable_diff_or_a_tree_nobody_looked() {
 }
 
 #[test]
+fn a_diff_that_touches_no_file_of_the_record_is_no_diff_of_its_fix() {
+    let other = FIX.replace("net/x/x.c", "net/z/z.c");
+    let there = after();
+    let files = [("net/z/z.c", there.as_str()), ("net/x/x.c", BEFORE)];
+    let content = check(&files, &[&other], "no-fix-diff");
+    assert!(
+        content.carried.found().contains("the record names"),
+        "{content:?}"
+    );
+    assert!(matches!(content.functions, Functions::NotLooked { .. }));
+    // Beside one that fits it says nothing.
+    check(&files, &[&other, FIX], "no");
+    // A record names files as mainline has them now.
+    let old = FIX.replace("net/x/x.c", "fs/cifs/x.c");
+    let top = tree(&[("fs/cifs/x.c", &there)]);
+    let record = Cve {
+        files: vec!["fs/smb/client/x.c".to_owned()],
+        ..record()
+    };
+    let content = Looker::new(top.path(), None).look(&record, &[diff(&old)]);
+    assert_eq!(word(&content.carried), "yes");
+    let beside = Unfixed {
+        tree: top.path(),
+        name: "6.1.170-3",
+    };
+    let content = Looker::new(top.path(), None).look_beside(&record, &[diff(FIX)], beside);
+    assert_eq!(word(&content.carried), "no-fix-diff");
+}
+
+#[test]
 fn a_link_out_of_the_tree_is_no_file_of_it() {
     let outside = tree(&[("x.c", &after())]);
     let top = tree(&[("net/x/y.c", "int a;\n")]);
@@ -149,8 +179,12 @@ fn a_link_out_of_the_tree_is_no_file_of_it() {
     let content = Looker::new(top.path(), None).look(&record(), &[diff(FIX)]);
     assert_eq!(word(&content.carried), "partial");
     std::os::unix::fs::symlink(outside.path(), top.path().join("net/z")).unwrap();
+    let linked = Cve {
+        files: vec!["net/z/x.c".to_owned()],
+        ..record()
+    };
     let content =
-        Looker::new(top.path(), None).look(&record(), &[diff(&FIX.replace("net/x/", "net/z/"))]);
+        Looker::new(top.path(), None).look(&linked, &[diff(&FIX.replace("net/x/", "net/z/"))]);
     assert_eq!(word(&content.carried), "partial");
 }
 
