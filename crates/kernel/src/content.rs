@@ -127,7 +127,7 @@ impl<'a> Looker<'a> {
             content.moved = moved(found);
             content.functions = self.functions(found);
         }
-        self.ask_changelog(cve, &mut content, &judged);
+        self.ask_changelog(cve, &mut content);
         content
     }
 
@@ -205,45 +205,22 @@ impl<'a> Looker<'a> {
         !files.is_empty() && files.iter().all(same)
     }
 
-    /// Weighs in what the changelog says: that it names the CVE counts where no source contradicts, a
-    /// subject alone never.
-    fn ask_changelog(&self, cve: &Cve, content: &mut Content, judged: &[(&str, Judged)]) {
+    /// Adds what the changelog says as a hint. It never decides: it names CVEs that were worked on, in
+    /// part, or for another flavour, and only a diff shows what is there.
+    fn ask_changelog(&self, cve: &Cve, content: &mut Content) {
         let Some(changelog) = self.changelog else {
             return;
         };
-        if changelog.is_reverted(&cve.title) {
-            hint(
-                &mut content.carried,
-                "the changelog reverts this fix".to_owned(),
-            );
-            return;
-        }
-        let Some(version) = changelog.names(cve.id) else {
-            if let Some(version) = changelog.has_subject(&cve.title) {
-                let same = format!("look at it: the changelog of {version} has the fix's title");
-                hint(&mut content.carried, same);
-            }
+        let text = if changelog.is_reverted(&cve.title) {
+            "the changelog reverts this fix".to_owned()
+        } else if let Some(version) = changelog.names(cve.id) {
+            format!("look at it: the changelog of {version} names {}", cve.id)
+        } else if let Some(version) = changelog.has_subject(&cve.title) {
+            format!("look at it: the changelog of {version} has the fix's title")
+        } else {
             return;
         };
-        let named = format!("the changelog of {version} names {}", cve.id);
-        let contradicted = judged.iter().any(|(_, found)| found.any(Found::Before));
-        // One of several commits may be what the changelog means.
-        let is_whole = cve.mainline_fixes.len() <= 1;
-        content.carried = match std::mem::take(&mut content.carried) {
-            Carried::Partial(mut seen) if is_whole && !contradicted => {
-                seen.hints.push(named);
-                Carried::Yes(seen)
-            }
-            Carried::NotLooked { .. } if is_whole => Carried::Yes(Seen {
-                origin: "changelog".to_owned(),
-                places: Vec::new(),
-                hints: vec![named],
-            }),
-            mut other => {
-                hint(&mut other, named);
-                other
-            }
-        };
+        hint(&mut content.carried, text);
     }
 }
 

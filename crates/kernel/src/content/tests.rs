@@ -189,7 +189,7 @@ fn a_link_out_of_the_tree_is_no_file_of_it() {
 }
 
 #[test]
-fn a_changelog_that_names_the_cve_counts_and_a_title_is_a_hint() {
+fn a_changelog_is_a_hint_and_never_decides() {
     let reworded = after().replace("!thing->is_ready", "thing->state");
     let judge = |text: &str, log: &str, diffs: &[FixDiff<'_>]| {
         let log = format!("linux (6.1.170-1) x; urgency=low\n\n  * Stable:\n    - {log}\n");
@@ -200,9 +200,22 @@ fn a_changelog_that_names_the_cve_counts_and_a_title_is_a_hint() {
     };
     let fix = [diff(FIX)];
     let named = "x: check it (CVE-2026-0001)";
-    assert_eq!(word(&judge(&reworded, named, &fix)), "yes");
-    assert_eq!(word(&judge(&reworded, named, &[])), "yes");
-    // The source contradicts.
+    for (diffs, expected) in [(&fix[..], "partial"), (&[], "no-fix-diff")] {
+        let carried = judge(&reworded, named, diffs);
+        assert_eq!(word(&carried), expected);
+        assert!(carried.found().contains("look at it"), "{carried:?}");
+    }
+    for other in [
+        "Revert the fix of CVE-2026-0001",
+        "drop the patch for CVE-2026-0001",
+        "y: fix a regression of CVE-2026-0001",
+        "not affected by CVE-2026-0001",
+    ] {
+        let carried = judge(&reworded, other, &[]);
+        assert_eq!(word(&carried), "no-fix-diff");
+        assert!(!carried.found().contains("changelog"), "{carried:?}");
+    }
+    assert_eq!(word(&judge(&after(), named, &fix)), "yes");
     assert_eq!(word(&judge(BEFORE, named, &fix)), "no");
     let titled = judge(&reworded, "x: check it", &fix);
     assert_eq!(word(&titled), "partial");
