@@ -17,6 +17,11 @@ const SHORT: usize = 8;
 
 /// Looks up the functions that the diff changes, as this tree has them.
 pub(super) fn look(judged: &Judged, tree: &Tree, table: &FunctionTable) -> Functions {
+    if let Some(path) = judged.unjudged.first() {
+        return Functions::Skipped {
+            why: format!("{path} is changed, too"),
+        };
+    }
     let mut changed = BTreeSet::new();
     for (judged, block) in judged.counting() {
         let found = judged

@@ -14,8 +14,11 @@ use super::tree::Tree;
 /// What was found of one diff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its files in order; of those that are not source nothing was looked for.
+    /// Its files that C's lexer can read, in order.
     pub files: Vec<JudgedFile>,
+    /// Its other files that may be part of the fix, in order: build rules, settings, device trees, Rust.
+    /// Nothing was looked for in them, so that no fix with such a file is known to be there.
+    pub unjudged: Vec<String>,
 }
 
 /// What was found of the change of one file.
@@ -25,7 +28,7 @@ pub struct JudgedFile {
     pub path: String,
     /// The file in the tree, `None` where none was found.
     pub tree_path: Option<String>,
-    /// Whether it decides; tests, tools and documents do so where the diff changes nothing else.
+    /// Whether it decides; tools and documents do so where the diff changes nothing else.
     pub counts: bool,
     /// Its blocks, in order.
     pub blocks: Vec<Block>,
@@ -54,7 +57,7 @@ pub(super) fn is_about(files: &[FixFile], cve: &Cve) -> bool {
 /// Judges `files` of one diff.
 pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError> {
     let mut judged = Vec::new();
-    for file in files.iter().filter(|file| is_source(&file.path)) {
+    for file in files.iter().filter(|file| is_c(&file.path)) {
         judged.push(one(file, tree)?);
     }
     // What runs beside the kernel is often left out of a backport.
@@ -63,7 +66,15 @@ pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError>
             file.counts = is_kernel(&file.path);
         }
     }
-    Ok(Judged { files: judged })
+    let unjudged = files
+        .iter()
+        .filter(|file| !is_c(&file.path) && is_kernel(&file.path))
+        .map(|file| file.path.clone())
+        .collect();
+    Ok(Judged {
+        files: judged,
+        unjudged,
+    })
 }
 
 fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
@@ -130,14 +141,7 @@ fn whole(file: &FixFile, found: Found) -> Vec<Block> {
 fn look(file: &FixFile, source: &Source) -> Vec<Block> {
     file.hunks
         .iter()
-        .flat_map(|hunk| {
-            if is_c(&file.path) {
-                carried::look(hunk, source)
-            } else {
-                // No lexer for its comments and quotes: it is there, and nothing is said of it.
-                carried::unseen(hunk)
-            }
-        })
+        .flat_map(|hunk| carried::look(hunk, source))
         .collect()
 }
 
@@ -176,14 +180,17 @@ fn is_source(path: &str) -> bool {
 
 /// Tells whether a file is of the kernel, not of what lies beside it.
 fn is_kernel(path: &str) -> bool {
-    const BESIDE: [&str; 4] = ["Documentation/", "samples/", "scripts/", "tools/"];
+    const BESIDE: [&str; 2] = ["Documentation/", "tools/"];
     !BESIDE.iter().any(|folder| path.starts_with(folder))
 }
 
 impl Judged {
     /// Returns what the blocks that count say together.
     pub fn verdict(&self) -> Verdict {
-        carried::weigh(self.counting().map(|(_, block)| block.found))
+        match carried::weigh(self.counting().map(|(_, block)| block.found)) {
+            Verdict::Carries | Verdict::Nothing if !self.unjudged.is_empty() => Verdict::Partial,
+            verdict => verdict,
+        }
     }
 
     /// Tells whether any block that counts was found so.
@@ -208,7 +215,13 @@ impl Judged {
             .collect();
         let mixed = self.verdict() == Verdict::Partial;
         places.sort_by_key(|(found, _)| mixed && *found == Found::After);
-        places.into_iter().map(|(_, place)| place).collect()
+        let unjudged = self
+            .unjudged
+            .iter()
+            .map(|path| format!("{path} is changed too, and not looked at"));
+        unjudged
+            .chain(places.into_iter().map(|(_, place)| place))
+            .collect()
     }
 }
 

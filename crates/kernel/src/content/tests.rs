@@ -172,6 +172,42 @@ fn a_diff_that_touches_no_file_of_the_record_is_no_diff_of_its_fix() {
 }
 
 #[test]
+fn a_fix_with_a_file_that_is_not_judged_is_not_known_to_be_there() {
+    let with = |path: &str| {
+        format!(
+            "{FIX}--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,3 @@\n one_of_it(some, thing)\n+two_of_it(some, thing)\n six_of_it(some, thing)\n"
+        )
+    };
+    let (there, table) = (after(), FunctionTable::default());
+    for path in [
+        "net/x/Kconfig",
+        "net/x/Makefile",
+        "net/x/Kbuild",
+        "arch/arm64/boot/dts/x/x.dts",
+        "rust/kernel/x.rs",
+        "net/x/x.S",
+        "scripts/x.sh",
+    ] {
+        let fix = with(path);
+        let held = [
+            ("net/x/x.c", there.as_str()),
+            (path, "one_of_it(some, thing)\nsix_of_it(some, thing)\n"),
+        ];
+        let content = check(&held, &[&fix], "partial");
+        assert!(content.carried.found().contains(path), "{content:?}");
+        let content = Looker::new(tree(&held).path(), Some(&table)).look(&record(), &[diff(&fix)]);
+        assert!(
+            !matches!(content.functions, Functions::Absent { .. }),
+            "{content:?}"
+        );
+    }
+    check(&[("net/x/x.c", BEFORE)], &[&with("net/x/Kconfig")], "no");
+    for path in ["Documentation/x.rst", "tools/x/Makefile"] {
+        check(&[("net/x/x.c", &there)], &[&with(path)], "yes");
+    }
+}
+
+#[test]
 fn a_link_out_of_the_tree_is_no_file_of_it() {
     let outside = tree(&[("x.c", &after())]);
     let top = tree(&[("net/x/y.c", "int a;\n")]);
