@@ -270,10 +270,20 @@ fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
     }
 }
 
+/// Returns the files that mainline's renames place elsewhere in this tree, where code of the diff was
+/// found there.
 fn moved(found: &Judged) -> BTreeMap<String, String> {
+    let is_seen = |file: &&JudgedFile| {
+        !file.is_namesake
+            && file
+                .blocks
+                .iter()
+                .any(|block| !matches!(block.found, Found::Neither | Found::Nothing))
+    };
     found
         .files
         .iter()
+        .filter(is_seen)
         .filter_map(|file| match &file.tree_path {
             Some(path) if *path != file.path => Some((file.path.clone(), path.clone())),
             Some(_) | None => None,

@@ -27,6 +27,7 @@ pub(super) fn look(judged: &Judged, tree: &Tree, table: &FunctionTable) -> Funct
         let found = judged
             .tree_path
             .as_ref()
+            .filter(|_| !judged.is_namesake)
             .and_then(|path| Some((path, tree.file(path).ok()??)));
         let Some((path, file)) = found else {
             return unclear(&format!("{} is not in this tree", judged.path));

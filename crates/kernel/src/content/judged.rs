@@ -28,19 +28,14 @@ pub struct JudgedFile {
     pub path: String,
     /// The file in the tree, `None` where none was found.
     pub tree_path: Option<String>,
+    /// Whether `tree_path` is a file of the same name elsewhere in which code of the diff's old side
+    /// was found: another file perhaps, so that nothing in it shows that the fix is there.
+    pub is_namesake: bool,
     /// Whether it decides; tools and documents do so where the diff changes nothing else.
     pub counts: bool,
     /// Its blocks, in order.
     pub blocks: Vec<Block>,
 }
-
-/// Folders that moved as a whole in mainline, old and new.
-const RENAMED: [(&str, &str); 4] = [
-    ("fs/cifs/", "fs/smb/client/"),
-    ("fs/ksmbd/", "fs/smb/server/"),
-    ("drivers/misc/habanalabs/", "drivers/accel/habanalabs/"),
-    ("fs/smbfs_common/", "fs/smb/common/"),
-];
 
 /// Most files of one name that are looked into for code that moved.
 const MOST_CANDIDATES: usize = 40;
@@ -87,42 +82,60 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
     let judged = |tree_path: Option<String>, blocks| JudgedFile {
         path: file.path.clone(),
         tree_path,
+        is_namesake: false,
         counts: true,
         blocks,
     };
-    if let Some(found) = read(&file.path)? {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+    let renamed = |namesakes: &[String]| {
+        let namesakes = namesakes.iter().cloned().collect();
+        moved::in_tree(&file.path, &namesakes).map(str::to_owned)
+    };
+    let known = match read(&file.path)? {
+        Some(found) => Some((file.path.clone(), found)),
+        None => match renamed(tree.named(name)) {
+            Some(path) => read(&path)?.map(|found| (path, found)),
+            None => None,
+        },
+    };
+    if let Some((path, found)) = known {
         let blocks = match file.change {
             FileChange::Edited | FileChange::Created => look(file, &found.source),
             // It is still there.
             FileChange::Deleted => whole(file, Found::Before),
         };
-        return Ok(judged(Some(file.path.clone()), blocks));
+        return Ok(judged(Some(path), blocks));
     }
+    let candidates = tree.named(name);
     let mut best: Option<(usize, String, Vec<Block>)> = None;
     let mut is_tied = false;
-    let candidates = candidates(&file.path, tree);
-    for path in &candidates {
-        let Some(found) = read(path)? else {
-            continue;
-        };
-        let blocks = look(file, &found.source);
-        let hits = blocks
-            .iter()
-            .filter(|block| matches!(block.found, Found::After | Found::Before | Found::Both))
-            .count();
-        match &best {
-            Some((most, ..)) if hits == *most => is_tied = true,
-            Some((most, ..)) if hits < *most => {}
-            Some(_) | None if hits > 0 => {
-                is_tied = false;
-                best = Some((hits, path.clone(), blocks));
+    if candidates.len() <= MOST_CANDIDATES {
+        for path in candidates {
+            let Some(found) = read(path)? else {
+                continue;
+            };
+            let blocks = old_side(look(file, &found.source));
+            let hits = blocks
+                .iter()
+                .filter(|block| block.found == Found::Before)
+                .count();
+            match &best {
+                Some((most, ..)) if hits == *most => is_tied = true,
+                Some((most, ..)) if hits < *most => {}
+                Some(_) | None if hits > 0 => {
+                    is_tied = false;
+                    best = Some((hits, path.clone(), blocks));
+                }
+                Some(_) | None => {}
             }
-            Some(_) | None => {}
         }
     }
     Ok(match (best, file.change) {
-        (Some((_, path, blocks)), FileChange::Edited) if !is_tied => judged(Some(path), blocks),
-        // A file that comes with the fix, and nothing of its name or its lines is here.
+        (Some((_, path, blocks)), FileChange::Edited) if !is_tied => JudgedFile {
+            is_namesake: true,
+            ..judged(Some(path), blocks)
+        },
+        // A file that comes with the fix, and nothing of its name is here.
         (None, FileChange::Created) if candidates.is_empty() => {
             judged(None, whole(file, Found::Before))
         }
@@ -130,6 +143,21 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
         (_, FileChange::Deleted) => judged(None, whole(file, Found::Nothing)),
         _ => judged(None, file.hunks.iter().flat_map(carried::unseen).collect()),
     })
+}
+
+/// Keeps of what a namesake holds the old side alone: twins of drivers are fixed one by one.
+fn old_side(blocks: Vec<Block>) -> Vec<Block> {
+    blocks
+        .into_iter()
+        .map(|block| match block.found {
+            Found::After | Found::Both => Block {
+                found: Found::Neither,
+                line: None,
+                ..block
+            },
+            Found::Before | Found::Neither | Found::Nothing => block,
+        })
+        .collect()
 }
 
 /// Looks for a whole file's coming or going.
@@ -143,23 +171,6 @@ fn look(file: &FixFile, source: &Source) -> Vec<Block> {
         .iter()
         .flat_map(|hunk| carried::look(hunk, source))
         .collect()
-}
-
-/// Returns where the code of a file that the tree lacks may be: folders that moved first.
-fn candidates(path: &str, tree: &Tree) -> Vec<String> {
-    let mut candidates: Vec<String> = RENAMED
-        .iter()
-        .flat_map(|(old, new)| [(old, new), (new, old)])
-        .filter_map(|(from, to)| Some(format!("{to}{}", path.strip_prefix(from)?)))
-        .collect();
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let named = tree.named(name);
-    if named.len() <= MOST_CANDIDATES {
-        candidates.extend(named.iter().cloned());
-    }
-    candidates.sort();
-    candidates.dedup();
-    candidates
 }
 
 fn extension(path: &str) -> Option<&str> {

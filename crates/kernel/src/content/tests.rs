@@ -107,19 +107,39 @@ fn both_sides_are_told_with_places_that_grep_finds() {
 }
 
 #[test]
-fn code_that_moved_is_found_where_it_is_and_not_where_it_might_be() {
-    let content = check(&[("net/y/x.c", &after())], &[FIX], "yes");
-    assert_eq!(content.moved["net/x/x.c"], "net/y/x.c");
-    // Two files could be it.
-    let both = [("net/y/x.c", after()), ("net/z/x.c", after())];
-    let both: Vec<(&str, &str)> = both
-        .iter()
-        .map(|(path, text)| (*path, text.as_str()))
-        .collect();
-    let content = check(&both, &[FIX], "partial");
-    assert!(content.moved.is_empty());
-    check(&[("net/y/x.c", "int other;\n")], &[FIX], "partial");
-    check(&[("net/y/y.c", &after())], &[FIX], "partial");
+fn code_is_found_where_mainline_moved_it() {
+    let top = tree(&[("fs/smb/client/x.c", &after())]);
+    let record = Cve {
+        files: vec!["fs/cifs/x.c".to_owned()],
+        ..record()
+    };
+    let fix = FIX.replace("net/x/", "fs/cifs/");
+    let content = Looker::new(top.path(), None).look(&record, &[diff(&fix)]);
+    assert_eq!(word(&content.carried), "yes");
+    assert_eq!(content.moved["fs/cifs/x.c"], "fs/smb/client/x.c");
+}
+
+#[test]
+fn a_namesake_shows_no_fix_and_stands_in_for_no_file() {
+    let (there, table) = (after(), FunctionTable::default());
+    for (files, expected) in [
+        // A twin that was fixed says nothing of the file that is not here.
+        (&[("net/y/x.c", there.as_str())][..], "partial"),
+        (&[("net/y/x.c", BEFORE)], "no"),
+        (&[("net/y/x.c", BEFORE), ("net/z/x.c", BEFORE)], "partial"),
+        (&[("net/y/x.c", &there), ("net/z/x.c", BEFORE)], "no"),
+        (&[("net/y/x.c", "int other;\n")], "partial"),
+        (&[("net/y/y.c", &there)], "partial"),
+    ] {
+        let content = check(files, &[FIX], expected);
+        assert!(content.moved.is_empty(), "{content:?}");
+        let top = tree(files);
+        let content = Looker::new(top.path(), Some(&table)).look(&record(), &[diff(FIX)]);
+        assert!(
+            matches!(content.functions, Functions::Unclear { .. }),
+            "{content:?}"
+        );
+    }
 }
 
 #[test]
