@@ -31,6 +31,8 @@ pub struct FixDiff<'a> {
     pub origin: &'a str,
     /// The unified diff, `-p1`.
     pub text: &'a [u8],
+    /// Whether it is one of several patches of the fix: it alone never shows that the fix is there.
+    pub is_part: bool,
 }
 
 /// A source tree known not to hold a fix.
@@ -101,7 +103,7 @@ impl<'a> Looker<'a> {
         let mut judged = Vec::new();
         let mut failures = Vec::new();
         for diff in diffs {
-            match self.judge_for(cve, diff.text) {
+            match self.judge_for(cve, diff) {
                 Ok(found) => judged.push((diff.origin, found)),
                 Err(error) => failures.push((diff.origin, error)),
             }
@@ -166,12 +168,15 @@ impl<'a> Looker<'a> {
         self.judge_files(&diff::read(diff)?)
     }
 
-    fn judge_for(&self, cve: &Cve, diff: &[u8]) -> Result<Judged, LookError> {
-        let files = diff::read(diff)?;
+    fn judge_for(&self, cve: &Cve, diff: &FixDiff<'_>) -> Result<Judged, LookError> {
+        let files = diff::read(diff.text)?;
         if !judged::is_about(&files, cve) {
             return Err(LookError::OtherFiles);
         }
-        self.judge_files(&files)
+        Ok(Judged {
+            is_part: diff.is_part,
+            ..self.judge_files(&files)?
+        })
     }
 
     fn judge_files(&self, files: &[FixFile]) -> Result<Judged, LookError> {

@@ -22,6 +22,9 @@ pub(super) fn look(judged: &Judged, tree: &Tree, table: &FunctionTable) -> Funct
             why: format!("{path} is changed, too"),
         };
     }
+    if judged.is_part {
+        return unclear("the diff is only a part of the fix");
+    }
     let mut changed = BTreeSet::new();
     for (judged, block) in judged.counting() {
         let found = judged

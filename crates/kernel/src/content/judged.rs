@@ -19,6 +19,8 @@ pub struct Judged {
     /// Its other files that may be part of the fix, in order: build rules, settings, device trees, Rust.
     /// Nothing was looked for in them, so that no fix with such a file is known to be there.
     pub unjudged: Vec<String>,
+    /// Whether it is only a part of the fix.
+    pub is_part: bool,
 }
 
 /// What was found of the change of one file.
@@ -69,6 +71,7 @@ pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError>
     Ok(Judged {
         files: judged,
         unjudged,
+        is_part: false,
     })
 }
 
@@ -200,6 +203,7 @@ impl Judged {
     pub fn verdict(&self) -> Verdict {
         match carried::weigh(self.counting().map(|(_, block)| block.found)) {
             Verdict::Carries | Verdict::Nothing if !self.unjudged.is_empty() => Verdict::Partial,
+            Verdict::Carries if self.is_part => Verdict::Partial,
             verdict => verdict,
         }
     }

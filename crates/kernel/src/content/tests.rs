@@ -70,6 +70,7 @@ fn diff(text: &str) -> FixDiff<'_> {
     FixDiff {
         origin: "commit 1",
         text: text.as_bytes(),
+        is_part: false,
     }
 }
 
@@ -224,6 +225,22 @@ fn a_fix_with_a_file_that_is_not_judged_is_not_known_to_be_there() {
     check(&[("net/x/x.c", BEFORE)], &[&with("net/x/Kconfig")], "no");
     for path in ["Documentation/x.rst", "tools/x/Makefile"] {
         check(&[("net/x/x.c", &there)], &[&with(path)], "yes");
+    }
+}
+
+#[test]
+fn a_part_of_a_fix_alone_shows_no_fix() {
+    let part = FixDiff {
+        is_part: true,
+        ..diff(FIX)
+    };
+    let table = FunctionTable::default();
+    for (text, expected) in [(after().as_str(), "partial"), (BEFORE, "no")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let looker = Looker::new(top.path(), Some(&table));
+        let content = looker.look(&record(), &[part]);
+        assert_eq!(word(&content.carried), expected);
+        assert!(matches!(content.functions, Functions::Unclear { .. }));
     }
 }
 

@@ -297,6 +297,7 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
         .map(|(diff, origin)| FixDiff {
             origin,
             text: diff.text.as_bytes(),
+            is_part: diff.is_part,
         })
         .collect();
     looker.look(cve, &diffs)
