@@ -31,6 +31,8 @@ pub struct FixDiff<'a> {
     pub origin: &'a str,
     /// The unified diff, `-p1`.
     pub text: &'a [u8],
+    /// Whether it is one of several patches of the fix: it alone never shows that the fix is there.
+    pub is_part: bool,
 }
 
 /// A source tree known not to hold a fix.
@@ -56,6 +58,9 @@ pub enum LookError {
     /// It cannot be read.
     #[error("not a diff that can be looked for")]
     Diff(#[from] DiffError),
+    /// It may be the diff of another CVE under this one's name.
+    #[error("it changes no source file that the record names")]
+    OtherFiles,
     /// A file of the tree cannot be read.
     #[error("could not read {path} of the tree")]
     Read {
@@ -98,7 +103,7 @@ impl<'a> Looker<'a> {
         let mut judged = Vec::new();
         let mut failures = Vec::new();
         for diff in diffs {
-            match self.judge(diff.text) {
+            match self.judge_for(cve, diff) {
                 Ok(found) => judged.push((diff.origin, found)),
                 Err(error) => failures.push((diff.origin, error)),
             }
@@ -108,7 +113,7 @@ impl<'a> Looker<'a> {
             && let Some((origin, error)) = failures.first()
         {
             let gap = match error {
-                LookError::Diff(_) => Gap::NoFixDiff,
+                LookError::Diff(_) | LookError::OtherFiles => Gap::NoFixDiff,
                 LookError::Read { .. } | LookError::NoTree { .. } => Gap::NoSource,
             };
             let why = format!("{origin}: {}", chain(error));
@@ -124,7 +129,7 @@ impl<'a> Looker<'a> {
             content.moved = moved(found);
             content.functions = self.functions(found);
         }
-        self.ask_changelog(cve, &mut content, &judged);
+        self.ask_changelog(cve, &mut content);
         content
     }
 
@@ -135,7 +140,7 @@ impl<'a> Looker<'a> {
         let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text).ok()) else {
             return content;
         };
-        if !self.equals(&files, unfixed.tree) {
+        if !judged::is_about(&files, cve) || !self.equals(&files, unfixed.tree) {
             return content;
         }
         let same = format!("all files of the fix are the same in {}", unfixed.name);
@@ -158,15 +163,29 @@ impl<'a> Looker<'a> {
         content
     }
 
-    /// Judges one diff alone.
+    /// Judges one diff alone, whatever it is of.
     pub fn judge(&self, diff: &[u8]) -> Result<Judged, LookError> {
-        let files = diff::read(diff)?;
+        self.judge_files(&diff::read(diff)?)
+    }
+
+    fn judge_for(&self, cve: &Cve, diff: &FixDiff<'_>) -> Result<Judged, LookError> {
+        let files = diff::read(diff.text)?;
+        if !judged::is_about(&files, cve) {
+            return Err(LookError::OtherFiles);
+        }
+        Ok(Judged {
+            is_part: diff.is_part,
+            ..self.judge_files(&files)?
+        })
+    }
+
+    fn judge_files(&self, files: &[FixFile]) -> Result<Judged, LookError> {
         if !self.tree.top().is_dir() {
             return Err(LookError::NoTree {
                 path: self.tree.top().display().to_string(),
             });
         }
-        judged::judge(&files, &self.tree)
+        judged::judge(files, &self.tree)
     }
 
     fn functions(&self, found: &Judged) -> Functions {
@@ -191,45 +210,22 @@ impl<'a> Looker<'a> {
         !files.is_empty() && files.iter().all(same)
     }
 
-    /// Weighs in what the changelog says: that it names the CVE counts where no source contradicts, a
-    /// subject alone never.
-    fn ask_changelog(&self, cve: &Cve, content: &mut Content, judged: &[(&str, Judged)]) {
+    /// Adds what the changelog says as a hint. It never decides: it names CVEs that were worked on, in
+    /// part, or for another flavour, and only a diff shows what is there.
+    fn ask_changelog(&self, cve: &Cve, content: &mut Content) {
         let Some(changelog) = self.changelog else {
             return;
         };
-        if changelog.is_reverted(&cve.title) {
-            hint(
-                &mut content.carried,
-                "the changelog reverts this fix".to_owned(),
-            );
-            return;
-        }
-        let Some(version) = changelog.names(cve.id) else {
-            if let Some(version) = changelog.has_subject(&cve.title) {
-                let same = format!("look at it: the changelog of {version} has the fix's title");
-                hint(&mut content.carried, same);
-            }
+        let text = if changelog.is_reverted(&cve.title) {
+            "the changelog reverts this fix".to_owned()
+        } else if let Some(version) = changelog.names(cve.id) {
+            format!("look at it: the changelog of {version} names {}", cve.id)
+        } else if let Some(version) = changelog.has_subject(&cve.title) {
+            format!("look at it: the changelog of {version} has the fix's title")
+        } else {
             return;
         };
-        let named = format!("the changelog of {version} names {}", cve.id);
-        let contradicted = judged.iter().any(|(_, found)| found.any(Found::Before));
-        // One of several commits may be what the changelog means.
-        let is_whole = cve.mainline_fixes.len() <= 1;
-        content.carried = match std::mem::take(&mut content.carried) {
-            Carried::Partial(mut seen) if is_whole && !contradicted => {
-                seen.hints.push(named);
-                Carried::Yes(seen)
-            }
-            Carried::NotLooked { .. } if is_whole => Carried::Yes(Seen {
-                origin: "changelog".to_owned(),
-                places: Vec::new(),
-                hints: vec![named],
-            }),
-            mut other => {
-                hint(&mut other, named);
-                other
-            }
-        };
+        hint(&mut content.carried, text);
     }
 }
 
@@ -279,10 +275,20 @@ fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
     }
 }
 
+/// Returns the files that mainline's renames place elsewhere in this tree, where code of the diff was
+/// found there.
 fn moved(found: &Judged) -> BTreeMap<String, String> {
+    let is_seen = |file: &&JudgedFile| {
+        !file.is_namesake
+            && file
+                .blocks
+                .iter()
+                .any(|block| !matches!(block.found, Found::Neither | Found::Nothing))
+    };
     found
         .files
         .iter()
+        .filter(is_seen)
         .filter_map(|file| match &file.tree_path {
             Some(path) if *path != file.path => Some((file.path.clone(), path.clone())),
             Some(_) | None => None,

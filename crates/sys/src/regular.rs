@@ -8,7 +8,15 @@ use std::path::Path;
 /// Opens `path` as `options` say, without following a link at its end or waiting on a fifo, and only
 /// if it is a regular file.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    open_with(options, path, rustix::fs::OFlags::NOFOLLOW)
+}
+
+fn open_with(
+    options: &mut OpenOptions,
+    path: &Path,
+    flags: rustix::fs::OFlags,
+) -> io::Result<File> {
+    let flags = flags | rustix::fs::OFlags::NONBLOCK;
     let file = options
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
         .open(path)?;
@@ -21,7 +29,17 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 /// Reads a regular file of at most `cap` bytes; `None` when it is larger.
 pub fn read(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = open(OpenOptions::new().read(true), path)?;
+    bounded(open(OpenOptions::new().read(true), path)?, cap)
+}
+
+/// Like [`read()`], and follows a link at the end: for what a person named, or a folder that may hold
+/// links.
+pub fn read_linked(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
+    let none = rustix::fs::OFlags::empty();
+    bounded(open_with(OpenOptions::new().read(true), path, none)?, cap)
+}
+
+fn bounded(file: File, cap: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= cap).then_some(bytes))
@@ -51,7 +69,25 @@ mod tests {
         let link = folder.path().join("l");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(read(&link, 5).is_err());
+        assert_eq!(
+            read_linked(&link, 5).unwrap().as_deref(),
+            Some(&b"12345"[..])
+        );
+        assert_eq!(read_linked(&link, 4).unwrap(), None);
         assert!(read(folder.path(), 5).is_err());
+    }
+
+    #[test]
+    fn a_fifo_or_a_device_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for path in [fifo.as_path(), Path::new("/dev/zero")] {
+            for read in [read, read_linked] {
+                assert_eq!(read(path, 5).unwrap_err().to_string(), "not a regular file");
+            }
+        }
     }
 
     #[test]

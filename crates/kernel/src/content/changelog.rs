@@ -79,9 +79,8 @@ impl Changelog {
             }
         };
         let named = cves(&item.text);
-        // "Revert …" and "… (fixes regression of CVE-…)" name a CVE, too, and do not fix it.
         let subject = subject(&item.text);
-        if !subject.starts_with("revert ") {
+        if !takes_back(&item.text) {
             for cve in named {
                 self.cves
                     .entry(cve)
@@ -131,6 +130,14 @@ fn header(line: &str) -> Option<DebianVersion> {
     };
     (plain(name, "-.+") && plain(version, ".+~:-") && rest.contains("urgency="))
         .then(|| DebianVersion::new(version))
+}
+
+/// Tells whether an item may name a CVE without fixing it: "Revert …", "drop the patch for …",
+/// "ignore …", "… (fixes regression of CVE-…)", "not affected by …".
+fn takes_back(text: &str) -> bool {
+    const WORDS: [&str; 5] = ["revert", "drop", "ignore", "regression", "not "];
+    let text = text.to_lowercase();
+    WORDS.iter().any(|word| text.contains(word))
 }
 
 /// Finds all ids in a text.
@@ -189,6 +196,11 @@ linux (6.1.176-1) bookworm; urgency=medium
     - smb: client: fix OOB read from unvalidated DataOffset in
       coalesce_t2() (CVE-2026-0001, CVE-2026-0002)
     - Revert \"x: y\" (CVE-2026-0003)
+    - Drop the patch for CVE-2026-0005
+    - Ignore CVE-2026-0006
+    - x: y (fixes regression of CVE-2026-0007)
+    - Does not
+      fix CVE-2026-0008
     [ A B ]
   * [x86] KVM: own fix (CVE-2026-0004) (Closes: #1154101)
 ";
@@ -206,6 +218,9 @@ linux (6.1.176-1) bookworm; urgency=medium
         ]
         .map(names);
         assert_eq!(named, [true, true, false, true, false]);
+        for id in ["5", "6", "7", "8"] {
+            assert!(!names(&format!("CVE-2026-000{id}")), "{id}");
+        }
         for (title, has) in [
             ("net: fix a leak", true),
             (

@@ -17,11 +17,20 @@ const SHORT: usize = 8;
 
 /// Looks up the functions that the diff changes, as this tree has them.
 pub(super) fn look(judged: &Judged, tree: &Tree, table: &FunctionTable) -> Functions {
+    if let Some(path) = judged.unjudged.first() {
+        return Functions::Skipped {
+            why: format!("{path} is changed, too"),
+        };
+    }
+    if judged.is_part {
+        return unclear("the diff is only a part of the fix");
+    }
     let mut changed = BTreeSet::new();
     for (judged, block) in judged.counting() {
         let found = judged
             .tree_path
             .as_ref()
+            .filter(|_| !judged.is_namesake)
             .and_then(|path| Some((path, tree.file(path).ok()??)));
         let Some((path, file)) = found else {
             return unclear(&format!("{} is not in this tree", judged.path));

@@ -1,8 +1,12 @@
 //! One diff judged against one tree.
 
+use std::collections::BTreeSet;
+
 use tuxtape_core::applicability::carried::{
     self, Block, FileChange, FixFile, Found, Source, Verdict,
 };
+use tuxtape_core::applicability::moved;
+use tuxtape_core::cve::Cve;
 
 use super::LookError;
 use super::tree::Tree;
@@ -10,8 +14,13 @@ use super::tree::Tree;
 /// What was found of one diff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its files in order; of those that are not source nothing was looked for.
+    /// Its files that C's lexer can read, in order.
     pub files: Vec<JudgedFile>,
+    /// Its other files that may be part of the fix, in order: build rules, settings, device trees, Rust.
+    /// Nothing was looked for in them, so that no fix with such a file is known to be there.
+    pub unjudged: Vec<String>,
+    /// Whether it is only a part of the fix.
+    pub is_part: bool,
 }
 
 /// What was found of the change of one file.
@@ -21,27 +30,31 @@ pub struct JudgedFile {
     pub path: String,
     /// The file in the tree, `None` where none was found.
     pub tree_path: Option<String>,
-    /// Whether it decides; tests, tools and documents do so where the diff changes nothing else.
+    /// Whether `tree_path` is a file of the same name elsewhere in which code of the diff's old side
+    /// was found: another file perhaps, so that nothing in it shows that the fix is there.
+    pub is_namesake: bool,
+    /// Whether it decides; tools and documents do so where the diff changes nothing else.
     pub counts: bool,
     /// Its blocks, in order.
     pub blocks: Vec<Block>,
 }
 
-/// Folders that moved as a whole in mainline, old and new.
-const RENAMED: [(&str, &str); 4] = [
-    ("fs/cifs/", "fs/smb/client/"),
-    ("fs/ksmbd/", "fs/smb/server/"),
-    ("drivers/misc/habanalabs/", "drivers/accel/habanalabs/"),
-    ("fs/smbfs_common/", "fs/smb/common/"),
-];
-
 /// Most files of one name that are looked into for code that moved.
 const MOST_CANDIDATES: usize = 40;
+
+/// Tells whether a diff changes a source file that the record names, at its place or at one that
+/// mainline's renames know. A file that names a CVE proves nothing: what it changes has to fit.
+pub(super) fn is_about(files: &[FixFile], cve: &Cve) -> bool {
+    let named: BTreeSet<String> = cve.files.iter().cloned().collect();
+    files
+        .iter()
+        .any(|file| is_source(&file.path) && moved::in_tree(&file.path, &named).is_some())
+}
 
 /// Judges `files` of one diff.
 pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError> {
     let mut judged = Vec::new();
-    for file in files.iter().filter(|file| is_source(&file.path)) {
+    for file in files.iter().filter(|file| is_c(&file.path)) {
         judged.push(one(file, tree)?);
     }
     // What runs beside the kernel is often left out of a backport.
@@ -50,7 +63,16 @@ pub(super) fn judge(files: &[FixFile], tree: &Tree) -> Result<Judged, LookError>
             file.counts = is_kernel(&file.path);
         }
     }
-    Ok(Judged { files: judged })
+    let unjudged = files
+        .iter()
+        .filter(|file| !is_c(&file.path) && is_kernel(&file.path))
+        .map(|file| file.path.clone())
+        .collect();
+    Ok(Judged {
+        files: judged,
+        unjudged,
+        is_part: false,
+    })
 }
 
 fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
@@ -63,42 +85,60 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
     let judged = |tree_path: Option<String>, blocks| JudgedFile {
         path: file.path.clone(),
         tree_path,
+        is_namesake: false,
         counts: true,
         blocks,
     };
-    if let Some(found) = read(&file.path)? {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+    let renamed = |namesakes: &[String]| {
+        let namesakes = namesakes.iter().cloned().collect();
+        moved::in_tree(&file.path, &namesakes).map(str::to_owned)
+    };
+    let known = match read(&file.path)? {
+        Some(found) => Some((file.path.clone(), found)),
+        None => match renamed(tree.named(name)) {
+            Some(path) => read(&path)?.map(|found| (path, found)),
+            None => None,
+        },
+    };
+    if let Some((path, found)) = known {
         let blocks = match file.change {
             FileChange::Edited | FileChange::Created => look(file, &found.source),
             // It is still there.
             FileChange::Deleted => whole(file, Found::Before),
         };
-        return Ok(judged(Some(file.path.clone()), blocks));
+        return Ok(judged(Some(path), blocks));
     }
+    let candidates = tree.named(name);
     let mut best: Option<(usize, String, Vec<Block>)> = None;
     let mut is_tied = false;
-    let candidates = candidates(&file.path, tree);
-    for path in &candidates {
-        let Some(found) = read(path)? else {
-            continue;
-        };
-        let blocks = look(file, &found.source);
-        let hits = blocks
-            .iter()
-            .filter(|block| matches!(block.found, Found::After | Found::Before | Found::Both))
-            .count();
-        match &best {
-            Some((most, ..)) if hits == *most => is_tied = true,
-            Some((most, ..)) if hits < *most => {}
-            Some(_) | None if hits > 0 => {
-                is_tied = false;
-                best = Some((hits, path.clone(), blocks));
+    if candidates.len() <= MOST_CANDIDATES {
+        for path in candidates {
+            let Some(found) = read(path)? else {
+                continue;
+            };
+            let blocks = old_side(look(file, &found.source));
+            let hits = blocks
+                .iter()
+                .filter(|block| block.found == Found::Before)
+                .count();
+            match &best {
+                Some((most, ..)) if hits == *most => is_tied = true,
+                Some((most, ..)) if hits < *most => {}
+                Some(_) | None if hits > 0 => {
+                    is_tied = false;
+                    best = Some((hits, path.clone(), blocks));
+                }
+                Some(_) | None => {}
             }
-            Some(_) | None => {}
         }
     }
     Ok(match (best, file.change) {
-        (Some((_, path, blocks)), FileChange::Edited) if !is_tied => judged(Some(path), blocks),
-        // A file that comes with the fix, and nothing of its name or its lines is here.
+        (Some((_, path, blocks)), FileChange::Edited) if !is_tied => JudgedFile {
+            is_namesake: true,
+            ..judged(Some(path), blocks)
+        },
+        // A file that comes with the fix, and nothing of its name is here.
         (None, FileChange::Created) if candidates.is_empty() => {
             judged(None, whole(file, Found::Before))
         }
@@ -106,6 +146,21 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
         (_, FileChange::Deleted) => judged(None, whole(file, Found::Nothing)),
         _ => judged(None, file.hunks.iter().flat_map(carried::unseen).collect()),
     })
+}
+
+/// Keeps of what a namesake holds the old side alone: twins of drivers are fixed one by one.
+fn old_side(blocks: Vec<Block>) -> Vec<Block> {
+    blocks
+        .into_iter()
+        .map(|block| match block.found {
+            Found::After | Found::Both => Block {
+                found: Found::Neither,
+                line: None,
+                ..block
+            },
+            Found::Before | Found::Neither | Found::Nothing => block,
+        })
+        .collect()
 }
 
 /// Looks for a whole file's coming or going.
@@ -117,32 +172,8 @@ fn whole(file: &FixFile, found: Found) -> Vec<Block> {
 fn look(file: &FixFile, source: &Source) -> Vec<Block> {
     file.hunks
         .iter()
-        .flat_map(|hunk| {
-            if is_c(&file.path) {
-                carried::look(hunk, source)
-            } else {
-                // No lexer for its comments and quotes: it is there, and nothing is said of it.
-                carried::unseen(hunk)
-            }
-        })
+        .flat_map(|hunk| carried::look(hunk, source))
         .collect()
-}
-
-/// Returns where the code of a file that the tree lacks may be: folders that moved first.
-fn candidates(path: &str, tree: &Tree) -> Vec<String> {
-    let mut candidates: Vec<String> = RENAMED
-        .iter()
-        .flat_map(|(old, new)| [(old, new), (new, old)])
-        .filter_map(|(from, to)| Some(format!("{to}{}", path.strip_prefix(from)?)))
-        .collect();
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let named = tree.named(name);
-    if named.len() <= MOST_CANDIDATES {
-        candidates.extend(named.iter().cloned());
-    }
-    candidates.sort();
-    candidates.dedup();
-    candidates
 }
 
 fn extension(path: &str) -> Option<&str> {
@@ -163,14 +194,18 @@ fn is_source(path: &str) -> bool {
 
 /// Tells whether a file is of the kernel, not of what lies beside it.
 fn is_kernel(path: &str) -> bool {
-    const BESIDE: [&str; 4] = ["Documentation/", "samples/", "scripts/", "tools/"];
+    const BESIDE: [&str; 2] = ["Documentation/", "tools/"];
     !BESIDE.iter().any(|folder| path.starts_with(folder))
 }
 
 impl Judged {
     /// Returns what the blocks that count say together.
     pub fn verdict(&self) -> Verdict {
-        carried::weigh(self.counting().map(|(_, block)| block.found))
+        match carried::weigh(self.counting().map(|(_, block)| block.found)) {
+            Verdict::Carries | Verdict::Nothing if !self.unjudged.is_empty() => Verdict::Partial,
+            Verdict::Carries if self.is_part => Verdict::Partial,
+            verdict => verdict,
+        }
     }
 
     /// Tells whether any block that counts was found so.
@@ -195,7 +230,13 @@ impl Judged {
             .collect();
         let mixed = self.verdict() == Verdict::Partial;
         places.sort_by_key(|(found, _)| mixed && *found == Found::After);
-        places.into_iter().map(|(_, place)| place).collect()
+        let unjudged = self
+            .unjudged
+            .iter()
+            .map(|path| format!("{path} is changed too, and not looked at"));
+        unjudged
+            .chain(places.into_iter().map(|(_, place)| place))
+            .collect()
     }
 }
 

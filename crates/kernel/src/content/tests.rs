@@ -70,6 +70,7 @@ fn diff(text: &str) -> FixDiff<'_> {
     FixDiff {
         origin: "commit 1",
         text: text.as_bytes(),
+        is_part: false,
     }
 }
 
@@ -107,19 +108,39 @@ fn both_sides_are_told_with_places_that_grep_finds() {
 }
 
 #[test]
-fn code_that_moved_is_found_where_it_is_and_not_where_it_might_be() {
-    let content = check(&[("net/y/x.c", &after())], &[FIX], "yes");
-    assert_eq!(content.moved["net/x/x.c"], "net/y/x.c");
-    // Two files could be it.
-    let both = [("net/y/x.c", after()), ("net/z/x.c", after())];
-    let both: Vec<(&str, &str)> = both
-        .iter()
-        .map(|(path, text)| (*path, text.as_str()))
-        .collect();
-    let content = check(&both, &[FIX], "partial");
-    assert!(content.moved.is_empty());
-    check(&[("net/y/x.c", "int other;\n")], &[FIX], "partial");
-    check(&[("net/y/y.c", &after())], &[FIX], "partial");
+fn code_is_found_where_mainline_moved_it() {
+    let top = tree(&[("fs/smb/client/x.c", &after())]);
+    let record = Cve {
+        files: vec!["fs/cifs/x.c".to_owned()],
+        ..record()
+    };
+    let fix = FIX.replace("net/x/", "fs/cifs/");
+    let content = Looker::new(top.path(), None).look(&record, &[diff(&fix)]);
+    assert_eq!(word(&content.carried), "yes");
+    assert_eq!(content.moved["fs/cifs/x.c"], "fs/smb/client/x.c");
+}
+
+#[test]
+fn a_namesake_shows_no_fix_and_stands_in_for_no_file() {
+    let (there, table) = (after(), FunctionTable::default());
+    for (files, expected) in [
+        // A twin that was fixed says nothing of the file that is not here.
+        (&[("net/y/x.c", there.as_str())][..], "partial"),
+        (&[("net/y/x.c", BEFORE)], "no"),
+        (&[("net/y/x.c", BEFORE), ("net/z/x.c", BEFORE)], "partial"),
+        (&[("net/y/x.c", &there), ("net/z/x.c", BEFORE)], "no"),
+        (&[("net/y/x.c", "int other;\n")], "partial"),
+        (&[("net/y/y.c", &there)], "partial"),
+    ] {
+        let content = check(files, &[FIX], expected);
+        assert!(content.moved.is_empty(), "{content:?}");
+        let top = tree(files);
+        let content = Looker::new(top.path(), Some(&table)).look(&record(), &[diff(FIX)]);
+        assert!(
+            matches!(content.functions, Functions::Unclear { .. }),
+            "{content:?}"
+        );
+    }
 }
 
 #[test]
@@ -142,6 +163,88 @@ fn without_a_readable_diff_or_a_tree_nobody_looked() {
 }
 
 #[test]
+fn a_diff_that_touches_no_file_of_the_record_is_no_diff_of_its_fix() {
+    let other = FIX.replace("net/x/x.c", "net/z/z.c");
+    let there = after();
+    let files = [("net/z/z.c", there.as_str()), ("net/x/x.c", BEFORE)];
+    let content = check(&files, &[&other], "no-fix-diff");
+    assert!(
+        content.carried.found().contains("the record names"),
+        "{content:?}"
+    );
+    assert!(matches!(content.functions, Functions::NotLooked { .. }));
+    // Beside one that fits it says nothing.
+    check(&files, &[&other, FIX], "no");
+    // A record names files as mainline has them now.
+    let old = FIX.replace("net/x/x.c", "fs/cifs/x.c");
+    let top = tree(&[("fs/cifs/x.c", &there)]);
+    let record = Cve {
+        files: vec!["fs/smb/client/x.c".to_owned()],
+        ..record()
+    };
+    let content = Looker::new(top.path(), None).look(&record, &[diff(&old)]);
+    assert_eq!(word(&content.carried), "yes");
+    let beside = Unfixed {
+        tree: top.path(),
+        name: "6.1.170-3",
+    };
+    let content = Looker::new(top.path(), None).look_beside(&record, &[diff(FIX)], beside);
+    assert_eq!(word(&content.carried), "no-fix-diff");
+}
+
+#[test]
+fn a_fix_with_a_file_that_is_not_judged_is_not_known_to_be_there() {
+    let with = |path: &str| {
+        format!(
+            "{FIX}--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,3 @@\n one_of_it(some, thing)\n+two_of_it(some, thing)\n six_of_it(some, thing)\n"
+        )
+    };
+    let (there, table) = (after(), FunctionTable::default());
+    for path in [
+        "net/x/Kconfig",
+        "net/x/Makefile",
+        "net/x/Kbuild",
+        "arch/arm64/boot/dts/x/x.dts",
+        "rust/kernel/x.rs",
+        "net/x/x.S",
+        "scripts/x.sh",
+    ] {
+        let fix = with(path);
+        let held = [
+            ("net/x/x.c", there.as_str()),
+            (path, "one_of_it(some, thing)\nsix_of_it(some, thing)\n"),
+        ];
+        let content = check(&held, &[&fix], "partial");
+        assert!(content.carried.found().contains(path), "{content:?}");
+        let content = Looker::new(tree(&held).path(), Some(&table)).look(&record(), &[diff(&fix)]);
+        assert!(
+            !matches!(content.functions, Functions::Absent { .. }),
+            "{content:?}"
+        );
+    }
+    check(&[("net/x/x.c", BEFORE)], &[&with("net/x/Kconfig")], "no");
+    for path in ["Documentation/x.rst", "tools/x/Makefile"] {
+        check(&[("net/x/x.c", &there)], &[&with(path)], "yes");
+    }
+}
+
+#[test]
+fn a_part_of_a_fix_alone_shows_no_fix() {
+    let part = FixDiff {
+        is_part: true,
+        ..diff(FIX)
+    };
+    let table = FunctionTable::default();
+    for (text, expected) in [(after().as_str(), "partial"), (BEFORE, "no")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let looker = Looker::new(top.path(), Some(&table));
+        let content = looker.look(&record(), &[part]);
+        assert_eq!(word(&content.carried), expected);
+        assert!(matches!(content.functions, Functions::Unclear { .. }));
+    }
+}
+
+#[test]
 fn a_link_out_of_the_tree_is_no_file_of_it() {
     let outside = tree(&[("x.c", &after())]);
     let top = tree(&[("net/x/y.c", "int a;\n")]);
@@ -149,13 +252,17 @@ fn a_link_out_of_the_tree_is_no_file_of_it() {
     let content = Looker::new(top.path(), None).look(&record(), &[diff(FIX)]);
     assert_eq!(word(&content.carried), "partial");
     std::os::unix::fs::symlink(outside.path(), top.path().join("net/z")).unwrap();
+    let linked = Cve {
+        files: vec!["net/z/x.c".to_owned()],
+        ..record()
+    };
     let content =
-        Looker::new(top.path(), None).look(&record(), &[diff(&FIX.replace("net/x/", "net/z/"))]);
+        Looker::new(top.path(), None).look(&linked, &[diff(&FIX.replace("net/x/", "net/z/"))]);
     assert_eq!(word(&content.carried), "partial");
 }
 
 #[test]
-fn a_changelog_that_names_the_cve_counts_and_a_title_is_a_hint() {
+fn a_changelog_is_a_hint_and_never_decides() {
     let reworded = after().replace("!thing->is_ready", "thing->state");
     let judge = |text: &str, log: &str, diffs: &[FixDiff<'_>]| {
         let log = format!("linux (6.1.170-1) x; urgency=low\n\n  * Stable:\n    - {log}\n");
@@ -166,9 +273,22 @@ fn a_changelog_that_names_the_cve_counts_and_a_title_is_a_hint() {
     };
     let fix = [diff(FIX)];
     let named = "x: check it (CVE-2026-0001)";
-    assert_eq!(word(&judge(&reworded, named, &fix)), "yes");
-    assert_eq!(word(&judge(&reworded, named, &[])), "yes");
-    // The source contradicts.
+    for (diffs, expected) in [(&fix[..], "partial"), (&[], "no-fix-diff")] {
+        let carried = judge(&reworded, named, diffs);
+        assert_eq!(word(&carried), expected);
+        assert!(carried.found().contains("look at it"), "{carried:?}");
+    }
+    for other in [
+        "Revert the fix of CVE-2026-0001",
+        "drop the patch for CVE-2026-0001",
+        "y: fix a regression of CVE-2026-0001",
+        "not affected by CVE-2026-0001",
+    ] {
+        let carried = judge(&reworded, other, &[]);
+        assert_eq!(word(&carried), "no-fix-diff");
+        assert!(!carried.found().contains("changelog"), "{carried:?}");
+    }
+    assert_eq!(word(&judge(&after(), named, &fix)), "yes");
     assert_eq!(word(&judge(BEFORE, named, &fix)), "no");
     let titled = judge(&reworded, "x: check it", &fix);
     assert_eq!(word(&titled), "partial");

@@ -82,7 +82,8 @@ impl Library {
         base: KernelVersion,
         tree: &Path,
     ) -> Result<Box<Chosen>, Vec<PassedOver>> {
-        let applies = |diff: &FoundDiff| super::check(tree, diff.text.as_bytes()).is_ok();
+        let applies =
+            |diff: &FoundDiff| !diff.is_part && super::check(tree, diff.text.as_bytes()).is_ok();
         let found = self
             .gather(&[cve], base, How::UntilEnough(&applies))
             .remove(&cve.id);
@@ -91,6 +92,15 @@ impl Library {
             mut passed_over,
         } = found.unwrap_or_default();
         for diff in diffs {
+            if diff.is_part {
+                // Half of a fix would close nothing and be called closed.
+                passed_over.push(PassedOver {
+                    what: format!("{} ({})", diff.origin, diff.kind),
+                    why: "it is one of several patches for this CVE that could not be put together"
+                        .to_owned(),
+                });
+                continue;
+            }
             match super::check(tree, diff.text.as_bytes()) {
                 Ok(files) => {
                     let mut notes = diff.notes.clone();

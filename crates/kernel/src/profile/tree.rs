@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::version::KernelVersion;
+use tuxtape_sys::regular;
 
 /// Longest text file that is read here, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -146,17 +147,9 @@ pub(crate) fn read(path: &Path) -> Result<String, TreeError> {
         path: path.to_owned(),
         source,
     };
-    let file = fs::File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("no regular file")));
-    }
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1)
-        .read_to_end(&mut bytes)
+    let bytes = regular::read_linked(path, LONGEST)
+        .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::FileTooLarge.into()))
         .map_err(failed)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)));
-    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -168,6 +161,20 @@ mod tests {
         format!(
             "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = {sublevel}\nEXTRAVERSION ={extra}\nNAME = X\n"
         )
+    }
+
+    #[test]
+    fn a_fifo_or_a_device_is_no_configuration_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join(".config");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for path in [fifo.as_path(), Path::new("/dev/zero")] {
+            let Err(TreeError::Read { source, .. }) = read(path) else {
+                panic!("{} was read", path.display());
+            };
+            assert_eq!(source.to_string(), "not a regular file");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::fix_source::folder::Patches;
 use crate::fix_source::found::{DiffKind, Found, FoundDiff, PassedOver};
 use crate::fix_source::repository::{self, Commits};
 use crate::fix_source::spec::{GitPlace, SourceSpec};
+use crate::unified;
 
 /// Tells of a diff that was found whether no further one is needed.
 pub(super) type Enough<'a> = &'a dyn Fn(&FoundDiff) -> bool;
@@ -88,6 +89,7 @@ impl Asked<'_> {
             origin,
             kind: candidate.kind,
             text: whole.iter().map(|commit| commit.diff.as_str()).collect(),
+            is_part: false,
             notes,
         });
         true
@@ -185,29 +187,93 @@ pub(super) fn ask_folder(path: &Path, source: &SourceSpec, asked: &mut [Asked<'_
                 continue;
             }
         };
-        let mut any = false;
+        let (mut any, mut lacking) = (false, false);
+        let mut parts: Vec<FoundDiff> = Vec::new();
         for patch in patches.of(cve.id) {
             any = true;
             match patch.read() {
-                Ok(text) => found.diffs.push(FoundDiff {
+                // Listed twice.
+                Ok(text) if parts.iter().any(|part| part.text == text) => {}
+                Ok(text) => parts.push(FoundDiff {
                     origin: Origin::Folder {
                         file: patch.file.clone(),
                         cves: patch.cves.clone(),
                     },
                     kind: DiffKind::Hand,
                     text,
+                    is_part: false,
                     notes: closes_also(cve.id, &patch.cves),
                 }),
-                Err(error) => pass(error.to_string()),
+                Err(error) => {
+                    lacking = true;
+                    pass(error.to_string());
+                }
             }
         }
         if !any {
-            found.passed_over.push(PassedOver {
-                what: source.to_string(),
-                why: format!("it has no patch for {}", cve.id),
-            });
+            pass(format!("it has no patch for {}", cve.id));
+        }
+        found.diffs.extend(together(parts, lacking));
+    }
+}
+
+/// Puts the patches that a folder has for one CVE together, in their order: one diff where each changes
+/// other files. Where two change the same file, or where some are `lacking`, each stays a part.
+fn together(mut parts: Vec<FoundDiff>, lacking: bool) -> Vec<FoundDiff> {
+    if parts.len() < 2 && !lacking {
+        return parts;
+    }
+    if !lacking && let Some(text) = joined(&parts) {
+        let names: Vec<String> = parts.iter().map(|part| part.origin.to_string()).collect();
+        let mut whole = parts.swap_remove(0);
+        for part in parts {
+            let more = part.notes.into_iter();
+            let more: Vec<String> = more.filter(|note| !whole.notes.contains(note)).collect();
+            whole.notes.extend(more);
+        }
+        whole.text = text;
+        whole
+            .notes
+            .push(format!("put together of {}", names.join(", ")));
+        return vec![whole];
+    }
+    for part in &mut parts {
+        part.is_part = true;
+        part.notes.push(
+            "one of several patches for this CVE that could not be put together: it alone does not show \
+             that the fix is there"
+                .to_owned(),
+        );
+    }
+    parts
+}
+
+/// Joins diffs that change different files; `None` where two change the same one, or where the whole
+/// would not read as its parts do.
+fn joined(parts: &[FoundDiff]) -> Option<String> {
+    let paths = |text: &str| -> Option<Vec<String>> {
+        let diff = unified::parse(text.as_bytes()).ok()?;
+        Some(
+            diff.files
+                .iter()
+                .map(|file| file.path.to_string())
+                .collect(),
+        )
+    };
+    let mut all = Vec::new();
+    let mut text = String::new();
+    for part in parts {
+        let own = paths(&part.text)?;
+        if own.iter().any(|path| all.contains(path)) {
+            return None;
+        }
+        all.extend(own);
+        text.push_str(&part.text);
+        if !text.ends_with('\n') {
+            text.push('\n');
         }
     }
+    (paths(&text)? == all).then_some(text)
 }
 
 fn closes_also(cve: CveId, all: &[CveId]) -> Vec<String> {

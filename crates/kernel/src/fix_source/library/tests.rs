@@ -7,7 +7,7 @@ use tuxtape_sys::process;
 
 use super::*;
 use crate::fix_source::commit::CommitError;
-use crate::unified::TreePath;
+use crate::unified::{self, TreePath};
 
 const OLD: &str = "int a;\nint b;\nint c;\nint d;\nint e;\nint f;\nint g;\n";
 
@@ -409,6 +409,47 @@ fn sources_are_asked_in_their_order() {
         .fix(&cve, base(), &tree)
         .unwrap();
     assert_eq!(chosen.kind, DiffKind::OwnBranch);
+}
+
+#[test]
+fn the_patches_of_a_folder_for_one_cve_are_parts_of_one_fix() {
+    let bench = Bench::new();
+    let cve = record(&[], &[]);
+    let patches = bench.folder.path().join("patches");
+    fs::create_dir(&patches).unwrap();
+    let patch = |path: &str, new: &str| {
+        format!(
+            "--- a/{path}\n+++ b/{path}\n@@ -1,2 +1,2 @@\n int a;\n-int b;\n+int {new};\n-- \n2.39\n"
+        )
+    };
+    fs::write(patches.join("one.patch"), patch("net/x.c", "b9")).unwrap();
+    fs::write(patches.join("two.patch"), patch("net/y.c", "b9")).unwrap();
+    fs::write(patches.join("other.patch"), patch("net/x.c", "b8")).unwrap();
+    let found = |ids: &[&str]| {
+        let lines = ids
+            .iter()
+            .map(|id| format!("{{\"id\": \"{id}\", \"cves\": [\"{}\"]}}\n", cve.id));
+        fs::write(patches.join("index.jsonl"), lines.collect::<String>()).unwrap();
+        let library = bench.library(&[format!("dir:{}", patches.display())]);
+        diffs(&library, &cve)
+    };
+    let whole = found(&["one", "two"]).diffs;
+    assert_eq!(whole.len(), 1);
+    let files = unified::parse(whole[0].text.as_bytes()).unwrap().files;
+    let paths: Vec<String> = files.iter().map(|file| file.path.to_string()).collect();
+    assert_eq!(paths, ["net/x.c", "net/y.c"]);
+    assert!(!whole[0].is_part);
+    // Two of one file, and one that is not there: nobody knows what the whole is.
+    for ids in [&["one", "other"][..], &["one", "lost"]] {
+        let parts = found(ids).diffs;
+        assert!(
+            !parts.is_empty() && parts.iter().all(|part| part.is_part),
+            "{parts:?}"
+        );
+        let library = bench.library(&[format!("dir:{}", patches.display())]);
+        let tree = bench.tree(OLD);
+        assert!(library.fix(&cve, base(), &tree).is_err());
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Whether the parts at hand belong together.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +8,14 @@ use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 use tuxtape_core::identity::{KernelRelease, ObjectName};
 use tuxtape_core::version::KernelVersion;
+use tuxtape_sys::regular;
 
 use super::super::build;
 use super::super::commands::{CommandsError, listed};
 use crate::config::Config;
+
+/// Longest `modules.order` that is read, in bytes.
+const LONGEST_ORDER: u64 = 16 << 20;
 
 /// Why a configuration is not this kernel's.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +161,9 @@ pub(super) fn listed_modules(
 
 /// Reads a `modules.order`, where there is one.
 pub(super) fn order(path: &Path) -> Result<Option<Vec<String>>, CommandsError> {
-    match fs::read(path) {
+    let read = regular::read_linked(path, LONGEST_ORDER)
+        .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::FileTooLarge.into()));
+    match read {
         Ok(bytes) => listed(path, &bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(CommandsError::Read {
@@ -170,6 +175,8 @@ pub(super) fn order(path: &Path) -> Result<Option<Vec<String>>, CommandsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn check(header: &str, tree: &str) -> Result<Option<String>, OtherConfig> {

@@ -1,6 +1,5 @@
 //! `tuxtape fix carried`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use serde::Serialize;
 use tuxtape_core::applicability::carried::{Found, Verdict};
 use tuxtape_kernel::content::{Judged, Looker};
 use tuxtape_kernel::unified::LONGEST_DIFF;
+use tuxtape_sys::regular;
 
 use crate::context::Context;
 use crate::output;
@@ -19,6 +19,8 @@ struct Line<'a> {
     diff: String,
     verdict: &'static str,
     files: Vec<FileLine<'a>>,
+    /// Other files of the diff, in which nothing was looked for: with one the diff is never "carried".
+    not_judged: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -42,15 +44,7 @@ pub(super) fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::
     let looker = Looker::new(tree, None);
     let mut worst = Verdict::Carries;
     for path in diffs {
-        let length = fs::metadata(path)
-            .with_context(|| format!("could not read {}", path.display()))?
-            .len();
-        anyhow::ensure!(
-            usize::try_from(length).is_ok_and(|length| length <= LONGEST_DIFF),
-            "{} is too long for a diff",
-            path.display()
-        );
-        let text = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+        let text = read(path)?;
         let judged = looker
             .judge(&text)
             .with_context(|| format!("could not look for {}", path.display()))?;
@@ -67,6 +61,12 @@ pub(super) fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::
         Verdict::Lacks => ExitCode::from(output::NO),
         Verdict::Partial | Verdict::Nothing => ExitCode::from(output::UNKNOWN),
     })
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    regular::read_linked(path, LONGEST_DIFF as u64)
+        .with_context(|| format!("could not read {}", path.display()))?
+        .with_context(|| format!("{} is too long for a diff", path.display()))
 }
 
 /// Returns what two diffs are together: one that is missing is missing, doubt comes before "carried".
@@ -118,6 +118,7 @@ fn line<'a>(path: &Path, judged: &'a Judged) -> Line<'a> {
                     .collect(),
             })
             .collect(),
+        not_judged: &judged.unjudged,
     }
 }
 
@@ -129,4 +130,21 @@ fn told(path: &Path, judged: &Judged) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifo_or_a_device_is_no_diff_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for path in [fifo.as_path(), Path::new("/dev/zero")] {
+            let error = read(path).unwrap_err();
+            assert!(format!("{error:#}").ends_with("not a regular file"));
+        }
+    }
 }

@@ -1,8 +1,7 @@
 //! One kernel with the verdicts about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Read as _;
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +24,7 @@ use tuxtape_kernel::fix_source::found::Found;
 use tuxtape_kernel::fix_source::library::Library;
 use tuxtape_kernel::{aliases, profile};
 use tuxtape_store::{Store, Stored};
-use tuxtape_sys::gzip;
+use tuxtape_sys::{gzip, regular};
 
 use super::{bench, judge};
 use crate::context::Context;
@@ -269,9 +268,24 @@ fn changelog(files: &KernelFiles, profile: &KernelProfile) -> Option<Changelog> 
     let folder = files.top.join("image/usr/share/doc");
     let name = format!("linux-image-{}-unsigned", files.release);
     let path = folder.join(name).join("changelog.Debian.gz");
-    let mut packed = Vec::new();
-    let file = fs::File::open(path).ok()?;
-    file.take(CHANGELOG).read_to_end(&mut packed).ok()?;
+    let packed = match regular::read_linked(&path, CHANGELOG) {
+        Ok(Some(packed)) => packed,
+        Ok(None) => {
+            output::talk(&format!(
+                "warning: {} is too long and was not read",
+                path.display()
+            ));
+            return None;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            output::talk(&format!(
+                "warning: could not read {}: {error}",
+                path.display()
+            ));
+            return None;
+        }
+    };
     let text = gzip::gunzip(&packed, CHANGELOG).ok()?;
     let text = String::from_utf8_lossy(&text);
     Some(Changelog::read(&text, &DebianVersion::new(version)))
@@ -297,6 +311,7 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
         .map(|(diff, origin)| FixDiff {
             origin,
             text: diff.text.as_bytes(),
+            is_part: diff.is_part,
         })
         .collect();
     looker.look(cve, &diffs)

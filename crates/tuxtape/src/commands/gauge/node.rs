@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use tuxtape_core::applicability::loaded::node::Node;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_sys::regular;
 
 use crate::output::{self, Hint};
 
@@ -93,17 +94,19 @@ fn settings(top: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn text(path: &Path) -> anyhow::Result<Option<String>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    let bytes = match regular::read_linked(path, LIMIT) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // What is masked says nothing.
+        Err(_) if fs::canonicalize(path).is_ok_and(|it| it == Path::new("/dev/null")) => {
+            return Ok(Some(String::new()));
+        }
         Err(error) => {
             return Err(error).with_context(|| format!("could not read {}", path.display()));
         }
     };
-    let mut bytes = Vec::new();
-    file.take(LIMIT)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("could not read {}", path.display()))?;
+    let bytes =
+        bytes.with_context(|| format!("{} has more than {} MiB", path.display(), LIMIT >> 20))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -132,6 +135,27 @@ mod tests {
         let modules = Modules::from([(name.clone(), facts)]);
         let standing = Loading::new(&modules, Some(node)).of(&name);
         standing.unwrap().to_string()
+    }
+
+    #[test]
+    fn a_fifo_or_a_device_is_no_file_of_a_node_and_not_waited_for() {
+        let kernel: KernelRelease = "6.1.0-1-test".parse().unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let modules = top.path().join("proc/modules");
+        fs::create_dir_all(top.path().join("proc")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&modules).status();
+        assert!(made.unwrap().success());
+        let refused = || format!("{:#}", read(top.path(), &kernel).unwrap_err());
+        assert!(refused().ends_with("proc/modules: not a regular file"));
+        fs::remove_file(&modules).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &modules).unwrap();
+        assert!(refused().ends_with("proc/modules: not a regular file"));
+        // This mask is how a distribution's settings are switched off.
+        fs::remove_file(&modules).unwrap();
+        fs::create_dir_all(top.path().join("etc/modprobe.d")).unwrap();
+        let mask = top.path().join("etc/modprobe.d/a.conf");
+        std::os::unix::fs::symlink("/dev/null", mask).unwrap();
+        read(top.path(), &kernel).unwrap();
     }
 
     #[test]

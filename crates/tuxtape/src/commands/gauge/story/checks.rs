@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use tuxtape_core::applicability::Judgement;
@@ -15,6 +14,7 @@ use tuxtape_core::span::Span;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_store::Feed;
+use tuxtape_sys::regular;
 
 /// Most checks of one step.
 const MOST: usize = 4;
@@ -357,11 +357,9 @@ fn option(line: &str) -> Option<String> {
 }
 
 fn text(path: &Path) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = fs::File::open(path) {
-        // A file that cannot be read gives no places: the command that looks at it stays.
-        file.take(LIMIT).read_to_end(&mut bytes).ok();
-    }
+    // A file that cannot be read gives no places: the command that looks at it stays.
+    let bytes = regular::read_linked(path, LIMIT).ok().flatten();
+    let bytes = bytes.unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
