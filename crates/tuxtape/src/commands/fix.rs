@@ -49,7 +49,7 @@ enum Verb {
         kernel: KernelRelease,
         /// The CVE
         cve: CveId,
-        /// Ask this source and not those listed: git:PLACE, package[:VERSION], dir:PATH or
+        /// Ask this source and not those listed: git:PLACE, package:VERSION, dir:PATH or
         /// url:TEMPLATE with {sha} in it; may be given several times
         #[arg(long = "source", value_name = "SPEC", conflicts_with_all = ["files", "from"])]
         sources: Vec<SourceSpec>,
