@@ -134,7 +134,7 @@ impl Engine for Sqlite {
     }
 
     fn commit_much(&self) -> Result<(), StoreError> {
-        // The rows are durable in the log; copying them into the file doubles the time.
+        // The rows are durable in the log. Copying them into the file can wait for the next commit.
         self.run("PRAGMA wal_autocheckpoint = 0")?;
         let outcome = self.run("COMMIT");
         self.run(&format!("PRAGMA wal_autocheckpoint = {LOG_PAGES}"))?;

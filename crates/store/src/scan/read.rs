@@ -15,8 +15,7 @@ use crate::tree::Edition;
 
 /// Readers at work; each has its own `git cat-file`.
 const READERS: usize = 2;
-/// Records that a reader reads before it hands them over: waking the writer for each costs more than
-/// parsing it.
+/// Records that a reader reads before it hands them over, so that the writer is not woken for each.
 const BATCH: usize = 64;
 /// Batches that each reader reads ahead of the writer.
 const AHEAD: usize = 4;
