@@ -1,6 +1,6 @@
 //! A kernel's `.config`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tuxtape_core::profile::{ConfigFacts, EngineFacts};
 
@@ -8,24 +8,60 @@ use tuxtape_core::profile::{ConfigFacts, EngineFacts};
 ///
 /// An option that is not set is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config(BTreeMap<String, String>);
+pub struct Config {
+    settings: BTreeMap<String, String>,
+    /// Names of the settings whose values are written in quotes.
+    texts: BTreeSet<String>,
+}
 
 impl Config {
-    /// Reads the text of a `.config`; comments and lines of other forms say nothing.
+    /// Reads the text of a `.config`; comments and lines of other forms say nothing. Of several lines
+    /// about one setting the last one counts, as for `make`.
     pub fn parse(text: &str) -> Self {
-        let settings = text.lines().filter_map(|line| {
-            let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
+        let mut config = Self::default();
+        for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
+            let off = line
+                .strip_prefix("# CONFIG_")
+                .and_then(|rest| rest.strip_suffix(" is not set"));
+            if let Some(name) = off {
+                config.settings.remove(name);
+                config.texts.remove(name);
+            }
+            let Some((name, value)) = line
+                .strip_prefix("CONFIG_")
+                .and_then(|rest| rest.split_once('='))
+            else {
+                continue;
+            };
             let text = value
                 .strip_prefix('"')
                 .and_then(|rest| rest.strip_suffix('"'));
-            Some((name.to_owned(), text.unwrap_or(value).to_owned()))
-        });
-        Self(settings.collect())
+            if text.is_some() {
+                config.texts.insert(name.to_owned());
+            } else {
+                config.texts.remove(name);
+            }
+            let value = text.unwrap_or(value).to_owned();
+            config.settings.insert(name.to_owned(), value);
+        }
+        config
+    }
+
+    /// Returns the settings with texts in quotes, as makefiles before Linux 5.17 see them.
+    #[must_use]
+    pub fn quoted(&self) -> Self {
+        let mut quoted = self.clone();
+        for (name, value) in &mut quoted.settings {
+            if quoted.texts.contains(name) {
+                *value = format!("\"{value}\"");
+            }
+        }
+        quoted
     }
 
     /// Returns the value of `name`, which is given without `CONFIG_`.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.settings.get(name).map(String::as_str)
     }
 
     /// Tells whether `name` is `y`.
@@ -35,12 +71,12 @@ impl Config {
 
     /// Names all settings, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.settings.keys().map(String::as_str)
     }
 
     /// Returns the first setting that is `m`.
     pub fn first_module(&self) -> Option<&str> {
-        let mut settings = self.0.iter();
+        let mut settings = self.settings.iter();
         settings
             .find(|(_, value)| *value == "m")
             .map(|(name, _)| name.as_str())
@@ -49,7 +85,7 @@ impl Config {
     /// Returns the facts that decide whether and how this kernel can be livepatched.
     pub fn facts(&self) -> ConfigFacts {
         let any = |prefix: &str, none: &str| {
-            self.0
+            self.settings
                 .iter()
                 .any(|(name, value)| value == "y" && name.starts_with(prefix) && name != none)
         };
@@ -96,10 +132,10 @@ impl Config {
         &'a self,
         other: &'a Self,
     ) -> Vec<(&'a str, Option<&'a str>, Option<&'a str>)> {
-        let names: std::collections::BTreeSet<&str> = self
-            .0
+        let names: BTreeSet<&str> = self
+            .settings
             .keys()
-            .chain(other.0.keys())
+            .chain(other.settings.keys())
             .map(String::as_str)
             .collect();
         names

@@ -5,15 +5,21 @@
 //! What it cannot evaluate makes the folder blind (`Sureness::blind`), with file, line and construct:
 //! never "not compiled".
 
+#[cfg(test)]
+mod against_make;
 pub mod compare;
 mod expand;
+mod flags;
 mod folder;
 mod follow;
 mod functions;
 mod includes;
 mod kconfig;
+pub(crate) mod links;
 mod makefile;
-mod release;
+#[cfg(test)]
+mod odd_trees;
+pub(crate) mod release;
 mod scope;
 mod sources;
 mod syntax;
@@ -164,6 +170,12 @@ pub fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluated, Kbu
     walk::evaluate(tree, config)
 }
 
+/// Returns the `.c` and `.S` files of `tree` that `paths` may include, themselves among them: through
+/// headers, and whatever conditions say.
+pub fn may_include(tree: &dyn SourceTree, paths: &BTreeSet<String>) -> BTreeSet<String> {
+    follow::may_include(tree, paths)
+}
+
 /// Makes the profile of the kernel that `tree` and the text of its `.config` would give.
 pub fn profile(
     tree: &dyn SourceTree,
@@ -212,7 +224,7 @@ pub fn profile(
         config: config.facts(),
         units: evaluated.units,
         contributors: evaluated.contributors,
-        tree_files: tree.files().clone(),
+        tree_files: tree::own_files(tree),
         sureness: Sureness {
             way: Way::Evaluation,
             all_headers: false,

@@ -1,5 +1,7 @@
 //! The expansion of references and of the functions that look at variables or files.
 
+use std::collections::BTreeSet;
+
 use super::functions;
 use super::scope::Scope;
 use super::text::{Text, arguments, blank, bracketed, find_outside, inside};
@@ -74,6 +76,7 @@ impl Scope<'_> {
             return;
         }
         let Some(variable) = self.variable(name) else {
+            out.doubt(self.unset(name).as_ref());
             return;
         };
         out.doubt(variable.gap.as_ref());
@@ -116,7 +119,10 @@ impl Scope<'_> {
             }
             let mut letters = after.chars();
             match letters.next() {
-                None => return,
+                None => {
+                    out.text.push('$');
+                    return;
+                }
                 Some('$') => {
                     out.text.push('$');
                     rest = letters.as_str();
@@ -257,7 +263,7 @@ impl Scope<'_> {
             "value" => {
                 let name = self.expand(part(0));
                 out.doubt(name.gap.as_ref());
-                if let Some(variable) = self.variable(name.text.trim()) {
+                if let Some(variable) = self.variable(&name.text) {
                     out.doubt(variable.gap.as_ref());
                     out.text.push_str(&variable.raw);
                 }
@@ -265,19 +271,17 @@ impl Scope<'_> {
             "origin" | "flavor" => {
                 let name = self.expand(part(0));
                 out.doubt(name.gap.as_ref());
-                out.text.push_str(
-                    match (name_of(self, name.text.trim()), name.text.as_str()) {
+                let variable = self.variable(&name.text);
+                out.doubt(variable.as_ref().and_then(|found| found.gap.as_ref()));
+                out.text
+                    .push_str(match (variable, reference.starts_with("flavor")) {
                         (None, _) => "undefined",
-                        (Some(simple), _) if name_is_flavor(reference) => {
-                            if simple {
-                                "simple"
-                            } else {
-                                "recursive"
-                            }
-                        }
-                        (Some(_), _) => "file",
-                    },
-                );
+                        (Some(found), true) if found.simple => "simple",
+                        (Some(_), true) => "recursive",
+                        (Some(found), false) if found.forced => "override",
+                        (Some(found), false) if found.inherited => "environment",
+                        (Some(_), false) => "file",
+                    });
             }
             "shell" => {
                 let command = self.expand(part(0));
@@ -398,63 +402,102 @@ impl Scope<'_> {
                 continue;
             }
             let start = plain.split(['*', '?', '[']).next().unwrap_or_default();
-            let cut = pattern.len().saturating_sub(plain.len());
-            let lead = pattern.get(..cut).filter(|_| pattern.ends_with(&plain));
-            let before = found.len();
+            let slash = if pattern.ends_with('/') { "/" } else { "" };
+            let written = pattern.trim_end_matches('/');
+            let cut = written.len().saturating_sub(plain.len());
+            let lead = written.get(..cut).filter(|_| written.ends_with(&plain));
+            let depth = plain.matches('/').count() + 1;
+            let mut matched = BTreeSet::new();
             let mut looked = 0;
             for file in files.range(start.to_owned()..) {
                 if !file.starts_with(start) {
                     break;
                 }
                 looked += file.len();
-                if glob(plain.as_bytes(), file.as_bytes()) {
-                    found.push(format!("{}{file}", lead.unwrap_or_default()));
+                // A folder is there where a file lies below it.
+                let ends = file
+                    .match_indices('/')
+                    .map(|(at, _)| at)
+                    .chain([file.len()]);
+                let Some(end) = ends.into_iter().nth(depth - 1) else {
+                    continue;
+                };
+                let name = file.get(..end).unwrap_or_default();
+                if (slash.is_empty() || end < file.len()) && glob(plain.as_bytes(), name.as_bytes())
+                {
+                    matched.insert(format!("{}{name}{slash}", lead.unwrap_or_default()));
                 }
             }
             let gap = self.burn(looked);
             out.doubt(gap.as_ref());
-            if found.len() == before {
+            if matched.is_empty() {
                 out.doubt(Some(&self.gap(&format!("$({reference})"))));
             }
+            found.extend(matched);
         }
         out.text.push_str(&found.join(" "));
     }
 }
 
-fn name_of(scope: &Scope<'_>, name: &str) -> Option<bool> {
-    scope.variable(name).map(|variable| variable.simple)
-}
-
-fn name_is_flavor(reference: &str) -> bool {
-    reference.starts_with("flavor")
-}
-
-/// Matches a shell pattern of `*`, `?` and plain bytes; `/` is matched by itself alone. Sets in
-/// brackets match nothing, which leaves a gap.
+/// Matches a shell pattern of `*`, `?`, sets in brackets and plain bytes. `/` is matched by itself
+/// alone, and so is a dot at the start of a name.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut place) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = name.get(place) {
-        match pattern.get(at) {
+        let first = place == 0 || name.get(place - 1) == Some(&b'/');
+        let free = *byte != b'/' && !(first && *byte == b'.');
+        let step = match pattern.get(at) {
             Some(b'*') => {
-                star = Some((at, place));
+                star = free.then_some((at, place));
                 at += 1;
+                continue;
             }
-            Some(wanted) if wanted == byte || (*wanted == b'?' && *byte != b'/') => {
-                at += 1;
+            Some(b'?') => free.then_some(1),
+            Some(b'[') => set(pattern.get(at..).unwrap_or_default(), *byte).filter(|_| free),
+            Some(b'\\') if pattern.get(at + 1) == Some(byte) => Some(2),
+            Some(wanted) => (wanted == byte).then_some(1),
+            None => None,
+        };
+        match (step, star) {
+            (Some(step), _) => {
+                at += step;
                 place += 1;
             }
-            _ => match star {
-                Some((pattern_at, name_at)) if name.get(name_at) != Some(&b'/') => {
-                    star = Some((pattern_at, name_at + 1));
-                    at = pattern_at + 1;
-                    place = name_at + 1;
-                }
-                _ => return false,
-            },
+            (None, Some((pattern_at, name_at))) if name.get(name_at) != Some(&b'/') => {
+                star = Some((pattern_at, name_at + 1));
+                at = pattern_at + 1;
+                place = name_at + 1;
+            }
+            (None, _) => return false,
         }
     }
     pattern
         .get(at..)
         .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+}
+
+/// Returns the length of the set at the start of `pattern` where it holds `byte`.
+fn set(pattern: &[u8], byte: u8) -> Option<usize> {
+    let not = matches!(pattern.get(1), Some(b'!' | b'^'));
+    let start = if not { 2 } else { 1 };
+    let length = pattern
+        .get(start + 1..)?
+        .iter()
+        .position(|byte| *byte == b']')?;
+    let inside = pattern.get(start..start + 1 + length)?;
+    let mut held = false;
+    let mut rest = inside;
+    while let Some((&low, tail)) = rest.split_first() {
+        rest = tail;
+        let high = match tail {
+            [b'-', high, more @ ..] => {
+                rest = more;
+                *high
+            }
+            _ => low,
+        };
+        held |= (low..=high).contains(&byte);
+    }
+    (held != not).then_some(start + 1 + length + 1)
 }

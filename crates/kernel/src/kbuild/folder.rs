@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tuxtape_core::identity::ObjectName;
 
-use super::scope::{Rule, Scope, Variable, Variables, below};
+use super::flags::{self, Said};
+use super::scope::{Handed, Rule, Scope, Variable, Variables, below};
 use super::text::{Gap, Text, is_object, words};
 use super::tree::SourceTree;
 use crate::config::Config;
@@ -37,7 +38,9 @@ pub(super) struct Asked {
     pub(super) rules: Vec<Rule>,
     /// Variables for the folders below.
     pub(super) exported: Variables,
-    pub(super) makefiles: usize,
+    /// Makefiles that were read.
+    pub(super) makefiles: Vec<String>,
+    pub(super) said: Said,
 }
 
 /// Evaluates the makefile of `folder` (empty for the top), which sees the variables of `base`.
@@ -60,11 +63,12 @@ pub(super) fn ask(
     };
     let mut scope = Scope::new(tree, config, Arc::clone(base));
     scope.set_up_folder(folder);
+    scope.outside = true;
     if let Err(gap) = scope.include(makefile) {
         scope.lost.get_or_insert(gap);
     }
     scope.file = makefile.as_str().into();
-    asked.makefiles = scope.makefiles.len();
+    asked.makefiles.clone_from(&scope.makefiles);
     let side = std::mem::take(&mut scope.side_folders);
     for side in side {
         match (side.gap, below("", side.text.trim())) {
@@ -74,6 +78,11 @@ pub(super) fn ask(
             }
             (_, _) => {}
         }
+    }
+    let search = scope.value("VPATH");
+    if let Some(folder) = search.words().find(|word| *word != ".") {
+        let gap = scope.gap(&format!("VPATH has {folder}: sources may lie there"));
+        scope.lost.get_or_insert(gap);
     }
     if scope.lost.is_none() {
         Reader {
@@ -88,13 +97,29 @@ pub(super) fn ask(
         asked = Asked {
             blind,
             makefiles: asked.makefiles,
+            said: flags::of(&mut scope, folder),
             ..Asked::default()
         };
         asked.blind.insert(shown(folder), gap.to_string());
         return asked;
     }
     asked.exported = scope.exports();
+    asked.said = flags::of(&mut scope, folder);
+    for object in asked.said.objects.iter().filter(|path| is_object(path)) {
+        asked
+            .beside
+            .push((object.clone(), "named by flags of the linker"));
+    }
     asked.rules = std::mem::take(&mut scope.rules);
+    let mut doubtful = asked
+        .rules
+        .iter()
+        .filter(|rule| rule.recipe && rule.may_make_code());
+    let gap = doubtful.find_map(|rule| rule.gap.as_ref());
+    if let Some(gap) = gap {
+        let reason = gap.to_string();
+        asked.blind.entry(shown(folder)).or_insert(reason);
+    }
     asked
 }
 
@@ -127,18 +152,46 @@ impl Scope<'_> {
         }
     }
 
-    /// Returns the variables that are handed down, expanded.
+    /// Returns the variables that the folders below see changed: expanded, or taken back.
     pub(super) fn exports(&mut self) -> Variables {
-        let names: BTreeSet<String> = self.exported.iter().cloned().collect();
+        let mut names: BTreeSet<String> = self.handed.keys().cloned().collect();
+        // What came from above is handed on, with the value it has here.
+        let from_above = self.base.iter().filter(|(_, variable)| variable.inherited);
+        let changed = from_above.filter(|(name, _)| self.own.contains_key(*name));
+        names.extend(changed.map(|(name, _)| name.clone()));
+        if self.export_all {
+            let plain = |name: &&String| {
+                name.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            };
+            names.extend(self.own.keys().filter(plain).cloned());
+        }
+        names.retain(|name| !name.starts_with("MAKE") && name != "CURDIR" && name != "SHELL");
+        let handed = self.handed.clone();
         names
             .into_iter()
-            .map(|name| {
-                let value = self.value(&name);
-                let variable = Variable {
-                    gap: value.gap,
-                    ..Variable::simple(&value.text)
+            .filter_map(|name| {
+                let variable = match handed.get(&name) {
+                    Some(Handed::Not) => Variable {
+                        undefined: true,
+                        ..Variable::simple("")
+                    },
+                    Some(Handed::Doubt(gap)) => {
+                        let mut value = self.value(&name);
+                        value.doubt(Some(gap));
+                        Variable::handed(value)
+                    }
+                    // A name without a value is not handed down.
+                    Some(Handed::Down) | None => {
+                        let named = self.variable(&name)?.named;
+                        let mut value = self.value(&name);
+                        if named {
+                            value.doubt(self.given_outside(&name).as_ref());
+                        }
+                        Variable::handed(value)
+                    }
                 };
-                (name, variable)
+                Some((name, variable))
             })
             .collect()
     }
@@ -215,6 +268,18 @@ impl Reader<'_, '_> {
                     let path = below(self.folder, path);
                     let reason = "compiled for the build or for an image of its own";
                     self.asked.beside.extend(path.map(|path| (path, reason)));
+                }
+            }
+        }
+        for value in std::mem::take(&mut self.scope.optional) {
+            for word in value.words() {
+                if is_object(word) {
+                    let reason = "compiled where make is called with some variable";
+                    self.asked
+                        .beside
+                        .extend(below(self.folder, word).map(|path| (path, reason)));
+                } else if word.ends_with('/') {
+                    self.asked.unlinked.extend(below(self.folder, word));
                 }
             }
         }

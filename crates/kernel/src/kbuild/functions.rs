@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::text::words;
+use super::text::{blank, words};
 
 /// Returns the result of `name` on its expanded arguments; `None` where it is not one of these.
 pub(super) fn call(name: &str, arguments: &[String]) -> Option<String> {
@@ -72,19 +72,66 @@ pub(super) fn call(name: &str, arguments: &[String]) -> Option<String> {
 
 /// Replaces `pattern` by `replacement` in each word of `text`; `%` stands for any text.
 pub(super) fn patsubst(pattern: &str, replacement: &str, text: &str) -> String {
-    let (pattern, replacement) = (pattern.trim(), replacement.trim());
-    list(words(text).map(|word| match stem(pattern, word) {
-        Some(stem) if pattern.contains('%') => replacement.replacen('%', stem, 1),
-        Some(_) => replacement.to_owned(),
+    let (start, Some(end)) = percent(pattern) else {
+        return by_word(&percent(pattern).0, replacement, text);
+    };
+    let (before, after) = percent(replacement);
+    list(words(text).map(|word| match between(word, &start, &end) {
+        Some(stem) => match &after {
+            Some(after) => format!("{before}{stem}{after}"),
+            None => before.clone(),
+        },
         None => word.to_owned(),
     }))
 }
 
+/// Replaces whole words that equal `word`, and leaves the white space as it is.
+fn by_word(word: &str, replacement: &str, text: &str) -> String {
+    if word.is_empty() {
+        return format!("{text}{replacement}");
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(blank).unwrap_or(rest.len());
+        let (found, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        out.push_str(if found == word { replacement } else { found });
+        let gap = tail.find(|letter| !blank(letter)).unwrap_or(tail.len());
+        let (space, tail) = tail.split_at_checked(gap).unwrap_or((tail, ""));
+        out.push_str(space);
+        rest = tail;
+    }
+    out
+}
+
+/// Splits a pattern at its first `%` that no backslash quotes.
+fn percent(pattern: &str) -> (String, Option<String>) {
+    let mut start = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once('%') {
+        let plain = before.trim_end_matches('\\');
+        let signs = before.len() - plain.len();
+        start.push_str(plain);
+        start.extend(std::iter::repeat_n('\\', signs / 2));
+        if signs % 2 == 0 {
+            return (start, Some(after.to_owned()));
+        }
+        start.push('%');
+        rest = after;
+    }
+    start.push_str(rest);
+    (start, None)
+}
+
+fn between<'a>(word: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    word.strip_prefix(start)?.strip_suffix(end)
+}
+
 /// Returns what `%` stands for where `pattern` matches `word`; empty where it has no `%`.
 pub(super) fn stem<'a>(pattern: &str, word: &'a str) -> Option<&'a str> {
-    match pattern.split_once('%') {
-        Some((start, end)) => word.strip_prefix(start)?.strip_suffix(end),
-        None => (pattern == word).then_some(""),
+    match percent(pattern) {
+        (start, Some(end)) => between(word, &start, &end),
+        (whole, None) => (whole == word).then_some(""),
     }
 }
 

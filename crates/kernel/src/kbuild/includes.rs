@@ -1,179 +1,334 @@
 //! Sources that a source includes.
 //!
-//! A `.c` file that another one includes has no object. Which `#include` lines the preprocessor reads
-//! is told from `CONFIG_` settings alone: a line is passed over only where they rule it out.
+//! A `.c` file that another one includes has no object. First every file is skimmed for all that it may
+//! include, whatever its conditions say; then the few that lead to code are read line by line. Which
+//! `#include` lines the preprocessor reads is told from `CONFIG_` settings alone; where anything else
+//! decides, it is not known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use memchr::memmem;
 
 use super::text::{bracketed, inside};
 use super::tree::SourceTree;
 use crate::config::Config;
 
-/// Largest source that is read, in bytes. Kernels have none above 4 MiB outside of headers.
-const LARGEST: u64 = 16 << 20;
+/// Largest source that is read, in bytes.
+const LARGEST: u64 = 64 << 20;
+/// What a build makes of the configuration.
+const SETTINGS: &str = "include/generated/autoconf.h";
 /// Deepest nesting of a condition that is read.
 const DEEPEST: usize = 16;
 
-/// What an `#include` line leads to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Included {
-    /// This file.
-    File(String),
-    /// One of these: the folder depends on flags.
-    OneOf(Vec<String>),
-}
-
-/// The sources of a tree by their names.
+/// The files of a tree by their names.
 #[derive(Debug)]
-pub(super) struct Names<'a>(BTreeMap<&'a str, Vec<&'a str>>);
+pub(super) struct Names<'a> {
+    files: &'a BTreeSet<String>,
+    named: HashMap<&'a str, Vec<&'a str>>,
+}
 
 impl<'a> Names<'a> {
     pub(super) fn new(files: &'a BTreeSet<String>) -> Self {
-        let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for path in files.iter().filter(|path| is_source(path)) {
+        let mut named: HashMap<&str, Vec<&str>> = HashMap::new();
+        for path in files
+            .iter()
+            .filter(|path| !apart(path) && *path != SETTINGS)
+        {
             let name = path.rsplit('/').next().unwrap_or(path);
-            names.entry(name).or_default().push(path);
+            named.entry(name).or_default().push(path);
         }
-        Self(names)
+        Self { files, named }
     }
 
-    /// Returns the files called `name`.
+    /// Returns the files called `name`, but for those of the build's programs and of other machines.
     pub(super) fn called(&self, name: &str) -> &[&'a str] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+        self.named.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the files that `written` in the file `path` may mean: the one beside it, or else all
+    /// that a folder given by a flag could lead to.
+    pub(super) fn meant(&self, path: &str, written: &str) -> Vec<&'a str> {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let beside = inside(&format!("{folder}/{written}"));
+        if let Some(found) = beside.and_then(|path| self.files.get(&path)) {
+            return vec![found];
+        }
+        let plain = written
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "." | ".."))
+            .collect::<Vec<_>>()
+            .join("/");
+        let end = format!("/{plain}");
+        let name = plain.rsplit('/').next().unwrap_or(&plain);
+        let all = self.called(name).iter().copied();
+        all.filter(|path| **path == *plain || path.ends_with(&end))
+            .collect()
     }
 }
 
-/// Tells whether a file can be compiled or included as code.
-pub(super) fn is_source(path: &str) -> bool {
-    [".c", ".S", ".rs", ".h"]
-        .iter()
-        .any(|end| path.ends_with(end))
+/// Tells whether a file holds code: what others include of it is compiled.
+pub(super) fn is_code(path: &str) -> bool {
+    [".c", ".S"].iter().any(|end| path.ends_with(end))
 }
 
-/// Tells whether the `#include` lines of a file are followed.
-pub(super) fn may_include(path: &str) -> bool {
-    holds_code(path)
-}
-
-/// Names the sources that the source `path` includes; an error where it cannot be read.
-pub(super) fn of(
-    path: &str,
-    tree: &dyn SourceTree,
-    names: &Names<'_>,
-    config: &Config,
-) -> Result<Vec<Included>, String> {
-    let bytes = match tree.read(path, LARGEST) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Err(format!("it is larger than {LARGEST} bytes")),
-        Err(error) => return Err(format!("it could not be read: {error}")),
-    };
-    Ok(lines(&bytes, config)
-        .into_iter()
-        .filter_map(|written| resolve(path, &written, tree, names))
-        .collect())
-}
-
-fn resolve(
-    path: &str,
-    written: &str,
-    tree: &dyn SourceTree,
-    names: &Names<'_>,
-) -> Option<Included> {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let beside = inside(&format!("{folder}/{written}"));
-    if let Some(found) = beside.filter(|path| tree.files().contains(path)) {
-        return Some(Included::File(found));
-    }
-    let plain = written
-        .split('/')
-        .filter(|part| !matches!(*part, "" | "." | ".."))
-        .collect::<Vec<_>>()
-        .join("/");
-    let end = format!("/{plain}");
-    let name = plain.rsplit('/').next().unwrap_or(&plain);
-    let mut found: Vec<String> = names
-        .called(name)
-        .iter()
-        .filter(|path| **path == plain || path.ends_with(&end))
-        .filter(|path| !apart(path))
-        .map(|path| (*path).to_owned())
-        .collect();
-    match found.len() {
-        0 => None,
-        1 => found.pop().map(Included::File),
-        _ => Some(Included::OneOf(found)),
-    }
+/// Tells whether a file can be part of a compilation as text.
+pub(super) fn is_read(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !matches!(name, "Kbuild" | "Kconfig") && !name.starts_with("Makefile")
 }
 
 /// Tells whether a file is one of the build's programs or of another architecture: kernel sources reach
 /// none of those by flags.
-fn apart(path: &str) -> bool {
+pub(super) fn apart(path: &str) -> bool {
     ["tools/", "scripts/", "Documentation/", "samples/"]
         .iter()
         .any(|folder| path.starts_with(folder))
         || (path.starts_with("arch/") && !path.starts_with("arch/x86/"))
 }
 
+/// What a file may have to do with others, whatever its conditions say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skimmed {
+    /// What its `#include` lines name, as written.
+    pub(super) named: BTreeSet<String>,
+    /// Macros that `#include` lines name instead of a file.
+    pub(super) macros: BTreeSet<String>,
+    /// Settings that it defines or takes back.
+    pub(super) settings: BTreeSet<String>,
+    /// Code files that its `#define` lines name, with the macro.
+    pub(super) defined: BTreeSet<(String, String)>,
+}
+
+/// Reads `path`; an error says why it cannot be.
+pub(super) fn read(path: &str, tree: &dyn SourceTree) -> Result<Vec<u8>, String> {
+    match tree.read(path, LARGEST) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(format!("it is larger than {LARGEST} bytes")),
+        Err(error) => Err(format!("it could not be read: {error}")),
+    }
+}
+
+/// Looks through a file for all that it may include.
+pub(super) fn skim(bytes: &[u8]) -> Skimmed {
+    let bytes = unspliced(bytes);
+    let mut found = Skimmed::default();
+    for word in [&b"include"[..], b"import"] {
+        for at in memmem::find_iter(&bytes, word) {
+            if !is_directive(bytes.get(..at).unwrap_or_default()) {
+                continue;
+            }
+            let rest = bytes.get(at + word.len()..).unwrap_or_default();
+            let rest = rest.strip_prefix(b"_next").unwrap_or(rest);
+            match operand(past_comments(rest)) {
+                Some(Operand::File(name)) => found.named.insert(name),
+                Some(Operand::Macro(name)) => found.macros.insert(name),
+                None => false,
+            };
+        }
+    }
+    for at in memmem::find_iter(&bytes, b"CONFIG_") {
+        let before = bytes.get(..at).unwrap_or_default().trim_ascii_end();
+        let word = ["define", "undef"]
+            .iter()
+            .find_map(|word| before.strip_suffix(word.as_bytes()));
+        if word.is_some_and(is_directive) {
+            let name = bytes.get(at + 7..).unwrap_or_default();
+            found.settings.insert(identifier(name));
+        }
+    }
+    for end in [&b".c\""[..], b".c>", b".S\"", b".S>"] {
+        for at in memmem::find_iter(&bytes, end) {
+            let line = bytes.get(..at + end.len()).unwrap_or_default();
+            let start = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
+            found
+                .defined
+                .extend(defined(line.get(start..).unwrap_or_default()));
+        }
+    }
+    found
+}
+
+/// Reads the part of a `#define` line up to the name of a code file.
+fn defined(line: &[u8]) -> Option<(String, String)> {
+    let text = String::from_utf8_lossy(line);
+    let rest = text
+        .trim_start()
+        .trim_start_matches(['#', '%', ':', ' ', '\t']);
+    let rest = rest.strip_prefix("define")?.trim_start();
+    let name = identifier(rest.as_bytes());
+    let text = text.get(..text.len().checked_sub(1)?)?;
+    let at = text.rfind(['"', '<'])?;
+    Some((name, text.get(at + 1..)?.to_owned()))
+}
+
+/// Takes out what joins lines, as the compiler does before anything else.
+fn unspliced(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if memmem::find(bytes, b"\\\n").is_none() && memmem::find(bytes, b"\\\r\n").is_none() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.extend_from_slice(before);
+        let next = tail
+            .strip_prefix(b"\\\n")
+            .or_else(|| tail.strip_prefix(b"\\\r\n"));
+        rest = next.unwrap_or_else(|| {
+            out.push(b'\\');
+            tail.get(1..).unwrap_or_default()
+        });
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+/// Tells whether what ends here is the sign of a directive: `#`, or its other spellings, with blanks
+/// and comments behind it.
+fn is_directive(before: &[u8]) -> bool {
+    let mut before = before;
+    loop {
+        before = before.trim_ascii_end();
+        match before.strip_suffix(b"*/") {
+            Some(comment) => match memmem::rfind(comment, b"/*") {
+                Some(at) => before = before.get(..at).unwrap_or_default(),
+                None => return false,
+            },
+            None => break,
+        }
+    }
+    [&b"#"[..], b"%:", b"??="]
+        .iter()
+        .any(|sign| before.ends_with(sign))
+}
+
+fn past_comments(rest: &[u8]) -> &[u8] {
+    let mut rest = rest;
+    loop {
+        rest = rest.trim_ascii_start();
+        let Some(comment) = rest.strip_prefix(b"/*") else {
+            return rest;
+        };
+        let Some(end) = memmem::find(comment, b"*/") else {
+            return &[];
+        };
+        rest = comment.get(end + 2..).unwrap_or_default();
+    }
+}
+
+/// What an `#include` line names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Operand {
+    File(String),
+    Macro(String),
+}
+
+fn operand(rest: &[u8]) -> Option<Operand> {
+    let close = match rest.first()? {
+        b'"' => b'"',
+        b'<' => b'>',
+        letter if letter.is_ascii_alphabetic() || *letter == b'_' => {
+            return Some(Operand::Macro(identifier(rest)));
+        }
+        _ => return None,
+    };
+    let rest = rest.get(1..)?;
+    let line = rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?;
+    let name = line.get(..memchr::memchr(close, line)?)?;
+    Some(Operand::File(String::from_utf8_lossy(name).into_owned()))
+}
+
+fn identifier(bytes: &[u8]) -> String {
+    let letters = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_');
+    letters.map(|byte| char::from(*byte)).collect()
+}
+
 /// Whether the lines under a condition are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Read {
+pub(super) enum Read {
     Yes,
     No,
     Maybe,
 }
 
-/// Returns what the `#include` lines of a source name, as written, of files that hold code.
-fn lines(bytes: &[u8], config: &Config) -> Vec<String> {
-    let wanted = [&b".c\""[..], b".c>", b".S\"", b".S>", b"_sources.h\""];
-    if !wanted
-        .iter()
-        .any(|end| memchr::memmem::find(bytes, end).is_some())
-    {
-        return Vec::new();
-    }
+/// One `#include` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) operand: Operand,
+    pub(super) read: Read,
+    /// Settings that its conditions ask for.
+    pub(super) settings: BTreeSet<String>,
+}
+
+/// An open condition.
+struct Open {
+    read: Read,
+    /// Whether an earlier branch was read.
+    earlier: Read,
+    settings: BTreeSet<String>,
+}
+
+/// Returns the `#include` lines of a file in their order.
+pub(super) fn lines(bytes: &[u8], config: &Config) -> Vec<Line> {
+    let text = without_comments(&unspliced(bytes));
+    let directives: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let rest = ["#", "%:", "??="]
+                .iter()
+                .find_map(|sign| line.strip_prefix(sign))?;
+            Some(split_word(rest.trim_start()))
+        })
+        .collect();
     let mut found = Vec::new();
-    // Of each open condition: whether its lines are read, and whether an earlier branch was.
-    let mut open: Vec<(Read, Read)> = Vec::new();
-    for line in bytes.split(|byte| *byte == b'\n') {
-        let Some(directive) = line.trim_ascii_start().strip_prefix(b"#") else {
-            continue;
-        };
-        let directive = String::from_utf8_lossy(directive.trim_ascii());
-        let (word, rest) = split_word(&directive);
-        match word {
-            "if" => {
-                let read = condition(rest, config);
-                open.push((read, read));
-            }
-            "ifdef" | "ifndef" => {
-                let defined = known(rest.split_whitespace().next().unwrap_or_default(), config);
-                let read = if word == "ifdef" {
-                    defined
-                } else {
-                    not(defined)
+    let mut open: Vec<Open> = Vec::new();
+    for (index, (word, rest)) in directives.iter().enumerate() {
+        match *word {
+            "if" | "ifdef" | "ifndef" => {
+                let next = directives.get(index + 1);
+                let guards = next.is_some_and(|(word, name)| {
+                    *word == "define" && guard(directives.get(index)) == Some(split_name(name))
+                });
+                let read = match *word {
+                    _ if guards => Read::Yes,
+                    "if" => condition(rest, config),
+                    "ifdef" => known(split_name(rest), config),
+                    _ => not(known(split_name(rest), config)),
                 };
-                open.push((read, read));
+                open.push(Open {
+                    read,
+                    earlier: read,
+                    settings: settings_in(rest),
+                });
             }
-            "elif" | "else" => {
-                if let Some((read, earlier)) = open.last_mut() {
-                    let this = if word == "else" {
-                        Read::Yes
-                    } else {
-                        condition(rest, config)
+            "elif" | "else" | "elifdef" | "elifndef" => {
+                if let Some(last) = open.last_mut() {
+                    let this = match *word {
+                        "else" => Read::Yes,
+                        "elifdef" => known(split_name(rest), config),
+                        "elifndef" => not(known(split_name(rest), config)),
+                        _ => condition(rest, config),
                     };
-                    *read = both(not(*earlier), this);
-                    *earlier = either(*earlier, this);
+                    last.read = both(not(last.earlier), this);
+                    last.earlier = either(last.earlier, this);
+                    last.settings.extend(settings_in(rest));
                 }
             }
             "endif" => {
                 open.pop();
             }
-            "include" if !open.iter().any(|(read, _)| *read == Read::No) => {
-                found.extend(
-                    quoted(rest)
-                        .filter(|name| holds_code(name))
-                        .map(str::to_owned),
-                );
+            "include" | "include_next" | "import" => {
+                let read = open.iter().fold(Read::Yes, |all, one| both(all, one.read));
+                let settings = open.iter().flat_map(|one| one.settings.iter().cloned());
+                found.extend(operand(rest.as_bytes()).map(|operand| Line {
+                    operand,
+                    read,
+                    settings: settings.collect(),
+                }));
             }
             _ => {}
         }
@@ -181,30 +336,81 @@ fn lines(bytes: &[u8], config: &Config) -> Vec<String> {
     found
 }
 
-/// Headers hold no code of their own; those of this name are lists of `#include "….c"`.
-fn holds_code(name: &str) -> bool {
-    [".c", ".S", "_sources.h"]
-        .iter()
-        .any(|end| name.ends_with(end))
+/// Returns the macro that a condition wants undefined, where it asks for nothing else.
+fn guard<'a>(directive: Option<&(&'a str, &'a str)>) -> Option<&'a str> {
+    match directive? {
+        ("ifndef", rest) => Some(split_name(rest)),
+        ("if", rest) => {
+            let rest = rest
+                .strip_prefix('!')?
+                .trim_start()
+                .strip_prefix("defined")?;
+            Some(rest.trim_matches(['(', ')', ' ', '\t']))
+        }
+        _ => None,
+    }
+}
+
+fn split_name(text: &str) -> &str {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .next()
+        .unwrap_or_default()
+}
+
+fn settings_in(text: &str) -> BTreeSet<String> {
+    text.match_indices("CONFIG_")
+        .filter_map(|(at, word)| text.get(at + word.len()..))
+        .map(|rest| {
+            let name = split_name(rest);
+            name.strip_suffix("_MODULE").unwrap_or(name).to_owned()
+        })
+        .collect()
+}
+
+/// Replaces comments by blanks, and leaves texts as they are.
+fn without_comments(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    let mut inside: Option<u8> = None;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match (inside, byte) {
+            (_, b'\n') => inside = None,
+            (Some(_), b'\\') => {
+                out.push(byte);
+                if let Some((&next, tail)) = rest.split_first().filter(|(next, _)| **next != b'\n')
+                {
+                    out.push(next);
+                    rest = tail;
+                }
+                continue;
+            }
+            (Some(quote), _) if quote == byte => inside = None,
+            (None, b'"' | b'\'') => inside = Some(byte),
+            (None, b'/') if tail.first() == Some(&b'*') => {
+                let end = memmem::find(tail.get(1..).unwrap_or_default(), b"*/");
+                rest = end.map_or(&[], |end| tail.get(end + 3..).unwrap_or_default());
+                out.push(b' ');
+                continue;
+            }
+            (None, b'/') if tail.first() == Some(&b'/') => {
+                let end = memchr::memchr(b'\n', tail).unwrap_or(tail.len());
+                rest = tail.get(end..).unwrap_or_default();
+                continue;
+            }
+            _ => {}
+        }
+        out.push(byte);
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn split_word(text: &str) -> (&str, &str) {
     let end = text
-        .find(|letter: char| !letter.is_ascii_alphanumeric())
+        .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
         .unwrap_or(text.len());
     let (word, rest) = text.split_at_checked(end).unwrap_or((text, ""));
     (word, rest.trim())
-}
-
-fn quoted(rest: &str) -> Option<&str> {
-    let (open, close) = match rest.chars().next()? {
-        '"' => ('"', '"'),
-        '<' => ('<', '>'),
-        _ => return None,
-    };
-    rest.strip_prefix(open)?
-        .split_once(close)
-        .map(|(name, _)| name)
 }
 
 /// Tells whether the macro `name` is defined, where that is a setting's.
@@ -226,12 +432,7 @@ fn known(name: &str, config: &Config) -> Read {
 
 /// Reads the forms of `#if` that ask for settings; anything else in it is `Maybe`.
 fn condition(text: &str, config: &Config) -> Read {
-    let text = text.split("/*").next().unwrap_or(text);
-    let text = text.split("//").next().unwrap_or(text).trim();
-    if text.ends_with('\\') {
-        return Read::Maybe;
-    }
-    any_of(text, config, 0)
+    any_of(text.trim(), config, 0)
 }
 
 fn any_of(text: &str, config: &Config, depth: usize) -> Read {
@@ -335,11 +536,24 @@ fn either(left: Read, right: Read) -> Read {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kbuild::tree::Memory;
 
+    /// Gives the files that are read, those that may be with a `?`.
     fn check(text: &str, expected: &[&str]) {
         let config = Config::parse("CONFIG_A=y\nCONFIG_M=m\n");
-        assert_eq!(lines(text.as_bytes(), &config), expected, "{text}");
+        let shown: Vec<String> = lines(text.as_bytes(), &config)
+            .into_iter()
+            .filter_map(|line| match (line.operand, line.read) {
+                (Operand::File(name), Read::Yes) => Some(name),
+                (Operand::File(name), Read::Maybe) => Some(format!("{name}?")),
+                (_, _) => None,
+            })
+            .filter(|name| name.strip_suffix(".h").is_none())
+            .collect();
+        assert_eq!(shown, expected, "{text}");
+        let all = skim(text.as_bytes()).named;
+        for name in shown {
+            assert!(all.contains(name.trim_end_matches('?')), "{name}: {text}");
+        }
     }
 
     #[test]
@@ -359,7 +573,7 @@ mod tests {
         check("#ifndef CONFIG_B\n#include \"a.c\"\n#endif", &["a.c"]);
         check(
             "#ifdef OTHER\n#include \"a.c\"\n#else\n#include \"b.c\"\n#endif",
-            &["a.c", "b.c"],
+            &["a.c?", "b.c?"],
         );
         check(
             "#if IS_ENABLED(CONFIG_M)\n#include \"a.c\"\n#endif",
@@ -372,11 +586,11 @@ mod tests {
         );
         check(
             "#if defined(CONFIG_B) || X > 2\n#include \"a.c\"\n#endif",
-            &["a.c"],
+            &["a.c?"],
         );
         check(
             "#if !defined CONFIG_A\n#include \"a.c\"\n#elif X\n#include \"b.c\"\n#endif",
-            &["b.c"],
+            &["b.c?"],
         );
         check(
             "#if 0\n#include \"a.c\"\n#endif\n#include \"b.c\"",
@@ -384,7 +598,7 @@ mod tests {
         );
         check(
             "#if defined(CONFIG_B) && X || Y\n#include \"a.c\"\n#endif",
-            &["a.c"],
+            &["a.c?"],
         );
         check(
             "#if (defined(CONFIG_B) || X) && defined(CONFIG_B)\n#include \"a.c\"\n#endif",
@@ -398,28 +612,70 @@ mod tests {
     }
 
     #[test]
-    fn an_include_is_found_beside_its_file_or_by_its_only_place() {
-        let files = ["net/a.c", "net/b.c", "lib/x/c.c", "fs/d.c", "mm/d.c"];
-        let tree = Memory::new(files.map(|path| (path.to_owned(), Vec::new())));
-        let names = Names::new(tree.files());
+    fn a_directive_is_read_as_the_compiler_does() {
+        check("/* x */ #include \"a.c\"\n", &["a.c"]);
+        check("#include \\\n  \"a.c\"\n", &["a.c"]);
+        check("#include \\\r\n  \"a.c\"\r\n", &["a.c"]);
+        check("#inc\\\nlude \"a.c\"\n", &["a.c"]);
+        check("# /* x */ include /* y\n */ \"a.c\"\n", &["a.c"]);
+        check("%:include \"a.c\"\n#import \"b.c\"", &["a.c", "b.c"]);
+        check("#include_next <a.c>\n", &["a.c"]);
+        check("/*\n#include \"a.c\"\n*/ // #include \"b.c\"\n", &[]);
+        check(
+            "char *s = \"/*\";\n#include \"a.c\"\nchar *t = \"*/\";",
+            &["a.c"],
+        );
+        check("// don't\n#include \"a.c\"\n", &["a.c"]);
+        check(
+            "#ifndef _A_H\n#define _A_H\n#include \"a.c\"\n#endif\n",
+            &["a.c"],
+        );
+        check(
+            "#if !defined(_A_H)\n#define _A_H 1\n#include \"a.c\"\n#endif\n",
+            &["a.c"],
+        );
+        check(
+            "#if defined(CONFIG_B) && \\\n X\n#include \"a.c\"\n#endif\n",
+            &[],
+        );
+        check("/* #ifdef CONFIG_B\n*/\n#include \"a.c\"\n", &["a.c"]);
+        check(
+            "#ifdef CONFIG_B\n#elifdef CONFIG_A\n#include \"a.c\"\n#endif\n",
+            &["a.c"],
+        );
+    }
+
+    #[test]
+    fn macros_and_settings_of_a_file_are_seen() {
+        let found = skim(
+            b"#define X \"x.c\"\n# define Y <d/y.c>\n#include X\n#undef CONFIG_A\n#define\tCONFIG_B 1\nputs(\"CONFIG_C\");\n",
+        );
+        let pair = |name: &str, file: &str| (name.to_owned(), file.to_owned());
+        assert_eq!(found.defined, [pair("X", "x.c"), pair("Y", "d/y.c")].into());
+        assert_eq!(found.macros, ["X".to_owned()].into());
+        assert_eq!(found.settings, ["A".to_owned(), "B".to_owned()].into());
+    }
+
+    #[test]
+    fn an_include_is_found_beside_its_file_or_wherever_a_flag_could_lead() {
+        let files = [
+            "net/a.c",
+            "net/b.c",
+            "lib/x/c.c",
+            "fs/d.c",
+            "mm/d.c",
+            "tools/d.c",
+        ];
+        let files = files.map(str::to_owned).into();
+        let names = Names::new(&files);
         for (written, expected) in [
-            ("b.c", Some(Included::File("net/b.c".to_owned()))),
-            ("../lib/x/c.c", Some(Included::File("lib/x/c.c".to_owned()))),
-            ("x/c.c", Some(Included::File("lib/x/c.c".to_owned()))),
-            (
-                "d.c",
-                Some(Included::OneOf(vec![
-                    "fs/d.c".to_owned(),
-                    "mm/d.c".to_owned(),
-                ])),
-            ),
-            ("made.c", None),
+            ("b.c", &["net/b.c"][..]),
+            ("../lib/x/c.c", &["lib/x/c.c"]),
+            ("x/c.c", &["lib/x/c.c"]),
+            ("d.c", &["fs/d.c", "mm/d.c"]),
+            ("made.c", &[]),
         ] {
-            assert_eq!(
-                resolve("net/a.c", written, &tree, &names),
-                expected,
-                "{written}"
-            );
+            assert_eq!(names.meant("net/a.c", written), expected, "{written}");
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::scope::{Rule, Scope, Variable, owned_words};
-use super::syntax::{Assignment, Operator, assignment, compared, definition, end_of_word};
-use super::text::{Gap, Text, blank, find_outside, inside, joined, lines, without_comment, words};
+use super::scope::{Handed, Rule, Scope, Variable, owned_words};
+use super::syntax::{Assignment, Operator, assignment, compared, end_of_word};
+use super::text::{
+    Gap, Text, blank, find_outside, inside, is_object, joined, lines, without_comment, words,
+};
 
 /// Largest makefile that is read, in bytes. The largest of Linux 6.12 has 70 KiB.
 const LARGEST: u64 = 4 << 20;
@@ -52,6 +54,9 @@ impl Scope<'_> {
         );
         let place = (Arc::clone(&self.file), self.line);
         let text = String::from_utf8_lossy(&bytes);
+        // make passes over both, in files alone.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = text.replace("\r\n", "\n");
         let gap = self.deeper(&format!("include {path}"), |scope| {
             (scope.file, scope.line) = (path.into(), 0);
             scope.evaluate(&text);
@@ -69,32 +74,37 @@ impl Scope<'_> {
         let outer = self.doubt.clone();
         let mut branches: Vec<Branch> = Vec::new();
         let mut after_rule = false;
-        let mut define: Option<(Assignment<'_>, usize, String)> = None;
+        let mut define: Option<(String, usize, String)> = None;
         for line in lines(text) {
             self.line = start + line.number;
             if let Some(gap) = self.burn(line.raw.len()) {
                 self.lost.get_or_insert(gap);
                 return;
             }
-            if let Some((assignment, depth, body)) = &mut define {
-                let word = words(line.raw).next().unwrap_or_default();
+            if let Some((head, depth, body)) = &mut define {
+                let collapsed = joined(line.raw);
+                // Lines that start with a tab end nothing.
+                let word = if line.raw.starts_with('\t') {
+                    ""
+                } else {
+                    first_word(&collapsed)
+                };
                 match word {
                     "define" => *depth += 1,
                     "endef" if *depth > 0 => *depth -= 1,
                     "endef" => {
                         let body = std::mem::take(body);
                         let body = body.strip_suffix('\n').unwrap_or(&body);
-                        if !ignoring(&branches) {
-                            let (name, operator) =
-                                (assignment.name.to_owned(), assignment.operator);
-                            self.assign(&name, operator, body);
-                        }
+                        let head = std::mem::take(head);
                         define = None;
+                        if let (Some(head), false) = (assignment(&head), ignoring(&branches)) {
+                            self.assign_line(&head, body);
+                        }
                         continue;
                     }
                     _ => {}
                 }
-                body.push_str(line.raw);
+                body.push_str(&collapsed);
                 body.push('\n');
                 continue;
             }
@@ -105,24 +115,24 @@ impl Scope<'_> {
                 continue;
             }
             let plain = without_comment(&joined(line.raw));
-            let plain = plain.trim_matches(blank);
+            let plain = plain.trim_start_matches(blank);
             if plain.is_empty() {
                 continue;
             }
             if let Some(assignment) = assignment(plain) {
                 if assignment.define {
-                    // Its text outlives this turn, so it is taken from the line as written.
-                    define = definition(line.raw.trim_matches(blank))
-                        .map(|kept| (kept, 0, String::new()));
+                    after_rule = false;
+                    define = Some((plain.to_owned(), 0, String::new()));
                     continue;
                 }
                 if ignoring(&branches) {
                     continue;
                 }
                 after_rule = false;
-                self.assign_line(&assignment);
+                self.assign_line(&assignment, assignment.value);
                 continue;
             }
+            let plain = plain.trim_end_matches(blank);
             let (word, rest) = plain
                 .split_once(blank)
                 .map_or((plain, ""), |(word, rest)| (word, rest.trim_matches(blank)));
@@ -138,16 +148,32 @@ impl Scope<'_> {
                     after_rule = false;
                     self.include_line(rest, word == "include");
                 }
-                "export" => {
-                    let names = self.expand(rest);
-                    self.exported.extend(names.words().map(str::to_owned));
+                "export" | "unexport" => {
+                    after_rule = false;
+                    self.export_line(word == "export", rest);
                 }
                 "undefine" => {
-                    let name = self.expand(rest);
-                    self.assign(&name.text, Operator::Simple, "");
+                    after_rule = false;
+                    self.undefine(rest, false);
                 }
-                "unexport" | "vpath" | "override" | "private" | "load" | "-load" | "endef" => {}
-                _ => after_rule |= self.rule_line(plain),
+                "override" if first_word(rest) == "undefine" => {
+                    after_rule = false;
+                    let name = rest.strip_prefix("undefine").unwrap_or_default();
+                    self.undefine(name, true);
+                }
+                "vpath" => {
+                    after_rule = false;
+                    // Without a folder it takes back what others said.
+                    if words(rest).count() > 1 {
+                        let gap = self.gap(&format!("vpath {rest}"));
+                        self.lost.get_or_insert(gap);
+                    }
+                }
+                "load" | "-load" => {
+                    let gap = self.gap(&format!("{word} {rest}"));
+                    self.lost.get_or_insert(gap);
+                }
+                _ => after_rule = self.rule_line(plain),
             }
             if self.lost.is_some() {
                 self.doubt = outer;
@@ -213,9 +239,13 @@ impl Scope<'_> {
         let (holds, gap) = match word {
             "ifdef" | "ifndef" => {
                 let name = self.expand(rest);
+                let unset = self.unset(name.text.trim_matches(blank));
                 let variable = self.variable(name.text.trim_matches(blank));
                 let defined = variable.as_ref().is_some_and(|found| !found.raw.is_empty());
-                let gap = name.gap.or_else(|| variable.and_then(|found| found.gap));
+                let gap = name
+                    .gap
+                    .or_else(|| variable.and_then(|found| found.gap))
+                    .or(unset);
                 (defined == (word == "ifdef"), gap)
             }
             _ => match compared(rest) {
@@ -236,7 +266,15 @@ impl Scope<'_> {
 
     fn include_line(&mut self, rest: &str, needed: bool) {
         let paths = self.expand(rest);
-        if let (Some(gap), true) = (&paths.gap, needed) {
+        // What the build itself writes beside objects names no objects.
+        let harmless = |path: &str| {
+            [".cmd", ".d", "include/config/auto.conf", ".kernelvariables"]
+                .iter()
+                .any(|end| path.ends_with(end))
+        };
+        if let Some(gap) = &paths.gap
+            && (needed || !paths.words().all(harmless))
+        {
             self.lost.get_or_insert(gap.clone());
         }
         for path in owned_words(&paths.text) {
@@ -251,7 +289,8 @@ impl Scope<'_> {
                         self.lost.get_or_insert(gap);
                     }
                 }
-                None if needed && self.doubt.is_none() => {
+                // A build may make it before it is read.
+                None if needed || !harmless(&path) => {
                     let gap = self.gap(&format!("include {path}: not in the tree"));
                     self.lost.get_or_insert(gap);
                 }
@@ -263,25 +302,33 @@ impl Scope<'_> {
     /// Reads a rule, or a line that expands to nothing; tells whether recipe lines may follow.
     fn rule_line(&mut self, line: &str) -> bool {
         let cut = find_outside(line, ';').and_then(|at| line.get(..at));
+        let recipe = cut.is_some();
         let line = cut.unwrap_or(line);
         let Some(at) = find_outside(line, ':') else {
             let expanded = self.expand(line);
-            if expanded.text.contains(':') {
-                return true;
-            }
-            if !expanded.text.trim_matches(blank).is_empty() {
-                let gap = self.gap(&format!("no assignment, rule or directive: {line}"));
-                self.lost.get_or_insert(gap);
-            }
-            return false;
-        };
-        let after = line
-            .get(at + 1..)
-            .unwrap_or_default()
-            .trim_start_matches(':');
-        // Variables of one target alone, and what has no prerequisites, make no source.
-        if assignment(after.trim_matches(blank)).is_some() {
+            let Some((left, right)) = expanded.text.split_once(':') else {
+                if !expanded.text.trim_matches(blank).is_empty() {
+                    let gap = self.gap(&format!("no assignment, rule or directive: {line}"));
+                    self.lost.get_or_insert(gap);
+                }
+                // What it leaves out may be lines.
+                if let (Some(gap), None) = (expanded.gap, &self.doubt) {
+                    self.lost.get_or_insert(gap);
+                }
+                return false;
+            };
+            let side = |text: &str| Text {
+                text: text.to_owned(),
+                gap: expanded.gap.clone(),
+            };
+            self.rule(&side(left), &side(right), recipe);
             return true;
+        };
+        let after = line.get(at + 1..).unwrap_or_default();
+        let after = after.strip_prefix(':').unwrap_or(after);
+        // Variables of one target alone make no source, and no recipe follows them.
+        if assignment(after.trim_start_matches(blank)).is_some() {
+            return false;
         }
         let targets = self.expand(line.get(..at).unwrap_or_default().trim_end_matches('&'));
         // Of a static pattern rule the middle part is the pattern of its targets.
@@ -292,17 +339,100 @@ impl Scope<'_> {
             ),
             None => (targets, self.expand(after)),
         };
-        if targets.gap.is_none() {
-            self.rules.push(Rule {
-                targets: owned_words(&targets.text),
-                prerequisites: owned_words(&prerequisites.text),
-            });
-        }
+        self.rule(&targets, &prerequisites, recipe);
         true
+    }
+
+    fn rule(&mut self, targets: &Text, prerequisites: &Text, recipe: bool) {
+        let targets_named = owned_words(&targets.text);
+        for target in &targets_named {
+            if target == ".EXPORT_ALL_VARIABLES" {
+                self.export_all = true;
+            }
+        }
+        // What a source is generated of is named by whole names elsewhere in the makefile; of an
+        // object it decides what is compiled.
+        let objects = targets_named
+            .iter()
+            .any(|target| is_object(target) || target.ends_with('%'));
+        let made_of = prerequisites.gap.clone().filter(|_| objects);
+        let gap = targets.gap.clone().or(made_of);
+        self.rules.push(Rule {
+            targets: targets_named,
+            prerequisites: owned_words(&prerequisites.text),
+            recipe,
+            gap,
+        });
+    }
+
+    /// Follows `export` and `unexport`, with names or for everything.
+    fn export_line(&mut self, on: bool, rest: &str) {
+        if rest.is_empty() {
+            if let Some(gap) = &self.doubt {
+                self.lost.get_or_insert(gap.clone());
+            }
+            self.export_all = on;
+            return;
+        }
+        let names = self.expand(rest);
+        for name in owned_words(&names.text) {
+            // A name that has no value yet gets an empty one, which `?=` leaves as it is.
+            if self.variable(&name).is_none() {
+                let empty = Variable {
+                    gap: self.doubt.clone().or_else(|| self.unset(&name)),
+                    named: true,
+                    ..Variable::simple("")
+                };
+                self.own.insert(name, empty);
+            }
+        }
+        if let Some(gap) = names.gap.clone().or_else(|| self.doubt.clone()) {
+            for name in names.words() {
+                self.handed
+                    .insert(name.to_owned(), Handed::Doubt(gap.clone()));
+            }
+            if names.gap.is_some() {
+                // Which variables the folders below see is not known.
+                self.lost.get_or_insert(gap);
+            }
+            return;
+        }
+        let how = if on { Handed::Down } else { Handed::Not };
+        for name in names.words() {
+            self.handed.insert(name.to_owned(), how.clone());
+        }
+    }
+
+    fn undefine(&mut self, name: &str, forced: bool) {
+        let name = self.expand(name);
+        if let Some(gap) = name.gap {
+            self.lost.get_or_insert(gap);
+            return;
+        }
+        let name = name.text.trim_matches(blank).to_owned();
+        if self.variable(&name).is_some_and(|old| old.forced) && !forced {
+            return;
+        }
+        let place = (Arc::clone(&self.file), self.line);
+        let mut variable = match &self.doubt {
+            None => Variable {
+                undefined: true,
+                ..Variable::simple("")
+            },
+            Some(gap) => Variable {
+                gap: Some(gap.clone()),
+                ..self.variable(&name).unwrap_or_else(|| Variable::simple(""))
+            },
+        };
+        variable.place = place;
+        self.own.insert(name, variable);
     }
 
     /// Looks through a recipe for other folders it runs make in.
     fn recipe(&mut self, raw: &str) {
+        if let Some(rule) = self.rules.last_mut() {
+            rule.recipe = true;
+        }
         for reference in ["$(build)=", "${build}="] {
             for tail in raw.split(reference).skip(1) {
                 let end = end_of_word(tail);
@@ -312,8 +442,14 @@ impl Scope<'_> {
         }
     }
 
-    fn assign_line(&mut self, assignment: &Assignment<'_>) {
-        let name = self.expand(assignment.name);
+    fn assign_line(&mut self, assignment: &Assignment<'_>, value: &str) {
+        let mut name = self.expand(assignment.name);
+        if let Some(gap) = name.gap.take_if(|gap| gap.outside) {
+            // Without that variable the line counts as it is; with it, for another variable.
+            let mut value = self.expand(value);
+            value.doubt(Some(&gap));
+            self.optional.push(value);
+        }
         if let Some(gap) = name.gap {
             // Which variable is set is not known. Flags never decide what is compiled.
             let start = assignment.name.split('$').next().unwrap_or_default();
@@ -323,14 +459,19 @@ impl Scope<'_> {
             return;
         }
         let name = name.text.trim_matches(blank).to_owned();
-        self.assign(&name, assignment.operator, assignment.value);
+        self.assign(&name, assignment.operator, value, assignment.forced);
         if assignment.export {
-            self.exported.push(name);
+            let how = self.doubt.clone().map_or(Handed::Down, Handed::Doubt);
+            self.handed.insert(name, how);
         }
     }
 
-    fn assign(&mut self, name: &str, operator: Operator, value: &str) {
+    fn assign(&mut self, name: &str, operator: Operator, value: &str, forced: bool) {
         let old = self.variable(name);
+        // Of a variable that was set with `override` other lines change nothing.
+        if old.as_ref().is_some_and(|old| old.forced) && !forced {
+            return;
+        }
         if operator == Operator::IfAbsent && old.is_some() && self.doubt.is_none() {
             return;
         }
@@ -362,7 +503,7 @@ impl Scope<'_> {
                     raw: Arc::new(text.text),
                     simple,
                     gap: text.gap,
-                    place: old.place,
+                    ..old
                 }
             }
             Some(old) => {
@@ -371,14 +512,12 @@ impl Scope<'_> {
                 Variable { simple, ..old }
             }
             None => Variable {
-                raw: Arc::default(),
                 simple,
-                gap: None,
-                place: ("".into(), 0),
+                ..Variable::simple("")
             },
         };
         let raw = Arc::make_mut(&mut variable.raw);
-        if !raw.is_empty() {
+        if !raw.is_empty() && !new.text.is_empty() {
             raw.push(' ');
         }
         raw.push_str(&new.text);
@@ -391,8 +530,14 @@ impl Scope<'_> {
             variable.gap = new.gap;
         }
         variable.place = place;
+        variable.forced |= forced && self.doubt.is_none();
+        variable.named = false;
         self.own.insert(name.to_owned(), variable);
     }
+}
+
+fn first_word(text: &str) -> &str {
+    words(text).next().unwrap_or_default()
 }
 
 fn branch(truth: Truth) -> Branch {

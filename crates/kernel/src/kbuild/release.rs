@@ -1,9 +1,11 @@
 //! Version and release of a kernel, as its tree and `.config` say them.
 
 use super::KbuildError;
-use super::text::words;
+use super::syntax::{Operator, assignment};
+use super::text::{blank, joined, lines, without_comment, words};
 use super::tree::SourceTree;
 use crate::config::Config;
+use crate::profile::tree::Version;
 
 /// Largest makefile and longest `localversion` file, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -29,35 +31,13 @@ pub(super) fn read(tree: &dyn SourceTree, config: &Config) -> Result<Named, Kbui
         return Err(missing());
     }
     let text = text_of(tree, path)?;
-    let value = |name: &str| {
-        text.lines().take(20).find_map(|line| {
-            let (left, right) = line.split_once('=')?;
-            (left.trim() == name).then(|| right.trim().to_owned())
-        })
-    };
-    let numbers: Vec<String> = ["VERSION", "PATCHLEVEL", "SUBLEVEL"]
-        .iter()
-        .filter_map(|name| value(name))
-        .filter(|text| text.parse::<u16>().is_ok())
-        .collect();
-    let [version, patch, sub] = numbers.as_slice() else {
+    let Some(found) = version(&text) else {
         return Err(KbuildError::Version {
             found: text.lines().take(5).collect::<Vec<_>>().join(" "),
         });
     };
-    let extra = value("EXTRAVERSION").unwrap_or_default();
-    let full = format!("{version}.{patch}.{sub}{extra}");
-    // Releases of mainline are named by two numbers, their trees by three.
-    let mut base = match sub.as_str() {
-        "0" => format!("{version}.{patch}"),
-        sub => format!("{version}.{patch}.{sub}"),
-    };
-    let candidate = extra.strip_prefix("-rc").is_some_and(|number| {
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    if candidate {
-        base.push_str(&extra);
-    }
+    let full = found.text;
+    let base = found.base.to_string();
     let mut release = full.clone();
     let below = tree.files().range("localversion".to_owned()..);
     for file in below.take_while(|file| file.starts_with("localversion")) {
@@ -71,6 +51,61 @@ pub(super) fn read(tree: &dyn SourceTree, config: &Config) -> Result<Named, Kbui
         version: full,
         release,
     })
+}
+
+/// Reads the version in the text of a top makefile. `None` where it has none, or sets it in a way that
+/// only a run of make could follow: under a condition, by `+=`, or from other variables.
+pub(crate) fn version(makefile: &str) -> Option<Version> {
+    let names = ["VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION"];
+    let mut values: [Option<String>; 4] = Default::default();
+    let mut conditions = 0_usize;
+    let text = makefile.strip_prefix('\u{feff}').unwrap_or(makefile);
+    for line in lines(text).filter(|line| !line.raw.starts_with('\t')) {
+        let line = without_comment(&joined(line.raw));
+        match words(&line).next() {
+            Some("ifeq" | "ifneq" | "ifdef" | "ifndef" | "define") => conditions += 1,
+            Some("endif" | "endef") => conditions = conditions.saturating_sub(1),
+            _ => {}
+        }
+        let Some(found) = assignment(line.trim_start_matches(blank)) else {
+            continue;
+        };
+        let Some(at) = names.iter().position(|name| *name == found.name) else {
+            continue;
+        };
+        let plain = matches!(found.operator, Operator::Recursive | Operator::Simple);
+        if conditions > 0 || !plain || found.value.contains('$') {
+            return None;
+        }
+        // As for make, the last line counts.
+        *values.get_mut(at)? = Some(found.value.trim_matches(blank).to_owned());
+    }
+    let [major, minor, third, extra] = values;
+    let number = |text: Option<String>| text?.parse::<u16>().ok();
+    let (major, minor, third) = (number(major)?, number(minor)?, number(third)?);
+    let extra = extra.unwrap_or_default();
+    let candidate = extra
+        .strip_prefix("-rc")
+        .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    // Releases of mainline are named by two numbers, their trees by three.
+    let base = match (third, candidate) {
+        (0, Some(number)) => format!("{major}.{minor}-rc{number}"),
+        (0, None) => format!("{major}.{minor}"),
+        (third, _) => format!("{major}.{minor}.{third}"),
+    };
+    Some(Version {
+        base: base.parse().ok()?,
+        text: format!("{major}.{minor}.{third}{extra}"),
+        quotes: (major, minor) < (5, 17),
+        extra: (candidate.is_none() && !extra.is_empty()).then_some(extra),
+    })
+}
+
+/// Tells whether makefiles of `tree` see texts of the configuration in quotes; `None` where it does not
+/// say its version.
+pub(super) fn quotes(tree: &dyn SourceTree) -> Option<bool> {
+    let text = text_of(tree, "Makefile").ok()?;
+    Some(version(&text)?.quotes)
 }
 
 /// Returns architecture and version in the header of a `.config`:

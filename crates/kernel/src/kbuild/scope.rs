@@ -1,6 +1,6 @@
 //! What one folder's makefiles see and say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::text::{Gap, Text, inside, words};
@@ -11,6 +11,10 @@ use crate::config::Config;
 const DEEPEST: usize = 64;
 /// Bytes that one folder's makefiles may expand. The largest of Linux 6.1, nouveau's, needs under 1 MiB.
 const FUEL: usize = 16 << 20;
+
+/// Variables for the command line of make that `Documentation/kbuild` names, with which a kernel built
+/// without them is the same kernel, and those that are for modules from outside of the tree.
+const KNOBS: [&str; 9] = ["C", "CF", "KBUILD_EXTMOD", "M", "O", "V", "W", "LLVM", "MO"];
 
 /// A variable as it was written.
 #[derive(Clone, Debug)]
@@ -23,6 +27,14 @@ pub(super) struct Variable {
     pub(super) gap: Option<Gap>,
     /// Where it was last set.
     pub(super) place: Place,
+    /// Whether it was set with `override`.
+    pub(super) forced: bool,
+    /// Whether it was taken back by `undefine`.
+    pub(super) undefined: bool,
+    /// Whether it came from the run of make above.
+    pub(super) inherited: bool,
+    /// Whether it is only named by `export`, and set nowhere.
+    pub(super) named: bool,
 }
 
 /// Makefile and line.
@@ -35,8 +47,30 @@ impl Variable {
             simple: true,
             gap: None,
             place: ("".into(), 0),
+            forced: false,
+            undefined: false,
+            inherited: false,
+            named: false,
         }
     }
+
+    /// A variable as another run of make hands it down: its text is expanded once more.
+    pub(super) fn handed(value: Text) -> Self {
+        Self {
+            simple: false,
+            gap: value.gap,
+            inherited: true,
+            ..Self::simple(&value.text)
+        }
+    }
+}
+
+/// Whether a variable reaches the folders below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Handed {
+    Down,
+    Not,
+    Doubt(Gap),
 }
 
 pub(super) type Variables = HashMap<String, Variable>;
@@ -46,6 +80,19 @@ pub(super) type Variables = HashMap<String, Variable>;
 pub(super) struct Rule {
     pub(super) targets: Vec<String>,
     pub(super) prerequisites: Vec<String>,
+    /// Whether it says how its targets are made; else it only adds prerequisites.
+    pub(super) recipe: bool,
+    /// Why it may name other files.
+    pub(super) gap: Option<Gap>,
+}
+
+impl Rule {
+    /// Tells whether one of its targets may be an object or a source.
+    pub(super) fn may_make_code(&self) -> bool {
+        let ends = [".o", ".c", ".S", "%"];
+        let code = |target: &String| ends.iter().any(|end| target.ends_with(end));
+        self.targets.is_empty() || self.targets.iter().any(code)
+    }
 }
 
 /// What one makefile sees and has said so far.
@@ -53,7 +100,7 @@ pub(super) struct Rule {
 pub(super) struct Scope<'a> {
     pub(super) tree: TreeView<'a>,
     config: &'a Config,
-    base: Arc<Variables>,
+    pub(super) base: Arc<Variables>,
     pub(super) own: Variables,
     /// Arguments of the calls under way, innermost last; `$0` first.
     pub(super) calls: Vec<Vec<Text>>,
@@ -71,8 +118,14 @@ pub(super) struct Scope<'a> {
     pub(super) rules: Vec<Rule>,
     /// Folders given to other runs of make.
     pub(super) side_folders: Vec<Text>,
-    /// Names of variables handed down to the folders below.
-    pub(super) exported: Vec<String>,
+    /// Texts that count only where make is called with some variable.
+    pub(super) optional: Vec<Text>,
+    /// Variables that `export` and `unexport` name.
+    pub(super) handed: BTreeMap<String, Handed>,
+    /// Whether variables that no makefile sets may be set from outside.
+    pub(super) outside: bool,
+    /// Whether all variables are handed down.
+    pub(super) export_all: bool,
     pub(super) makefiles: Vec<String>,
 }
 
@@ -103,7 +156,10 @@ impl<'a> Scope<'a> {
             lost: None,
             rules: Vec::new(),
             side_folders: Vec::new(),
-            exported: Vec::new(),
+            optional: Vec::new(),
+            handed: BTreeMap::new(),
+            outside: false,
+            export_all: false,
             makefiles: Vec::new(),
         }
     }
@@ -137,12 +193,55 @@ impl<'a> Scope<'a> {
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<Variable> {
-        if let Some(found) = self.own.get(name).or_else(|| self.base.get(name)) {
-            return Some(found.clone());
+        if let Some(found) = self.own.get(name) {
+            return (!found.undefined).then(|| found.clone());
         }
-        let value = self.config.value(name.strip_prefix("CONFIG_")?)?;
+        // The configuration is read by every run of make, and so it wins over what is handed down.
+        self.setting(name).or_else(|| {
+            self.base
+                .get(name)
+                .filter(|found| !found.undefined)
+                .cloned()
+        })
+    }
+
+    /// Returns the gap that a variable leaves which no makefile sets, and which the command line or the
+    /// environment of make may.
+    pub(super) fn unset(&self, name: &str) -> Option<Gap> {
+        if self.outside && self.variable(name).is_none() {
+            self.given_outside(name)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the gap of a variable that may be set from outside: only names in capitals are.
+    pub(super) fn given_outside(&self, name: &str) -> Option<Gap> {
+        let capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        let given = name.starts_with(|letter: char| letter.is_ascii_uppercase())
+            && name.bytes().all(capital)
+            && !name.starts_with("CONFIG_")
+            && !KNOBS.contains(&name);
+        let what = "is set by no makefile, if at all by the command line of make";
+        given.then(|| self.gap(&format!("$({name}) {what}")).outside())
+    }
+
+    fn setting(&self, name: &str) -> Option<Variable> {
+        let name = name.strip_prefix("CONFIG_")?;
+        let value = self.config.value(name)?;
         // Builds turn `n` into "not set".
-        (value != "n").then(|| Variable::simple(value))
+        if value == "n" {
+            return None;
+        }
+        let mut variable = Variable::simple(value);
+        if value.contains(['$', '#', '\\']) {
+            variable.gap = Some(Gap::new(
+                ".config",
+                0,
+                &format!("CONFIG_{name} holds a sign that make reads: {value}"),
+            ));
+        }
+        Some(variable)
     }
 }
 

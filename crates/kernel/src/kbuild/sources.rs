@@ -21,23 +21,49 @@ pub(super) enum Made {
     Nothing,
 }
 
+/// What is known of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) made: Made,
+    /// Files that may be compiled for it beside or instead.
+    pub(super) doubtful: Vec<String>,
+}
+
 /// Finds what `object` of `folder` is compiled of, whose makefile has `rules`.
-pub(super) fn of(object: &str, folder: &str, rules: &[Rule], tree: &dyn SourceTree) -> Made {
+pub(super) fn of(object: &str, folder: &str, rules: &[Rule], tree: &dyn SourceTree) -> Found {
     let files = tree.files();
     let stem = object.rsplit_once('.').map_or(object, |(stem, _)| stem);
     let mut plain = SOURCES.iter().map(|end| format!("{stem}{end}"));
-    if let Some(source) = plain.find(|path| files.contains(path)) {
-        return Made::Source(source);
+    let plain = plain.find(|path| files.contains(path));
+    let sources = |with_recipe: bool| -> Vec<String> {
+        prerequisites(object, folder, rules, with_recipe)
+            .into_iter()
+            .filter(|path| files.contains(path) && SOURCES.iter().any(|end| path.ends_with(end)))
+            .collect()
+    };
+    // A rule that says how the object is made comes before the kernel's own.
+    let mut by_rule = sources(true);
+    if !by_rule.is_empty() {
+        let first = by_rule.remove(0);
+        by_rule.extend(plain.filter(|path| *path != first));
+        return Found {
+            made: Made::Source(first),
+            doubtful: by_rule,
+        };
     }
-    let by_rule = prerequisites(object, folder, rules)
-        .into_iter()
-        .find(|path| files.contains(path) && SOURCES.iter().any(|end| path.ends_with(end)));
-    if let Some(source) = by_rule {
-        return Made::Source(source);
+    let certain = |made| Found {
+        made,
+        doubtful: Vec::new(),
+    };
+    if let Some(source) = plain {
+        return certain(Made::Source(source));
+    }
+    if let Some(source) = sources(false).into_iter().next() {
+        return certain(Made::Source(source));
     }
     for end in SOURCES {
         let unit = format!("{stem}{end}");
-        let made_of = prerequisites(&unit, folder, rules);
+        let made_of = prerequisites(&unit, folder, rules, false);
         let known = paths::generators(&unit, files);
         if made_of.is_empty() && known.is_empty() && !has_rule(&unit, folder, rules) {
             continue;
@@ -49,9 +75,9 @@ pub(super) fn of(object: &str, folder: &str, rules: &[Rule], tree: &dyn SourceTr
             .collect();
         sources.sort();
         sources.dedup();
-        return Made::Generated { unit, sources };
+        return certain(Made::Generated { unit, sources });
     }
-    Made::Nothing
+    certain(Made::Nothing)
 }
 
 fn has_rule(target: &str, folder: &str, rules: &[Rule]) -> bool {
@@ -60,10 +86,14 @@ fn has_rule(target: &str, folder: &str, rules: &[Rule]) -> bool {
         .any(|rule| matched(rule, target, folder).is_some())
 }
 
-/// Returns the prerequisites of `target` by `rules`, as paths of the tree.
-fn prerequisites(target: &str, folder: &str, rules: &[Rule]) -> Vec<String> {
+/// Returns the prerequisites of `target` by `rules`, as paths of the tree; by all of them or by those
+/// with a recipe.
+fn prerequisites(target: &str, folder: &str, rules: &[Rule], with_recipe: bool) -> Vec<String> {
     let mut found = Vec::new();
     for rule in rules {
+        if with_recipe && !rule.recipe {
+            continue;
+        }
         let Some(stem) = matched(rule, target, folder) else {
             continue;
         };
@@ -110,10 +140,16 @@ mod tests {
             .map(|(target, prerequisites)| Rule {
                 targets: vec![(*target).to_owned()],
                 prerequisites: prerequisites.split(' ').map(str::to_owned).collect(),
+                recipe: true,
+                gap: None,
             })
             .collect();
         let folder = object.rsplit_once('/').unwrap().0;
-        assert_eq!(of(object, folder, &rules, &tree), *expected, "{object}");
+        assert_eq!(
+            of(object, folder, &rules, &tree).made,
+            *expected,
+            "{object}"
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Assignment<'a> {
     pub(super) operator: Operator,
     pub(super) value: &'a str,
     pub(super) export: bool,
+    /// Whether it is an `override`.
+    pub(super) forced: bool,
     pub(super) define: bool,
 }
 
@@ -57,21 +59,17 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     text.get(1..)?.split_once(quote)
 }
 
-/// Reads a line as the head of a `define`.
-pub(super) fn definition(line: &str) -> Option<Assignment<'_>> {
-    let found = assignment(line)?;
-    found.define.then_some(found)
-}
-
 /// Reads a line as an assignment or as the head of a `define`.
 pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
     let mut rest = line;
     let mut export = false;
+    let mut forced = false;
     let mut define = false;
     while let Some((word, tail)) = rest.split_once(blank) {
         match word {
             "export" => export = true,
-            "override" | "private" => {}
+            "override" => forced = true,
+            "private" => {}
             "define" => define = true,
             _ => break,
         }
@@ -98,6 +96,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
                     operator,
                     value: tail.trim_start_matches(blank),
                     export,
+                    forced,
                     define,
                 });
             }
@@ -122,6 +121,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
         operator: Operator::Recursive,
         value: "",
         export,
+        forced,
         define,
     })
 }
@@ -195,13 +195,10 @@ mod tests {
     #[test]
     fn a_define_has_a_name_and_perhaps_a_sign() {
         for (line, name) in [("define a", "a"), ("define a =", "a"), ("define  a+=", "a")] {
-            assert_eq!(
-                definition(line).map(|found| found.name),
-                Some(name),
-                "{line}"
-            );
+            let found = assignment(line).filter(|found| found.define);
+            assert_eq!(found.map(|found| found.name), Some(name), "{line}");
         }
-        assert!(definition("a = define").is_none());
+        assert!(assignment("a = define").is_some_and(|found| !found.define));
     }
 
     #[test]

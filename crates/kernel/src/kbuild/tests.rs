@@ -1,7 +1,7 @@
 use super::*;
 
 /// A top makefile as those of Linux 6.1 and newer are, and one folder `x/` with `makefile`.
-fn tree(makefile: &str, files: &[(&str, &str)]) -> Memory {
+pub(super) fn tree(makefile: &str, files: &[(&str, &str)]) -> Memory {
     let top = "\
 VERSION = 6
 PATCHLEVEL = 1
@@ -41,11 +41,11 @@ export ARCH_LIB := $(filter %/, $(libs-y))
     Memory::new(all)
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::parse("CONFIG_Y=y\nCONFIG_M=m\nCONFIG_N=n\nCONFIG_NUMBER=120200\n")
 }
 
-fn run(makefile: &str, files: &[(&str, &str)]) -> Evaluated {
+pub(super) fn run(makefile: &str, files: &[(&str, &str)]) -> Evaluated {
     evaluate(&tree(makefile, files), &config()).unwrap()
 }
 
@@ -56,7 +56,7 @@ fn units(makefile: &str) -> Vec<String> {
     listed(&run(makefile, &files))
 }
 
-fn listed(found: &Evaluated) -> Vec<String> {
+pub(super) fn listed(found: &Evaluated) -> Vec<String> {
     let inside = found.units.iter().filter_map(|(path, objects)| {
         let name = path.strip_prefix("x/")?;
         let objects: Vec<&str> = objects.iter().map(|object| object.0.as_str()).collect();

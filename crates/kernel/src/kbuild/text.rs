@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 /// Something that could not be evaluated: `drivers/x/Makefile:12: $(shell ls)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gap(Arc<str>);
+pub(super) struct Gap {
+    text: Arc<str>,
+    /// Whether it is a variable that only the command line or the environment of make may set.
+    pub(super) outside: bool,
+}
 
 impl Gap {
     /// Longest construct that is quoted, in characters.
@@ -17,16 +21,30 @@ impl Gap {
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .take(Self::QUOTED)
             .collect();
-        Self(match line {
+        let text = match line {
             0 => format!("{file}: {construct}").into(),
             _ => format!("{file}:{line}: {construct}").into(),
-        })
+        };
+        Self {
+            text,
+            outside: false,
+        }
+    }
+}
+
+impl Gap {
+    /// The same, of a variable that only the command line or the environment of make may set.
+    pub(super) fn outside(self) -> Self {
+        Self {
+            outside: true,
+            ..self
+        }
     }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

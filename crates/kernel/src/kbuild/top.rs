@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::KbuildError;
+use super::flags::{self, Said};
 use super::folder::{self, Mode, shown};
 use super::scope::{Scope, Variable, Variables};
 use super::text::{inside, words};
@@ -23,7 +24,8 @@ pub(super) struct Top {
     pub(super) heads: BTreeSet<String>,
     pub(super) base: Arc<Variables>,
     pub(super) side: BTreeMap<String, String>,
-    pub(super) makefiles: usize,
+    pub(super) makefiles: Vec<String>,
+    pub(super) said: Said,
 }
 
 /// Evaluates the top makefile as `make` with no goal would.
@@ -171,7 +173,8 @@ pub(super) fn read(tree: &dyn SourceTree, config: &Config) -> Result<Top, Kbuild
             side.insert(shown(&path), reason.to_owned());
         }
     }
-    let makefiles = scope.makefiles.len();
+    let makefiles = scope.makefiles.clone();
+    let said = flags::of(&mut scope, "");
     let base = Arc::new(base(&mut scope, tree, config));
     Ok(Top {
         folders,
@@ -180,6 +183,7 @@ pub(super) fn read(tree: &dyn SourceTree, config: &Config) -> Result<Top, Kbuild
         base,
         side,
         makefiles,
+        said,
     })
 }
 

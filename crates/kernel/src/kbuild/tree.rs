@@ -39,11 +39,28 @@ pub enum TreeError {
 
 /// The files of a kernel source tree, by paths relative to its top with `/` between parts.
 pub trait SourceTree: Sync {
-    /// All files.
+    /// All files, those that links within the tree lead to under both names.
     fn files(&self) -> &BTreeSet<String>;
+
+    /// The links within the tree with what they lead to; both end in `/` where that is a folder.
+    fn links(&self) -> &BTreeMap<String, String>;
 
     /// Reads one of [`Self::files`]; `None` where it has more than `most` bytes.
     fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// Returns the files of a tree under their own names alone.
+pub fn own_files(tree: &dyn SourceTree) -> BTreeSet<String> {
+    let links = tree.links();
+    let through = |path: &str| {
+        links.contains_key(path)
+            || path
+                .match_indices('/')
+                .filter_map(|(at, _)| path.get(..=at))
+                .any(|folder| links.contains_key(folder))
+    };
+    let own = tree.files().iter().filter(|path| !through(path));
+    own.cloned().collect()
 }
 
 /// A tree in a folder on disk. Links that lead out of it are no part of it.
@@ -51,6 +68,7 @@ pub trait SourceTree: Sync {
 pub struct Folder {
     top: PathBuf,
     files: BTreeSet<String>,
+    links: BTreeMap<String, String>,
     outside: BTreeSet<String>,
 }
 
@@ -59,6 +77,7 @@ pub struct Folder {
 pub struct Memory {
     files: BTreeSet<String>,
     bytes: BTreeMap<String, Vec<u8>>,
+    links: BTreeMap<String, String>,
 }
 
 impl Folder {
@@ -77,22 +96,40 @@ impl Folder {
         }
         let mut files: BTreeSet<String> = listed.files.into_iter().collect();
         let mut outside = BTreeSet::new();
+        let mut links = BTreeMap::new();
         for link in listed.links {
-            match fs::canonicalize(real.join(&link)) {
-                Ok(target) if target.starts_with(&real) => {
-                    // A folder reached a second time has its files under their own names already.
-                    if target.is_file() {
-                        files.insert(link);
-                    }
+            let target = fs::canonicalize(real.join(&link));
+            let below = target.as_deref().ok().and_then(|target| {
+                let path = target.strip_prefix(&real).ok()?.to_str()?;
+                Some((path.to_owned(), target.is_dir()))
+            });
+            match below {
+                Some((target, true)) => {
+                    let folder = |path: &str| match path {
+                        "" => String::new(),
+                        path => format!("{path}/"),
+                    };
+                    links.insert(format!("{link}/"), folder(&target));
                 }
-                _ => {
+                Some((target, false)) if files.contains(&target) => {
+                    links.insert(link, target);
+                }
+                Some(_) => {}
+                None => {
                     outside.insert(link);
                 }
             }
         }
+        follow(&mut files, &links);
+        if files.len() > MOST_FILES {
+            return Err(TreeError::TooLarge {
+                path: top.to_owned(),
+            });
+        }
         Ok(Self {
             top: real,
             files,
+            links,
             outside,
         })
     }
@@ -108,22 +145,24 @@ impl SourceTree for Folder {
         &self.files
     }
 
+    fn links(&self) -> &BTreeMap<String, String> {
+        &self.links
+    }
+
     fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         if !self.files.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let place = self.top.join(path);
-        match read(&place, most) {
-            Err(error) if is_link(&place) => {
-                // Asked again: the link may have been turned since it was listed.
-                let target = fs::canonicalize(&place)?;
-                if target.starts_with(&self.top) {
-                    read(&target, most)
-                } else {
-                    Err(error)
-                }
-            }
-            outcome => outcome,
+        if self.links.is_empty() {
+            return read(&place, most);
+        }
+        // A link may have been turned since it was listed.
+        let target = fs::canonicalize(&place)?;
+        if target.starts_with(&self.top) {
+            read(&target, most)
+        } else {
+            Err(io::Error::other("a link leads out of the tree"))
         }
     }
 }
@@ -137,6 +176,7 @@ impl Memory {
         Self {
             files: bytes.keys().cloned().collect(),
             bytes,
+            links: BTreeMap::new(),
         }
     }
 }
@@ -144,6 +184,10 @@ impl Memory {
 impl SourceTree for Memory {
     fn files(&self) -> &BTreeSet<String> {
         &self.files
+    }
+
+    fn links(&self) -> &BTreeMap<String, String> {
+        &self.links
     }
 
     fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
@@ -166,8 +210,35 @@ fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-fn is_link(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+/// Adds the files that `links` lead to under the names that they have there. Links that lead back to
+/// where they lie are not followed round and round.
+fn follow(files: &mut BTreeSet<String>, links: &BTreeMap<String, String>) {
+    const ROUNDS: usize = 3;
+    for _ in 0..ROUNDS {
+        let mut more = Vec::new();
+        for (link, target) in links {
+            if !link.ends_with('/') {
+                if files.contains(target) {
+                    more.push(link.clone());
+                }
+                continue;
+            }
+            if link.starts_with(target.as_str()) {
+                continue;
+            }
+            let below = files.range(target.clone()..);
+            let below = below.map_while(|file| file.strip_prefix(target.as_str()));
+            more.extend(below.map(|rest| format!("{link}{rest}")));
+            if more.len() > MOST_FILES {
+                break;
+            }
+        }
+        let before = files.len();
+        files.extend(more);
+        if files.len() == before || files.len() > MOST_FILES {
+            break;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -244,7 +315,10 @@ mod tests {
         }
         let tree = Folder::open(&top).unwrap();
         let files: Vec<&str> = tree.files().iter().map(String::as_str).collect();
-        assert_eq!(files, ["net/a.c", "net/inside.c"]);
+        let expected = ["folder/a.c", "folder/inside.c", "net/a.c", "net/inside.c"];
+        assert_eq!(files, expected);
+        assert_eq!(own_files(&tree), ["net/a.c".to_owned()].into());
+        assert_eq!(tree.read("folder/a.c", 9).unwrap().unwrap(), b"y");
         let outside: Vec<&str> = tree.outside().iter().map(String::as_str).collect();
         assert_eq!(outside, ["net/nowhere.c", "net/out.c", "up"]);
         assert_eq!(tree.read("net/inside.c", 9).unwrap().unwrap(), b"y");

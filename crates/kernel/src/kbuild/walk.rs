@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use tuxtape_core::identity::ObjectName;
 
+use super::flags::Said;
 use super::folder::{self, Asked, Mode, shown};
 use super::scope::Variables;
 use super::top::{self, Top};
 use super::tree::SourceTree;
-use super::{Evaluated, KbuildError, follow, sources};
+use super::{Evaluated, KbuildError, follow, links, release, sources};
 use crate::config::Config;
 
 /// Deepest folder that is entered.
@@ -27,13 +28,31 @@ struct Sourced {
 }
 
 pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluated, KbuildError> {
+    let quotes = release::quotes(tree);
+    let seen = match quotes {
+        Some(true) => config.quoted(),
+        Some(false) | None => config.clone(),
+    };
+    let config = &seen;
     let top = top::read(tree, config)?;
+    if quotes.is_none() {
+        let found = "no VERSION, or one that only make could tell".to_owned();
+        return Err(KbuildError::Version { found });
+    }
     let mut out = Evaluated {
         blind: top.side.clone(),
-        makefiles: top.makefiles,
+        makefiles: top.makefiles.len(),
         ..Evaluated::default()
     };
-    let mut entered: BTreeSet<(String, Mode)> = BTreeSet::new();
+    let mut flags = follow::Flags::default();
+    note(
+        &mut flags,
+        "",
+        &top.said,
+        &top.makefiles,
+        "the top makefile",
+    );
+    let mut entered = Entered::default();
     let mut unlinked: BTreeMap<String, String> = BTreeMap::new();
     let mut next: Vec<(String, Mode, Arc<Variables>)> = top
         .folders
@@ -43,10 +62,7 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
     while !next.is_empty() {
         // One level at a time and in order, so that the outcome does not hang on timing.
         next.sort_by(|left, right| (&left.0, left.1).cmp(&(&right.0, right.1)));
-        next.retain(|(folder, mode, _)| {
-            let as_builtin = (folder.clone(), Mode::Builtin);
-            !entered.contains(&as_builtin) && entered.insert((folder.clone(), *mode))
-        });
+        next.retain(|(folder, mode, base)| entered.first_time(folder, *mode, base));
         let level: Vec<(Sourced, Arc<Variables>)> = next
             .par_iter()
             .map(|(folder, mode, base)| {
@@ -76,12 +92,29 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
                 let reason = format!("{} has it made without linking it", shown(&found.folder));
                 (path, reason)
             }));
+            let makefiles = &found.asked.makefiles;
+            note(
+                &mut flags,
+                &found.folder,
+                &found.asked.said,
+                makefiles,
+                &shown(&found.folder),
+            );
             collect(found, &mut out);
         }
     }
     for (folder, reason) in unlinked {
-        if !entered.iter().any(|(other, _)| *other == folder) {
+        if !entered.0.contains_key(&folder) {
             out.blind.entry(shown(&folder)).or_insert(reason);
+        }
+    }
+    for (folder, times) in &entered.0 {
+        let [first, rest @ ..] = times.as_slice() else {
+            continue;
+        };
+        if rest.iter().any(|(_, base)| !alike(&first.1, base)) {
+            let reason = "is entered twice, with other variables each time".to_owned();
+            out.blind.entry(shown(folder)).or_insert(reason);
         }
     }
     // Where the top folder itself is in doubt, so is everything.
@@ -89,19 +122,77 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
         return Err(KbuildError::Top { reason });
     }
     link_step(tree, &mut out);
-    follow::compiled_sources(tree, config, &mut out);
+    follow::compiled_sources(tree, config, &flags, &mut out);
     let Evaluated {
         units,
         contributors,
         blind,
         ..
     } = &mut out;
+    links::spread(tree.links(), units, contributors, blind);
     // What is known to be compiled is in no doubt, and other architectures' files never are.
     blind.retain(|path, _| {
         let known = units.contains_key(path) || contributors.contains_key(path);
         !known && !of_other_arch(path) && exists(tree, path)
     });
     Ok(out)
+}
+
+/// How often each folder was entered, and with which variables.
+#[derive(Default)]
+struct Entered(BTreeMap<String, Vec<(Mode, Arc<Variables>)>>);
+
+impl Entered {
+    /// Most sets of variables that one folder is evaluated with.
+    const MOST: usize = 4;
+
+    /// Notes that `folder` is entered; tells whether that may show anything new.
+    fn first_time(&mut self, folder: &str, mode: Mode, base: &Arc<Variables>) -> bool {
+        let times = self.0.entry(folder.to_owned()).or_default();
+        // What a folder is entered for as built in holds its modules, too.
+        let seen = times.iter().any(|(earlier, variables)| {
+            (*earlier == mode || *earlier == Mode::Builtin) && alike(variables, base)
+        });
+        if seen || times.len() > Self::MOST {
+            return false;
+        }
+        times.push((mode, Arc::clone(base)));
+        times.len() <= Self::MOST
+    }
+}
+
+/// Tells whether two folders hand down the same.
+fn alike(left: &Arc<Variables>, right: &Arc<Variables>) -> bool {
+    let same = |left: &Variables, right: &Variables| {
+        left.iter().all(|(name, value)| {
+            right.get(name).is_some_and(|other| {
+                (
+                    &value.raw,
+                    value.simple,
+                    value.undefined,
+                    value.gap.is_some(),
+                ) == (
+                    &other.raw,
+                    other.simple,
+                    other.undefined,
+                    other.gap.is_some(),
+                )
+            })
+        })
+    };
+    Arc::ptr_eq(left, right) || (left.len() == right.len() && same(left, right))
+}
+
+fn note(flags: &mut follow::Flags, folder: &str, said: &Said, makefiles: &[String], by: &str) {
+    flags.settings.extend(said.settings.iter().cloned());
+    for file in &said.files {
+        let reason = format!("flags of {by} include it");
+        flags.included.entry(file.clone()).or_insert(reason);
+    }
+    let read = makefiles
+        .iter()
+        .map(|path| (path.clone(), folder.to_owned()));
+    flags.makefiles.extend(read);
 }
 
 /// Adds what no folder asks for: the units that linking itself compiles.
@@ -140,7 +231,7 @@ fn collect(found: Sourced, out: &mut Evaluated) {
     }
     out.modules.extend(found.asked.modules);
     out.unsourced.extend(found.unsourced);
-    out.makefiles += found.asked.makefiles;
+    out.makefiles += found.asked.makefiles.len();
     for (path, reason) in found.asked.blind {
         out.blind.entry(path).or_insert(reason);
     }
@@ -173,8 +264,16 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
         }
         !head
     });
+    let mut doubtful = Vec::new();
     for (object, name) in objects {
-        match sources::of(&object, folder, &asked.rules, tree) {
+        let found = sources::of(&object, folder, &asked.rules, tree);
+        doubtful.extend(
+            found
+                .doubtful
+                .into_iter()
+                .map(|path| (path, object.clone())),
+        );
+        match found.made {
             sources::Made::Source(path) => out.units.push((path, name)),
             sources::Made::Generated { unit, sources } => {
                 out.contributors
@@ -185,6 +284,10 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
         }
     }
     out.asked = asked;
+    for (path, object) in doubtful {
+        let reason = format!("a rule of {} makes {object}, perhaps of it", shown(folder));
+        out.asked.blind.entry(path).or_insert(reason);
+    }
     for object in lost {
         // A rule that was not understood may compile any file of the folder.
         let reason = format!("{object} is asked for, and no source of it is in the tree");
@@ -195,7 +298,12 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
         out.unsourced.insert(object, reason);
     }
     for (object, reason) in beside {
-        match sources::of(&object, folder, &out.asked.rules, tree) {
+        let found = sources::of(&object, folder, &out.asked.rules, tree);
+        for path in found.doubtful {
+            let reason = format!("{} has it {reason}", shown(folder));
+            out.asked.blind.entry(path).or_insert(reason);
+        }
+        match found.made {
             sources::Made::Source(path) => {
                 let reason = format!("{} has it {reason}", shown(folder));
                 out.asked.blind.entry(path).or_insert(reason);

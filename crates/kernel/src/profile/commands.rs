@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use tuxtape_core::identity::ObjectName;
 
 use super::paths;
+use crate::kbuild::{self, Folder};
 
 use self::links::Made;
 use self::places::Places;
@@ -69,6 +70,9 @@ pub enum CommandsError {
         /// What is wrong with it.
         source: SavedError,
     },
+    /// The tree could not be listed.
+    #[error(transparent)]
+    Tree(#[from] kbuild::TreeError),
     /// The build did not run to its end, so that what is missing may only not be made yet.
     #[error("the build in {path} is not finished: {what}", path = path.display())]
     Unfinished {
@@ -100,6 +104,7 @@ pub fn read(
         mut made,
         targets: targets_made,
         read,
+        bare,
     } = gather(build, &places)?;
     let linked = links::follow(build, &places, &made, with_modules)?;
     let mut found = Commanded {
@@ -108,15 +113,32 @@ pub fn read(
         notes: linked.notes.clone(),
         ..Commanded::default()
     };
+    let mut silent_units = BTreeSet::new();
     for target in &linked.silent {
         // Linked in, and nothing says from what.
         found.all_headers = false;
+        let why = format!("{target} has no .cmd file");
+        if has_end(target, "a") {
+            let folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
+            found.blind.insert(format!("{folder}/"), why);
+            continue;
+        }
         let stem = target.strip_suffix(".o").unwrap_or(target);
         for end in ["c", "S", "rs"] {
-            found.blind.insert(
-                format!("{stem}.{end}"),
-                format!("{target} has no .cmd file"),
-            );
+            silent_units.insert(format!("{stem}.{end}"));
+            found.blind.insert(format!("{stem}.{end}"), why.clone());
+        }
+    }
+    for folder in bare.iter().chain(&linked.lost) {
+        found.all_headers = false;
+        let why = "objects were made here, and no .cmd file says of what".to_owned();
+        found.blind.insert(format!("{folder}/"), why);
+    }
+    if !silent_units.is_empty() {
+        let tree = Folder::open(source)?;
+        for path in kbuild::may_include(&tree, &silent_units) {
+            let why = "a unit without .cmd file may include it".to_owned();
+            found.blind.entry(path).or_insert(why);
         }
     }
     let none = BTreeSet::new();
@@ -185,7 +207,10 @@ pub fn read(
     found.made = made.keys().cloned().collect();
     found
         .blind
-        .retain(|path, _| tree.contains(path) && !made.contains_key(path));
+        .retain(|path, _| (path.ends_with('/') || tree.contains(path)) && !made.contains_key(path));
+    found.blind.retain(|path, _| {
+        !found.units.contains_key(path) && !found.contributors.contains_key(path)
+    });
     hide_programs(&made, &mut found);
     Ok(found)
 }
@@ -245,16 +270,19 @@ struct Leftovers {
     targets: Vec<String>,
     /// Each file that was read, as written, with the numbers of what read it.
     read: HashMap<String, Vec<u32>>,
+    /// Folders with objects and without any `.cmd` file.
+    bare: BTreeSet<String>,
 }
 
 fn gather(build: &Path, places: &Places) -> Result<Leftovers, CommandsError> {
     /// Files read at a time: one names a thousand others, and a large kernel has 30,000.
     const AT_ONCE: usize = 1024;
-    let files = command_files(build)?;
+    let (files, bare) = command_files(build)?;
     let mut all = Leftovers {
         made: BTreeMap::new(),
         targets: Vec::new(),
         read: HashMap::new(),
+        bare,
     };
     let mut number = 0_u32;
     for some in files.chunks(AT_ONCE) {
@@ -340,15 +368,20 @@ fn has_end(path: &str, end: &str) -> bool {
         .is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Lists the `.cmd` files below `build`, each with its folder (`net/core/`).
-fn command_files(build: &Path) -> Result<Vec<(String, PathBuf)>, CommandsError> {
+/// A `.cmd` file with its folder (`net/core/`).
+type Placed = (String, PathBuf);
+
+/// Lists the `.cmd` files below `build`, and the folders of the kernel that hold objects and none.
+fn command_files(build: &Path) -> Result<(Vec<Placed>, BTreeSet<String>), CommandsError> {
     let mut found = Vec::new();
+    let mut bare = BTreeSet::new();
     let mut folders = vec![(build.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
         let failed = |source| CommandsError::Read {
             path: folder.clone(),
             source,
         };
+        let (mut objects, before) = (false, found.len());
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
@@ -361,11 +394,18 @@ fn command_files(build: &Path) -> Result<Vec<(String, PathBuf)>, CommandsError> 
                 }
             } else if kind.is_file() && name.starts_with('.') && has_end(name, "cmd") {
                 found.push((prefix.clone(), entry.path()));
+            } else {
+                objects |= has_end(name, "o") || has_end(name, "a");
             }
+        }
+        let apart =
+            prefix.is_empty() || prefix.starts_with("tools/") || prefix.starts_with("scripts/");
+        if objects && found.len() == before && !apart {
+            bare.insert(prefix.trim_end_matches('/').to_owned());
         }
     }
     found.sort();
-    Ok(found)
+    Ok((found, bare))
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
             .unwrap_or_default()
             .to_owned(),
         config: config.facts(),
-        tree_files: tree::sources(tree.files()),
+        tree_files: tree::sources(&kbuild::tree::own_files(&tree)),
         ..KernelProfile::blank(id, &base.to_string(), Way::Evaluation)
     };
     let kernel = Kernel {
@@ -221,13 +221,18 @@ impl Kernel<'_> {
     /// Asks every way that is at hand; the first that answers is the surest.
     fn ask_all(&self, unchecked: &mut Vec<String>) -> Result<Told, LearnError> {
         if let Some(way) = self.parts.way {
-            return self.ask(way, unchecked);
+            return self
+                .ask(way, unchecked)
+                .map(|told| self.under_all_names(told));
         }
         let mut sure: Option<Told> = None;
         let mut refusal = None;
         for way in [Way::CommandFiles, Way::DebugData, Way::Evaluation] {
             // A damaged or unfinished way is told, and the next one decides.
-            match self.ask(way, unchecked) {
+            match self
+                .ask(way, unchecked)
+                .map(|told| self.under_all_names(told))
+            {
                 Ok(other) => match &mut sure {
                     None => sure = Some(other),
                     Some(sure) => {
@@ -263,6 +268,18 @@ impl Kernel<'_> {
                 path: self.parts.tree.clone(),
             })
         })
+    }
+
+    /// A file that was compiled under the name of a link was compiled under its own, too.
+    fn under_all_names(&self, mut told: Told) -> Told {
+        let profile = &mut told.profile;
+        kbuild::links::spread(
+            self.tree.links(),
+            &profile.units,
+            &mut profile.contributors,
+            &mut profile.sureness.blind,
+        );
+        told
     }
 
     fn ask(&self, way: Way, unchecked: &mut Vec<String>) -> Result<Told, LearnError> {

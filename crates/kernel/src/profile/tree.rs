@@ -9,6 +9,8 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::regular;
 
+use crate::kbuild::release;
+
 /// Longest text file that is read here, in bytes.
 const LONGEST: u64 = 4 << 20;
 
@@ -47,6 +49,8 @@ pub struct Version {
     pub base: KernelVersion,
     /// `VERSION.PATCHLEVEL.SUBLEVEL` and `EXTRAVERSION`, as the release begins: `6.1.0-rc3`.
     pub text: String,
+    /// Whether its makefiles see texts of the configuration in quotes, as before Linux 5.17.
+    pub quotes: bool,
     /// `EXTRAVERSION` where it is not a release candidate's: somebody changed this tree.
     pub extra: Option<String>,
 }
@@ -75,35 +79,7 @@ fn is_made(path: &str) -> bool {
 pub fn version(top: &Path) -> Result<Version, TreeError> {
     let path = top.join("Makefile");
     let text = read(&path)?;
-    parse_version(&text).ok_or(TreeError::NoVersion { path })
-}
-
-fn parse_version(makefile: &str) -> Option<Version> {
-    // They come first; a later line of the same form is part of a rule.
-    let value = |name: &str| -> Option<&str> {
-        makefile.lines().take(40).find_map(|line| {
-            let rest = line.strip_prefix(name)?.trim_start();
-            Some(rest.strip_prefix('=')?.trim())
-        })
-    };
-    let numbers = ["VERSION", "PATCHLEVEL", "SUBLEVEL"].map(value);
-    let [Some(major), Some(minor), Some(third)] = numbers else {
-        return None;
-    };
-    let extra = value("EXTRAVERSION").unwrap_or_default();
-    let candidate = extra
-        .strip_prefix("-rc")
-        .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
-    let base = match (third, candidate) {
-        ("0", Some(number)) => format!("{major}.{minor}-rc{number}"),
-        ("0", None) => format!("{major}.{minor}"),
-        (third, _) => format!("{major}.{minor}.{third}"),
-    };
-    Some(Version {
-        base: base.parse().ok()?,
-        text: format!("{major}.{minor}.{third}{extra}"),
-        extra: (candidate.is_none() && !extra.is_empty()).then(|| extra.to_owned()),
-    })
+    release::version(&text).ok_or(TreeError::NoVersion { path })
 }
 
 /// Reads the release a tree was built as; `None` where it was not built or prepared.
@@ -185,14 +161,25 @@ mod tests {
             ("170", "", "6.1.170", "6.1.170"),
             ("170", " -custom", "6.1.170", "6.1.170-custom"),
         ] {
-            let version = parse_version(&makefile(sublevel, extra)).unwrap();
+            let version = release::version(&makefile(sublevel, extra)).unwrap();
             assert_eq!(
                 (version.base.to_string().as_str(), version.text.as_str()),
                 (base, text)
             );
             assert_eq!(version.extra.is_some(), extra.contains("custom"));
         }
-        assert_eq!(parse_version("all:\n\ttrue\n"), None);
+        assert_eq!(release::version("all:\n\ttrue\n"), None);
+        // A comment behind a number, and the last of two lines, as make has them.
+        let odd = makefile("5 # x\nSUBLEVEL = 170 # y", "");
+        assert_eq!(release::version(&odd).unwrap().text, "6.1.170");
+        for unclear in [
+            "ifdef X\nSUBLEVEL = 3\nendif\n",
+            "SUBLEVEL += 3\n",
+            "SUBLEVEL = $(X)\n",
+        ] {
+            let text = makefile("1", "") + unclear;
+            assert_eq!(release::version(&text), None, "{unclear}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Linked {
     pub(super) objects: BTreeMap<String, BTreeSet<ObjectName>>,
     /// Linked objects that have no `.cmd` file.
     pub(super) silent: BTreeSet<String>,
+    /// Folders with a module of which nothing says what it is linked from.
+    pub(super) lost: BTreeSet<String>,
     pub(super) modules: BTreeSet<ObjectName>,
     pub(super) notes: Vec<String>,
 }
@@ -80,6 +82,19 @@ pub(super) fn follow(
     linked.add(&vmlinux, waiting, made);
     if with_modules {
         modules(build, places, made, &mut linked)?;
+    }
+    let at = |path: &str| {
+        fs::metadata(build.join(path))
+            .and_then(|found| found.modified())
+            .ok()
+    };
+    let image = at("vmlinux");
+    for (object, into) in &linked.objects {
+        if into.contains(&vmlinux) && at(object).is_some_and(|time| Some(time) > image) {
+            return Err(unfinished(&format!(
+                "{object} was compiled after vmlinux was linked (or the build was copied without its times)"
+            )));
+        }
     }
     Ok(linked)
 }
@@ -151,13 +166,19 @@ fn modules(
             return Err(unfinished(format!("{linked_file} was not linked")));
         }
         let listed = build.join(format!("{module}.mod"));
-        let mut waiting: Vec<String> = match fs::read(&listed) {
-            Ok(bytes) => saved::module(&bytes)
+        let mut waiting: Vec<String> = if let Ok(bytes) = fs::read(&listed) {
+            saved::module(&bytes)
                 .map_err(|source| form(&listed, source))?
                 .into_iter()
                 .filter_map(|object| places.in_build(object))
-                .collect(),
-            Err(_) => vec![format!("{module}.o")],
+                .collect()
+        } else {
+            let object = format!("{module}.o");
+            if !made.contains_key(&object) {
+                let folder = module.rsplit_once('/').map_or("", |(folder, _)| folder);
+                linked.lost.insert(folder.to_owned());
+            }
+            vec![object]
         };
         if let Some(one) = made.get(&linked_file) {
             // The module's own object is made of those listed; the others hold what modpost wrote.

@@ -188,3 +188,72 @@ fn a_linked_object_without_its_command_hides_nothing() {
     assert!(found.blind.contains_key("fs/x/two.c"));
     assert!(!found.all_headers);
 }
+
+#[test]
+fn a_folder_whose_command_files_are_gone_is_blind() {
+    for gone in [&["net"][..], &["net", "arch/x86"], &["fs/x"]] {
+        let top = tempfile::tempdir().unwrap();
+        build(top.path(), "cmd");
+        for folder in gone {
+            for entry in fs::read_dir(top.path().join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path
+                    .extension()
+                    .is_some_and(|end| end == "cmd" || end == "mod")
+                {
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        let found = read_all(top.path()).unwrap();
+        for folder in gone {
+            let blind = found.blind.contains_key(&format!("{folder}/"));
+            assert!(blind, "{folder}: {:?}", found.blind);
+        }
+        assert!(!found.all_headers);
+    }
+    // Older series name their archives nowhere: what lies there tells.
+    let top = tempfile::tempdir().unwrap();
+    build(top.path(), "cmd");
+    fs::create_dir_all(top.path().join("lib")).unwrap();
+    fs::write(top.path().join("lib/built-in.a"), "").unwrap();
+    let found = read_all(top.path()).unwrap();
+    assert!(found.blind.contains_key("lib/"), "{:?}", found.blind);
+}
+
+#[test]
+fn what_a_unit_without_its_command_file_includes_is_blind() {
+    let top = tempfile::tempdir().unwrap();
+    build(top.path(), "cmd");
+    fs::remove_file(top.path().join("net/.a.o.cmd")).unwrap();
+    fs::write(
+        top.path().join("net/a.c"),
+        "#ifdef X\n#include \"a.h\"\n#endif\n",
+    )
+    .unwrap();
+    fs::write(top.path().join("net/a.h"), "#include \"rt.c\"\n").unwrap();
+    let found = read_all(top.path()).unwrap();
+    for path in ["net/a.c", "net/rt.c"] {
+        assert!(found.blind.contains_key(path), "{path}: {:?}", found.blind);
+    }
+}
+
+#[test]
+fn an_object_newer_than_the_image_is_of_another_build() {
+    let top = tempfile::tempdir().unwrap();
+    build(top.path(), "cmd");
+    let object = top.path().join("net/a.o");
+    fs::write(&object, "").unwrap();
+    let late = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::File::options()
+        .write(true)
+        .open(&object)
+        .unwrap()
+        .set_modified(late)
+        .unwrap();
+    let error = read_all(top.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("net/a.o was compiled after"),
+        "{error}"
+    );
+}
