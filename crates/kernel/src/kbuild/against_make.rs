@@ -18,7 +18,7 @@ use super::tree::Folder;
 use crate::config::Config;
 
 /// Makefiles that are tried; `TUXTAPE_MAKE_CASES` asks for another number.
-const CASES: u32 = 400;
+const CASES: u32 = 150;
 /// Variables that the makefiles set and read.
 const NAMES: [&str; 12] = [
     "A", "B", "C", "F", "obj-y", "obj-m", "lib-y", "foo-y", "foo-objs", "CONFIG_Y", "CONFIG_N",
