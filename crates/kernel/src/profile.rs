@@ -6,6 +6,7 @@ pub mod commands;
 pub mod dwarf;
 pub mod exchange;
 pub mod functions;
+pub mod history;
 pub mod learn;
 pub mod paths;
 pub mod tree;

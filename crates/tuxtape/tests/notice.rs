@@ -172,6 +172,7 @@ impl User {
                 spec: "test".to_owned(),
                 source: "test".to_owned(),
             },
+            git: None,
             compiler: "gcc".to_owned(),
             config: ConfigFacts::default(),
             units: files

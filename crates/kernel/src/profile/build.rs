@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use tuxtape_core::applicability::loaded::Modules;
+use tuxtape_core::history::History;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
 use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
@@ -60,6 +61,8 @@ pub struct Built {
     pub functions: FunctionTable,
     /// How its modules are loaded.
     pub modules: Modules,
+    /// The history of its source, where that is a commit of git whose history is at hand.
+    pub history: Option<History>,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -215,9 +218,11 @@ pub fn build(
                 all_headers: false,
                 blind: found.blind,
             },
+            git: None,
         },
         functions,
         modules: found.modules,
+        history: None,
         unchecked,
     })
 }

@@ -15,7 +15,9 @@ use sha2::{Digest as _, Sha256};
 use tuxtape_core::identity::{BuildId, KernelRelease};
 use tuxtape_core::profile::KernelProfile;
 
-use super::{LIMIT, LoadError, Malformed, SaveError, from_json, functions, load, save, to_json};
+use super::{
+    LIMIT, LoadError, Malformed, SaveError, from_json, functions, history, load, save, to_json,
+};
 use crate::aliases;
 
 /// The one format written and read.
@@ -225,10 +227,14 @@ pub fn keep(
         may_replace(kept, profile, made)?;
     }
     let path = save(home, profile)?;
+    let kept_git = kept.as_ref().and_then(|kept| kept.git.clone());
     // What was kept beside the profile of another build is not this one's.
     if kept.is_none_or(|kept| kept.id != profile.id) {
         functions::forget(home, &profile.id.release).map_err(SaveError::from)?;
         aliases::forget(home, &profile.id.release).map_err(SaveError::from)?;
+    }
+    if kept_git != profile.git {
+        history::forget(home, &profile.id.release).map_err(SaveError::from)?;
     }
     Ok(path)
 }
@@ -269,6 +275,7 @@ fn differences(left: &KernelProfile, right: &KernelProfile) -> Vec<&'static str>
         (left.tree_files != right.tree_files, "files of the tree"),
         (left.functions != right.functions, "functions"),
         (left.sureness != right.sureness, "sureness"),
+        (left.git != right.git, "commit"),
     ]
     .into_iter()
     .filter_map(|(differs, name)| differs.then_some(name))

@@ -14,7 +14,7 @@ use object::read::elf::ElfFile64;
 use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease};
 use tuxtape_core::profile::functions::FunctionTable;
-use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
+use tuxtape_core::profile::{GitOrigin, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::map::{Map, MapError};
 
@@ -53,6 +53,8 @@ pub struct Parts {
     pub release: Option<KernelRelease>,
     /// The one way to use; all that are at hand otherwise.
     pub way: Option<Way>,
+    /// The commit that the tree is, without a change.
+    pub git: Option<GitOrigin>,
 }
 
 /// Why no profile could be made.
@@ -171,6 +173,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
             .to_owned(),
         config: config.facts(),
         tree_files: tree::sources(tree.files()),
+        git: parts.git.clone(),
         ..KernelProfile::blank(id, &base.to_string(), Way::Evaluation)
     };
     let kernel = Kernel {
@@ -185,6 +188,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         profile: told.profile,
         functions: told.functions,
         modules: told.modules,
+        history: None,
         unchecked,
     })
 }

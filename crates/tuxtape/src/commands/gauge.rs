@@ -16,6 +16,7 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use tuxtape_core::applicability::lineage::HistoryAtHand;
 use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
 use tuxtape_core::cve::CveId;
 use tuxtape_core::decision::{self, Decision};
@@ -30,7 +31,7 @@ use tuxtape_kernel::profile;
 use tuxtape_store::{Feed, Store, Stored};
 
 use self::funnel::Funnel;
-use self::measure::{Extent, Measured, Records};
+use self::measure::{Extent, Known, Measured, Records};
 use self::story::Story;
 use crate::context::Context;
 use crate::output::{self, Hint};
@@ -108,6 +109,10 @@ impl Only {
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let Loaded { profiles, failed } = load(arguments, context)?;
+    let profiles: Vec<Known> = profiles
+        .into_iter()
+        .map(|profile| Known::new(context, profile))
+        .collect();
     let (store, feed) = remembered::feed(context)?;
     let extent = match arguments.cve {
         Some(id) => Extent::One(id),
@@ -195,14 +200,14 @@ fn load(arguments: &Arguments, context: &Context) -> anyhow::Result<Loaded> {
 fn measure(
     arguments: &Arguments,
     context: &Context,
-    profile: KernelProfile,
+    known: Known,
     records: &Records,
 ) -> anyhow::Result<Measured> {
     let node = match &arguments.node {
-        Some(top) => Some(node::read(top, &profile.id.release)?),
+        Some(top) => Some(node::read(top, &known.profile.id.release)?),
         None => None,
     };
-    let mut measured = Measured::new(profile, records)?;
+    let mut measured = Measured::new(known, records)?;
     let sources = sources(arguments, context)?;
     if !sources.is_empty() {
         let library = Library {
@@ -374,26 +379,34 @@ impl Asked<'_> {
 }
 
 /// Judges every record of the store against one kernel, by id.
-pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
+pub fn judge_all(
+    store: &Store,
+    profile: &KernelProfile,
+    history: HistoryAtHand<'_>,
+) -> anyhow::Result<Vec<Judgement>> {
     let horizons = store.horizons()?;
-    let judgements = judge(&store.records()?, store.skipped()?, &horizons, profile)?;
+    let bench = bench(profile, &horizons, history)?;
+    let judgements = judge(&store.records()?, store.skipped()?, &bench);
     Ok(judgements.into_values().collect())
 }
 
 /// Prepares a kernel to judge records against.
-pub fn bench<'a>(profile: &'a KernelProfile, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
-    Bench::new(profile, horizons)
-        .with_context(|| format!("the profile of {} has no base version", profile.id.release))
+pub fn bench<'a>(
+    profile: &'a KernelProfile,
+    horizons: &'a Horizons,
+    history: HistoryAtHand<'a>,
+) -> anyhow::Result<Bench<'a>> {
+    let bench = Bench::new(profile, horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    Ok(bench.with_history(history))
 }
 
 /// Judges `records` and those of which no edition could be read, `skipped`.
 pub fn judge(
     records: &[Stored],
     skipped: BTreeMap<CveId, String>,
-    horizons: &Horizons,
-    profile: &KernelProfile,
-) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
-    let bench = bench(profile, horizons)?;
+    bench: &Bench<'_>,
+) -> BTreeMap<CveId, Judgement> {
     let mut judgements: BTreeMap<CveId, Judgement> = skipped
         .into_iter()
         .map(|(id, why)| (id, unreadable(id, &why)))
@@ -418,5 +431,5 @@ pub fn judge(
     for judgement in parts.into_iter().flatten() {
         judgements.insert(judgement.cve, judgement);
     }
-    Ok(judgements)
+    judgements
 }

@@ -17,6 +17,7 @@ use tuxtape_store::{Feed, Published, Store, Stored};
 use super::instant;
 use crate::commands::gauge;
 use crate::context::Context;
+use crate::remembered::KnownHistory;
 
 /// The records of the store, loaded.
 #[derive(Debug)]
@@ -57,8 +58,10 @@ impl Gauged {
         records: &[Stored],
         horizons: &Horizons,
         profile: KernelProfile,
+        history: &KnownHistory,
     ) -> anyhow::Result<Self> {
-        let judgements = gauge::judge(records, store.skipped()?, horizons, &profile)?;
+        let bench = gauge::bench(&profile, horizons, history.at_hand())?;
+        let judgements = gauge::judge(records, store.skipped()?, &bench);
         Ok(Self {
             profile,
             judgements,
@@ -99,7 +102,10 @@ impl Shelf {
         }
         let kernel = match profile {
             None => None,
-            Some(profile) => Some(Gauged::new(&store, &records, &horizons, profile)?),
+            Some(profile) => {
+                let history = super::history(context, &profile);
+                Some(Gauged::new(&store, &records, &horizons, profile, &history)?)
+            }
         };
         Self::filled(&store, feed, records, kernel, policy, horizons)
     }
@@ -119,7 +125,8 @@ impl Shelf {
         });
         let (profile, horizons) = (profile?, horizons?);
         let stale = store.skipped()?;
-        let bench = gauge::bench(&profile, &horizons)?;
+        let history = super::history(context, &profile);
+        let bench = gauge::bench(&profile, &horizons, history.at_hand())?;
         // Those that are withdrawn by their last good edition have no spans, and may be back.
         let mut open: BTreeSet<CveId> = stale.keys().copied().collect();
         store.each_lines(&mut |record| {
@@ -128,7 +135,7 @@ impl Shelf {
             }
         })?;
         let records = store.records_of(&open)?;
-        let kernel = Gauged::new(&store, &records, &horizons, profile)?;
+        let kernel = Gauged::new(&store, &records, &horizons, profile, &history)?;
         Self::filled(&store, feed, records, Some(kernel), policy, horizons)
     }
 

@@ -82,6 +82,7 @@ pub(crate) fn add_kernel(home: &Path, base: &str) {
             spec: "test".to_owned(),
             source: "test".to_owned(),
         },
+        git: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),
         units: BTreeMap::from([(

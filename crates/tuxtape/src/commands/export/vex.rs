@@ -229,6 +229,7 @@ fn status(verdict: Applicability, cve: Option<&Cve>, base: KernelVersion) -> Sta
             | Gap::PartialFix
             | Gap::NoFixDiff
             | Gap::NoSymbols
+            | Gap::NoHistory
             | Gap::BeyondHorizon
             | Gap::InconsistentSpan,
         ) => Status::UnderInvestigation,

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use tuxtape_core::applicability::content::Content;
 use tuxtape_core::applicability::loaded::node::Node;
 use tuxtape_core::applicability::loaded::{Loading, Standing};
-use tuxtape_core::applicability::{Applicability, Evidence, Freshness, Judgement, Reason, Step};
+use tuxtape_core::applicability::{
+    Applicability, Bench, Evidence, Freshness, Judgement, Reason, Step,
+};
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::identity::ObjectName;
 use tuxtape_core::profile::KernelProfile;
@@ -29,6 +31,7 @@ use tuxtape_sys::{gzip, regular};
 use super::{bench, judge};
 use crate::context::Context;
 use crate::output;
+use crate::remembered::{self, KnownHistory};
 
 /// Largest changelog that is read, in bytes, packed and not.
 const CHANGELOG: u64 = 32 << 20;
@@ -55,10 +58,31 @@ pub(super) struct Records {
     skipped: BTreeMap<CveId, String>,
 }
 
+/// What is known of one kernel.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub profile: KernelProfile,
+    pub history: KnownHistory,
+}
+
+impl Known {
+    pub(super) fn new(context: &Context, profile: KernelProfile) -> Self {
+        Self {
+            history: remembered::history(context, &profile),
+            profile,
+        }
+    }
+
+    fn bench<'a>(&'a self, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
+        bench(&self.profile, horizons, self.history.at_hand())
+    }
+}
+
 /// One kernel with the verdicts about it.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub profile: KernelProfile,
+    history: KnownHistory,
     /// How far the feed knows its branch.
     pub horizon: Option<KernelVersion>,
     /// By id, of the records that were read.
@@ -72,11 +96,7 @@ pub(super) struct Measured {
 }
 
 impl Records {
-    pub(super) fn read(
-        store: &Store,
-        profiles: &[KernelProfile],
-        extent: &Extent,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn read(store: &Store, profiles: &[Known], extent: &Extent) -> anyhow::Result<Self> {
         let skipped = store.skipped()?;
         let lines = store.lines()?;
         let horizons = tuxtape_store::horizons(&lines);
@@ -87,7 +107,7 @@ impl Records {
             Extent::Open => {
                 let mut open: BTreeSet<CveId> = skipped.keys().copied().collect();
                 for profile in profiles {
-                    let bench = bench(profile, &horizons)?;
+                    let bench = profile.bench(&horizons)?;
                     let left = lines.iter().filter(|record| {
                         record.doubtful
                             || bench.rules_out(&record.spans, &record.disputes).is_none()
@@ -121,19 +141,17 @@ impl Records {
 
 impl Measured {
     /// Judges every record that was read by what the record and the profile say.
-    pub(super) fn new(profile: KernelProfile, records: &Records) -> anyhow::Result<Self> {
-        let judgements = judge(
-            &records.stored,
-            records.skipped.clone(),
-            &records.horizons,
-            &profile,
-        )?;
+    pub(super) fn new(known: Known, records: &Records) -> anyhow::Result<Self> {
+        let bench = known.bench(&records.horizons)?;
+        let judgements = judge(&records.stored, records.skipped.clone(), &bench);
+        let Known { profile, history } = known;
         let read = |id: &&CveId| judgements.contains_key(id);
         let ruled_out = records.published.len() - records.published.iter().filter(read).count();
         let base = profile.base_version.parse().ok();
         Ok(Self {
             horizon: base.and_then(|base| records.horizons.of(base)),
             profile,
+            history,
             judgements,
             ruled_out,
             standings: None,
@@ -221,7 +239,7 @@ impl Measured {
             .parse()
             .with_context(|| format!("the profile of {release} has no base version"))?;
         let found = library.diffs(&cves, base);
-        let bench = bench(&self.profile, &records.horizons)?;
+        let bench = bench(&self.profile, &records.horizons, self.history.at_hand())?;
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(open.len()));
         let work = || {

@@ -21,9 +21,10 @@ use tuxtape_kernel::debian::{self, AddError};
 use tuxtape_kernel::profile::build::{BuildError, Built};
 use tuxtape_kernel::profile::exchange::{self, KeepError, Made, Replace};
 use tuxtape_kernel::profile::functions;
+use tuxtape_kernel::profile::history;
 use tuxtape_kernel::profile::learn::LearnError;
 use tuxtape_kernel::progress::{Event, Progress};
-use tuxtape_kernel::spec::{self, Options, Spec, SpecError};
+use tuxtape_kernel::spec::{self, FetchHistory, Options, Spec, SpecError};
 use tuxtape_kernel::toolchain::ToolchainError;
 use tuxtape_sys::process::ProcessError;
 
@@ -65,6 +66,10 @@ pub(crate) struct Arguments {
     /// Use one way to learn what was built, not the surest at hand
     #[arg(long, value_enum)]
     way: Option<WayName>,
+    /// Fetch the history of a commit behind a URL, too, so that it tells which fixes are in it: commits
+    /// alone, a gigabyte for the kernel. That of a repository on this machine is always read
+    #[arg(long)]
+    history: bool,
     /// Replace the profile of another build with the same release
     #[arg(long)]
     replace: bool,
@@ -104,10 +109,15 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
         base: arguments.base,
         release: arguments.release.clone(),
         way: arguments.way.map(Way::from),
+        history: if arguments.history {
+            FetchHistory::Yes
+        } else {
+            FetchHistory::No
+        },
     };
     let built = match &spec {
         Spec::Debian(_) if options != Options::default() => {
-            return Err(anyhow!("debian: takes no --config, --vmlinux, --modules, --source, --base, --release or --way")
+            return Err(anyhow!("debian: takes no --config, --vmlinux, --modules, --source, --base, --release, --way or --history")
                 .context(Hint::new("its packages say all of it; give dir:, git:, tar:, deb: or rpm: for other kernels")));
         }
         Spec::Debian(release) => add(context, release, &told)?,
@@ -152,6 +162,9 @@ fn save(context: &Context, built: &Built, replace: Replace) -> anyhow::Result<Pa
     let id = &built.profile.id;
     let path = exchange::keep(&context.home, &built.profile, Made::Here, replace)
         .map_err(|error| kept(error, "kernel add"))?;
+    if let Some(history) = &built.history {
+        history::save(&context.home, id, history).context("could not keep the history")?;
+    }
     // An empty one would say that nothing is there; without one nothing is known.
     if !built.functions.units.is_empty() {
         functions::save(&context.home, id, &built.functions)
