@@ -73,6 +73,34 @@ pub fn notify(
     Ok(summary)
 }
 
+/// Posts `notices`, whose keys say whether they were told before, and sends what is due.
+///
+/// The caller holds the store's lock.
+pub fn tell(
+    context: &Context,
+    store: &Store,
+    channels: &Channels,
+    policy: &Policy,
+    notices: Vec<Notice>,
+    now: UtcSeconds,
+) -> anyhow::Result<Summary> {
+    open(store, channels, now)?;
+    let known = known(store)?;
+    let derived = notices
+        .into_iter()
+        .filter(|notice| !known.contains(&notice.key))
+        .map(|notice| Derived {
+            notice,
+            band: None,
+            hearing: Hearing::Channels,
+        })
+        .collect();
+    let mut summary = Summary::default();
+    post(store, channels, derived, &mut summary)?;
+    summary.tally = send(context, store, channels, policy)?;
+    Ok(summary)
+}
+
 /// Derives what is new from everything the store and the profiles know.
 fn news(
     context: &Context,
