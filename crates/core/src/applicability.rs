@@ -274,6 +274,8 @@ impl<'a> Bench<'a> {
         let doubt = match weigh(lineage.as_ref(), &content.carried, outside, reading) {
             Weighed::No(reason) => return certain_no(reason),
             Weighed::Doubt(gap) => Some(gap),
+            // The fix may have come with the change, or gone.
+            Weighed::Version if content.changed.is_some() => Some(Gap::NoSource),
             Weighed::Version => beyond.then_some(Gap::BeyondHorizon),
             Weighed::Yes => None,
         };

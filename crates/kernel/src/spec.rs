@@ -38,7 +38,8 @@ use crate::files::KernelFiles;
 use crate::profile::build::Built;
 use crate::profile::commands;
 use crate::profile::history;
-use crate::profile::learn::{self, LearnError, Parts};
+use crate::profile::learn::{self, BaseTrust, LearnError, Parts};
+use crate::profile::stamp::TreeStamp;
 use crate::progress::{Event, Progress};
 use crate::unified::{ApplyError, DiffError};
 
@@ -90,6 +91,8 @@ pub struct Options {
     pub source: Option<PathBuf>,
     /// The upstream version the source sits on.
     pub base: Option<KernelVersion>,
+    /// Whether it is believed against the tree's makefile.
+    pub base_trust: BaseTrust,
     /// What the kernel calls itself.
     pub release: Option<KernelRelease>,
     /// The one way to use.
@@ -325,6 +328,7 @@ pub fn add(
     parts.vmlinux = options.vmlinux.clone().or(parts.vmlinux);
     parts.modules = options.modules.clone().or(parts.modules);
     parts.base = options.base.or(parts.base);
+    parts.base_trust = options.base_trust;
     parts.release = options.release.clone().or(parts.release);
     parts.way = options.way;
     let mut built = debian::step(progress, "profile", || learn::learn(&parts))?;
@@ -337,6 +341,14 @@ pub fn add(
         }
     }
     built.history = history;
+    let is_ours = fs::canonicalize(&parts.tree)
+        .is_ok_and(|tree| fs::canonicalize(cache).is_ok_and(|cache| tree.starts_with(cache)));
+    if !is_ours {
+        let vmlinux = parts.build.join("vmlinux");
+        let linked = commands::is_build(&parts.build).then_some(vmlinux.as_path());
+        let files = &built.profile.tree_files;
+        built.stamp = Some(TreeStamp::take(&parts.tree, files, linked));
+    }
     built.unchecked.splice(0..0, notes);
     built.unchecked.extend(link_source(cache, &parts, &built));
     for text in &built.unchecked {
@@ -464,6 +476,7 @@ fn parts(tree: PathBuf, build: PathBuf, source: String) -> Parts {
         vmlinux: None,
         modules: None,
         base: None,
+        base_trust: BaseTrust::Makefile,
         release: None,
         way: None,
         git: None,

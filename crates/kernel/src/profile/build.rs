@@ -17,6 +17,7 @@ use tuxtape_sys::map::{Map, MapError};
 
 use super::dwarf::{self, Compiled, DwarfError};
 use super::paths;
+use super::stamp::TreeStamp;
 use crate::config::Config;
 use crate::files::KernelFiles;
 use crate::vmlinuz::ImageError;
@@ -63,6 +64,8 @@ pub struct Built {
     pub modules: Modules,
     /// The history of its source, where that is a commit of git whose history is at hand.
     pub history: Option<History>,
+    /// How the tree looks, where it is not one that is kept in the cache.
+    pub stamp: Option<TreeStamp>,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -223,6 +226,7 @@ pub fn build(
         functions,
         modules: found.modules,
         history: None,
+        stamp: None,
         unchecked,
     })
 }

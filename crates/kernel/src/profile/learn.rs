@@ -49,12 +49,24 @@ pub struct Parts {
     pub modules: Option<PathBuf>,
     /// The upstream version, where it is not what the tree's makefile says.
     pub base: Option<KernelVersion>,
+    /// Whether a base version of another branch than the tree's makefile says is believed.
+    pub base_trust: BaseTrust,
     /// The release, where the tree does not know it.
     pub release: Option<KernelRelease>,
     /// The one way to use; all that are at hand otherwise.
     pub way: Option<Way>,
     /// The commit that the tree is, without a change.
     pub git: Option<GitOrigin>,
+}
+
+/// Whether a base version that contradicts the tree's makefile is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseTrust {
+    /// It is refused: all verdicts follow from it.
+    #[default]
+    Makefile,
+    /// It is: somebody says so.
+    Given,
 }
 
 /// Why no profile could be made.
@@ -72,6 +84,14 @@ pub enum LearnError {
     /// The configuration is of something else.
     #[error(transparent)]
     OtherConfig(#[from] OtherConfig),
+    /// The base version given is of another branch than the tree.
+    #[error("not-the-kernel: the base version {given} was given, the tree's makefile says {tree}")]
+    OtherBase {
+        /// The one given.
+        given: KernelVersion,
+        /// The tree's.
+        tree: KernelVersion,
+    },
     /// Tree and image are of two builds.
     #[error("not-the-kernel: {vmlinux} is of {found}, the tree was built as {release}", vmlinux = vmlinux.display())]
     OtherImage {
@@ -146,7 +166,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         Err(error) => return Err(error.into()),
     };
     let config = Config::parse(&text);
-    let base = base(parts, version.as_ref(), &mut unchecked);
+    let base = base(parts, version.as_ref(), &mut unchecked)?;
     unchecked.extend(checks::header(&config_path, &text, &config, base)?);
     checks::built_with(&parts.build, &config_path, &config)?;
     let image = Image::find(parts)?;
@@ -189,6 +209,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         functions: told.functions,
         modules: told.modules,
         history: None,
+        stamp: None,
         unchecked,
     })
 }
@@ -471,13 +492,22 @@ fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn base(parts: &Parts, version: Option<&Version>, notes: &mut Vec<String>) -> KernelVersion {
+fn base(
+    parts: &Parts,
+    version: Option<&Version>,
+    notes: &mut Vec<String>,
+) -> Result<KernelVersion, LearnError> {
     if let Some(extra) = version.and_then(|version| version.extra.as_deref()) {
         notes.push(format!(
             "the tree's makefile says EXTRAVERSION {extra}: it may hold changes that its base version does not tell"
         ));
     }
-    match (parts.base, version) {
+    Ok(match (parts.base, version) {
+        (Some(given), Some(Version { base: tree, .. }))
+            if given.branch() != tree.branch() && parts.base_trust == BaseTrust::Makefile =>
+        {
+            return Err(LearnError::OtherBase { given, tree: *tree });
+        }
         (Some(base), Some(version)) if base != version.base => {
             notes.push(format!(
                 "the base version {base} was given, the tree's makefile says {}",
@@ -488,7 +518,7 @@ fn base(parts: &Parts, version: Option<&Version>, notes: &mut Vec<String>) -> Ke
         (Some(base), _) => base,
         (None, Some(version)) => version.base,
         (None, None) => unreachable!("a tree without version is refused where no base is given"),
-    }
+    })
 }
 
 fn release(

@@ -2,8 +2,9 @@
 
 mod funnel;
 mod json;
+pub(crate) mod looking;
 mod matrix;
-mod measure;
+pub(crate) mod measure;
 mod node;
 mod story;
 
@@ -24,13 +25,11 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_kernel::files::KernelFiles;
-use tuxtape_kernel::fix_source::library::{Library, Network};
-use tuxtape_kernel::fix_source::list;
-use tuxtape_kernel::fix_source::spec::SourceSpec;
 use tuxtape_kernel::profile;
 use tuxtape_store::{Feed, Store, Stored};
 
 use self::funnel::Funnel;
+use self::looking::Looking;
 use self::measure::{Extent, Known, Measured, Records};
 use self::story::Story;
 use crate::context::Context;
@@ -56,17 +55,8 @@ pub struct Arguments {
     /// Only this CVE, with its evidence
     #[arg(long)]
     pub cve: Option<CveId>,
-    /// Also look for the fixes in the kernel's source and for their functions in its objects: takes
-    /// seconds, and needs diffs of the fixes. Without it they are looked at for --cve alone
-    #[arg(long)]
-    content: bool,
-    /// Take diffs of fixes from here and not from the sources listed in fix-sources.toml: git:PLACE,
-    /// dir:PATH or url:TEMPLATE; can be repeated, the first asked first
-    #[arg(long = "source", value_name = "SPEC")]
-    sources: Vec<SourceSpec>,
-    /// Let sources ask servers, too, and not the cache alone
-    #[arg(long)]
-    online: bool,
+    #[command(flatten)]
+    looking: Looking,
     /// List the CVEs with this verdict; can be repeated
     #[arg(long, value_enum, value_name = "VERDICT")]
     only: Vec<Only>,
@@ -208,17 +198,10 @@ fn measure(
         None => None,
     };
     let mut measured = Measured::new(known, records)?;
-    let sources = sources(arguments, context)?;
-    if !sources.is_empty() {
-        let library = Library {
-            sources,
-            cache: context.cache.clone(),
-            network: if arguments.online {
-                Network::Allowed
-            } else {
-                Network::Never
-            },
-        };
+    let library = arguments
+        .looking
+        .library(context, arguments.cve.is_some())?;
+    if let Some(library) = library {
         let bar = (io::stderr().is_terminal() && arguments.cve.is_none()).then(|| {
             let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left");
             let bar = ProgressBar::no_length();
@@ -238,26 +221,6 @@ fn measure(
     }
     measured.load(context, node.as_ref());
     Ok(measured)
-}
-
-/// Lists the sources of fixes to ask: none where nothing is looked for.
-fn sources(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<SourceSpec>> {
-    if !arguments.content && arguments.cve.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut sources = if arguments.sources.is_empty() {
-        list::load(&context.home)?
-    } else {
-        arguments.sources.clone()
-    };
-    // What is cut from a source package tells nothing about the tree it is cut from.
-    sources.retain(|source| !matches!(source, SourceSpec::Package(_)));
-    if sources.is_empty() && arguments.content {
-        return Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(Hint::new(
-            "give --source git:PLACE or dir:PATH, or list sources in fix-sources.toml",
-        ));
-    }
-    Ok(sources)
 }
 
 /// What was asked, and what answers it.

@@ -16,6 +16,8 @@ use tuxtape_store::{Feed, Published, Store, Stored};
 
 use super::instant;
 use crate::commands::gauge;
+use crate::commands::gauge::looking::Looking;
+use crate::commands::gauge::measure::{Known, Measured, Records};
 use crate::context::Context;
 use crate::remembered::KnownHistory;
 
@@ -83,10 +85,11 @@ pub struct Item<'a> {
 }
 
 impl Shelf {
-    /// Loads everything, and gauges `kernel` where there is one.
+    /// Loads everything, and gauges `kernel` where there is one, by its source too where that is asked for.
     pub fn open(
         context: &Context,
         kernel: Option<&KernelRelease>,
+        looking: &Looking,
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let (store, feed) = super::feed(context)?;
@@ -95,16 +98,25 @@ impl Shelf {
             let records = store.records();
             (records, profile.join().expect("loading does not panic"))
         });
-        let (profile, records) = (profile.transpose()?, records?);
+        let (profile, mut records) = (profile.transpose()?, records?);
         let mut horizons = Horizons::default();
         for stored in &records {
             horizons.learn(stored.cve.certain_spans());
         }
         let kernel = match profile {
             None => None,
+            // The same chain as that of `gauge`: two answers of one program must be one.
             Some(profile) => {
-                let history = super::history(context, &profile);
-                Some(Gauged::new(&store, &records, &horizons, profile, &history)?)
+                let read = Records::taken(records, horizons, store.skipped()?);
+                let mut measured = Measured::new(Known::new(context, profile), &read)?;
+                if let Some(library) = looking.library(context, false)? {
+                    measured.look(context, &read, &library, &|_, _| {})?;
+                }
+                (records, horizons) = (read.stored, read.horizons);
+                Some(Gauged {
+                    profile: measured.profile,
+                    judgements: measured.judgements,
+                })
             }
         };
         Self::filled(&store, feed, records, kernel, policy, horizons)
