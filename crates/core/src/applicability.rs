@@ -376,33 +376,27 @@ fn weigh(
     outside: Option<Reason>,
     reading: Reading,
 ) -> Weighed {
+    let by_version = match reading {
+        Reading::Affected(_) => Weighed::Yes,
+        Reading::Fixed(_) | Reading::NeverIntroduced => Weighed::Doubt(Gap::PartialFix),
+    };
     match (lineage, carried, outside) {
-        // The bug itself may have been backported, or the fix taken out again. Where history has the
-        // bug's commit and no fix, and the source has the old code, it is there whatever the version says.
+        // Where history has the bug's commit and no fix, and the source has the old code, the bug is
+        // there whatever the version says.
         (Some(Lineage::Open { .. }), Carried::No(_), _) => Weighed::Yes,
-        (_, Carried::No(_), Some(_)) => Weighed::Doubt(Gap::PartialFix),
-        (Some(Lineage::Carried { .. }), Carried::No(_), None) => Weighed::Doubt(Gap::PartialFix),
-        (_, Carried::No(_), None) => match reading {
-            Reading::Affected(_) => Weighed::Yes,
-            Reading::Fixed(_) | Reading::NeverIntroduced => Weighed::Doubt(Gap::PartialFix),
-        },
-        (
-            Some(Lineage::Undone { .. } | Lineage::Doubtful { .. }),
-            Carried::Yes(_),
-            Some(reason),
-        ) => Weighed::No(reason),
-        (Some(Lineage::Undone { .. }), Carried::Yes(_), None) => Weighed::Doubt(Gap::PartialFix),
-        (Some(Lineage::Undone { .. }), Carried::NotLooked { .. }, None) => match reading {
-            Reading::Affected(_) => Weighed::Yes,
-            Reading::Fixed(_) | Reading::NeverIntroduced => Weighed::Doubt(Gap::PartialFix),
-        },
-        (Some(Lineage::Undone { .. } | Lineage::Doubtful { .. }), _, _)
-            if !matches!(carried, Carried::Yes(_)) =>
-        {
+        // The bug itself may have been backported, or the fix taken out again.
+        (_, Carried::No(_), Some(_)) | (Some(Lineage::Carried { .. }), Carried::No(_), None) => {
             Weighed::Doubt(Gap::PartialFix)
         }
-        (Some(Lineage::Open { .. }), Carried::Yes(_), Some(reason)) => Weighed::No(reason),
-        (Some(Lineage::Open { .. }), Carried::Partial(_), Some(_)) => {
+        (_, Carried::No(_), None)
+        | (Some(Lineage::Undone { .. }), Carried::NotLooked { .. }, None) => by_version,
+        (Some(Lineage::Undone { .. }), Carried::Yes(_), None)
+        | (
+            Some(Lineage::Undone { .. } | Lineage::Doubtful { .. }),
+            Carried::Partial(_) | Carried::NotLooked { .. },
+            _,
+        )
+        | (Some(Lineage::Open { .. }), Carried::Partial(_), Some(_)) => {
             Weighed::Doubt(Gap::PartialFix)
         }
         (Some(Lineage::Open { .. }), Carried::NotLooked { .. }, _) => match reading {
@@ -411,8 +405,8 @@ fn weigh(
             Reading::Affected(_) | Reading::NeverIntroduced => Weighed::Yes,
         },
         (_, _, Some(reason)) => Weighed::No(reason),
-        (_, Carried::Yes(_), None) => Weighed::No(Reason::Carries),
-        (Some(Lineage::Carried { .. }), Carried::Partial(_) | Carried::NotLooked { .. }, None) => {
+        (_, Carried::Yes(_), None)
+        | (Some(Lineage::Carried { .. }), Carried::Partial(_) | Carried::NotLooked { .. }, None) => {
             Weighed::No(Reason::Carries)
         }
         (_, Carried::Partial(_), None) => Weighed::Doubt(Gap::PartialFix),

@@ -37,6 +37,9 @@ pub struct KernelProfile {
     pub functions: u64,
     /// How the compiled units were learned, and what that way cannot see.
     pub sureness: Sureness,
+    /// Files outside of the shared folders of headers that a compiled file could read; `None` where that
+    /// was not looked for. A header that is absent here was in no unit.
+    pub readable: Option<BTreeSet<String>>,
     /// The commit its source is, where it is one without a change.
     pub git: Option<GitOrigin>,
 }
@@ -119,6 +122,7 @@ impl KernelProfile {
                 all_headers: false,
                 blind: BTreeMap::new(),
             },
+            readable: None,
             git: None,
         }
     }

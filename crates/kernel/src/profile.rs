@@ -6,6 +6,7 @@ pub mod commands;
 pub mod dwarf;
 pub mod exchange;
 pub mod functions;
+pub mod headers;
 pub mod history;
 pub mod learn;
 pub mod paths;
@@ -221,12 +222,8 @@ pub fn save(home: &Path, profile: &KernelProfile) -> Result<PathBuf, SaveError> 
     let beside = folder.join(DIGEST_NAME);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let line = format!("{}  {name}\n", digest(&bytes));
-    let kept: String = fs::read_to_string(&beside)
-        .unwrap_or_default()
-        .lines()
-        .take(1)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let kept = fs::read_to_string(&beside).unwrap_or_default();
+    let kept = kept.split_inclusive('\n').next().unwrap_or_default();
     durable::write(&beside, format!("{line}{kept}").as_bytes())?;
     durable::write(&path, &bytes)?;
     durable::write(&beside, line.as_bytes())?;

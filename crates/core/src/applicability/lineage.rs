@@ -195,7 +195,7 @@ fn series(fixes: &BTreeSet<GitId>, history: &History) -> Closed {
     for fix in fixes {
         match history.presence(*fix) {
             Presence::Stands { by } if by == *fix => {
-                standing.push(format!("{} is in it", by.short()))
+                standing.push(format!("{} is in it", by.short()));
             }
             Presence::Stands { by } => {
                 standing.push(format!("{} says it is {}", by.short(), fix.short()));
@@ -209,8 +209,7 @@ fn series(fixes: &BTreeSet<GitId>, history: &History) -> Closed {
     }
     match (missing, undone, standing.is_empty()) {
         (None, None, false) => Closed::Whole(standing.join(", ")),
-        (None, None, true) => Closed::No,
-        (Some(_), None, true) => Closed::No,
+        (_, None, true) => Closed::No,
         (_, Some(undone), true) => Closed::Undone(undone),
         (Some(missing), _, false) => Closed::Doubtful(format!(
             "{}, and {}, which is a part of the fix, is not",

@@ -31,6 +31,7 @@ fn profile(base: &str) -> KernelProfile {
             source: "test".to_owned(),
         },
         git: None,
+        readable: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),
         units: files(&[
@@ -663,6 +664,27 @@ fn what_nodes_have_loaded_never_changes_a_verdict() {
         (last.step, last.found.as_str()),
         (Step::Loaded, "blocked on all nodes")
     );
+}
+
+#[test]
+fn a_header_that_no_compiled_file_could_read_is_not_built() {
+    let readable = |files: &[&str]| Some(files.iter().map(|file| (*file).to_owned()).collect());
+    let foo = "drivers/net/foo/foo.h";
+    let unknown = Unknown(Gap::HeaderGraph);
+    check_on(|it| it.readable = None, foo, unknown);
+    check_on(|it| it.readable = readable(&[foo]), foo, unknown);
+    check_on(
+        |it| it.readable = readable(&[]),
+        foo,
+        NotAffected(Reason::NotBuilt),
+    );
+    // Shared headers are read by what the build generates.
+    let shared = "include/net/other.h";
+    let known = |it: &mut KernelProfile| {
+        it.readable = readable(&[]);
+        it.tree_files.insert(shared.to_owned());
+    };
+    check_on(known, shared, unknown);
 }
 
 mod histories {

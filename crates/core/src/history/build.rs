@@ -1,6 +1,6 @@
 //! A history from the commits of `git log --topo-order`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::git_id::GitId;
 
@@ -52,7 +52,7 @@ pub struct Builder {
     /// By position, of the commits that say something.
     marks: BTreeMap<usize, Marks>,
     /// Titles that reverts name, with the reverts.
-    titles: HashMap<String, Vec<usize>>,
+    titles: BTreeMap<String, Vec<usize>>,
     /// Reverts by title alone, each with a commit of that title.
     titled: Vec<(usize, usize)>,
 }
@@ -224,10 +224,12 @@ fn standing(
         for (revert, how) in reverts {
             let how = match (undone.get(revert), revert < commit) {
                 (Some((_, Plainness::Plain)), true) => continue,
-                (Some((_, Plainness::Loose)), _) => Plainness::Loose,
                 (None, true) => *how,
-                // An older position: its fate is not known yet, and the two may be side by side.
-                (Some((_, Plainness::Plain)) | None, false) => Plainness::Loose,
+                // Perhaps taken back; or of an older position, where its fate is not known yet and the
+                // two may be side by side.
+                (Some((_, Plainness::Loose)), _) | (Some((_, Plainness::Plain)) | None, false) => {
+                    Plainness::Loose
+                }
             };
             // Plain comes first in order.
             if worst.is_none_or(|known| (how, *revert) < known) {

@@ -16,6 +16,7 @@ use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, W
 use tuxtape_sys::map::{Map, MapError};
 
 use super::dwarf::{self, Compiled, DwarfError};
+use super::headers;
 use super::paths;
 use super::stamp::TreeStamp;
 use crate::config::Config;
@@ -195,7 +196,7 @@ pub fn build(
     unchecked.extend(image::check_modules(files, &modules)?);
     let mut found = of_objects(vmlinux, &modules, &tree)?;
     let functions = found.functions_of_units();
-    Ok(Built {
+    let mut built = Built {
         profile: KernelProfile {
             id: ProfileId {
                 arch: Arch::X86_64,
@@ -221,6 +222,7 @@ pub fn build(
                 all_headers: false,
                 blind: found.blind,
             },
+            readable: None,
             git: None,
         },
         functions,
@@ -228,7 +230,14 @@ pub fn build(
         history: None,
         stamp: None,
         unchecked,
-    })
+    };
+    match headers::readable(&files.source, &built.profile) {
+        Ok(readable) => built.profile.readable = Some(readable),
+        Err(error) => built.unchecked.push(format!(
+            "which headers could be read is not known, and those without code are unknown: {error}"
+        )),
+    }
+    Ok(built)
 }
 
 /// Names the modules of the image package at `files`, as the kernel calls them.

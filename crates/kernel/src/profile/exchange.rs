@@ -389,6 +389,7 @@ fn differences(left: &KernelProfile, right: &KernelProfile) -> Vec<&'static str>
         (left.tree_files != right.tree_files, "files of the tree"),
         (left.functions != right.functions, "functions"),
         (left.sureness != right.sureness, "sureness"),
+        (left.readable != right.readable, "readable headers"),
         (left.git != right.git, "commit"),
     ]
     .into_iter()

@@ -22,6 +22,7 @@ use super::agree::{self, Contradiction};
 use super::build::{self, BuildError, Built};
 use super::commands::{self, CommandsError};
 use super::dwarf::DwarfError;
+use super::headers;
 use super::tree::{self, TreeError, Version};
 use crate::config::Config;
 use crate::kbuild::{self, KbuildError, SourceTree as _};
@@ -203,7 +204,15 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         image: image.as_ref(),
         blank,
     };
-    let told = kernel.ask_all(&mut unchecked)?;
+    let mut told = kernel.ask_all(&mut unchecked)?;
+    if !told.profile.sureness.all_headers {
+        match headers::readable(&parts.tree, &told.profile) {
+            Ok(readable) => told.profile.readable = Some(readable),
+            Err(error) => unchecked.push(format!(
+                "which headers could be read is not known, and those without code are unknown: {error}"
+            )),
+        }
+    }
     Ok(Built {
         profile: told.profile,
         functions: told.functions,

@@ -131,6 +131,9 @@ struct Wire<'a> {
     /// Folder (empty for the top) → file names.
     #[serde(borrow)]
     tree: BTreeMap<String, Vec<Name<'a>>>,
+    /// As `tree`, of the files that could be read.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    readable: Option<BTreeMap<String, Vec<Name<'a>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     git: Option<WireGit>,
 }
@@ -167,11 +170,8 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
     let wire: Wire<'_> = serde_json::from_slice(text)?;
     let units = named(wire.units, &wire.objects)?;
     let contributors = spread(wire.contributors, &wire.objects)?;
-    let tree_files = wire
-        .tree
-        .iter()
-        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, &name.0)))
-        .collect();
+    let tree_files = gathered(&wire.tree);
+    let readable = wire.readable.as_ref().map(gathered);
     let config = wire.config;
     let git = wire
         .git
@@ -212,6 +212,7 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
             all_headers: wire.all_headers,
             blind: wire.blind,
         },
+        readable,
         git: git.transpose()?,
     })
 }
@@ -227,13 +228,7 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
         .into_iter()
         .cloned()
         .collect();
-    let mut tree: BTreeMap<String, Vec<Name<'_>>> = BTreeMap::new();
-    for path in &profile.tree_files {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        tree.entry(folder.to_owned())
-            .or_default()
-            .push(Name(Cow::Borrowed(name)));
-    }
+    let tree = by_folder(&profile.tree_files);
     let config = &profile.config;
     let wire = Wire {
         format: FORMAT,
@@ -267,6 +262,7 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
             .collect(),
         objects,
         tree,
+        readable: profile.readable.as_ref().map(by_folder),
         git: profile.git.as_ref().map(|git| WireGit {
             repository: git.repository.clone(),
             commit: git.commit.to_string(),
@@ -281,6 +277,23 @@ pub fn fuzz(bytes: &[u8]) {
         let again = from_json(&to_json(&profile)).expect("what was read can be written and read");
         assert_eq!(again.units, profile.units);
     }
+}
+
+fn gathered(tree: &BTreeMap<String, Vec<Name<'_>>>) -> BTreeSet<String> {
+    tree.iter()
+        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, &name.0)))
+        .collect()
+}
+
+fn by_folder(files: &BTreeSet<String>) -> BTreeMap<String, Vec<Name<'_>>> {
+    let mut tree: BTreeMap<String, Vec<Name<'_>>> = BTreeMap::new();
+    for path in files {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        tree.entry(folder.to_owned())
+            .or_default()
+            .push(Name(Cow::Borrowed(name)));
+    }
+    tree
 }
 
 fn joined(folder: &str, name: &str) -> String {
@@ -412,6 +425,7 @@ pub(crate) mod tests {
                 all_headers: false,
                 blind: BTreeMap::from([("usr/".to_owned(), "unseen".to_owned())]),
             },
+            readable: Some(["lib/x.h", "net/core/dev.h"].map(str::to_owned).into()),
             git: Some(GitOrigin {
                 repository: "https://example.org/linux.git".to_owned(),
                 commit: tuxtape_core::git_id::GitId::from_bytes([7; 20]),
