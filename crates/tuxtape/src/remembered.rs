@@ -40,10 +40,9 @@ pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<Kern
         LoadError::Missing { .. } => anyhow::Error::from(error).context(Hint::new(format!(
             "run `tuxtape kernel add debian:{release}` first"
         ))),
-        LoadError::Changed { .. } => anyhow::Error::from(error).context(Hint::new(format!(
-            "run `tuxtape kernel show {release}` for how it was added"
-        ))),
-        LoadError::Read { .. } | LoadError::Malformed { .. } => error.into(),
+        LoadError::Changed { .. } | LoadError::Read { .. } | LoadError::Malformed { .. } => {
+            error.into()
+        }
     })
 }
 

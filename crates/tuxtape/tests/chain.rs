@@ -215,7 +215,7 @@ fn a_file_that_was_changed_after_the_kernel_was_added_decides_nothing() {
         .concat(),
     );
     assert_eq!(story.status.code(), Some(4));
-    let told = String::from_utf8_lossy(&story.stdout).replace("\n", " ");
+    let told = String::from_utf8_lossy(&story.stdout).replace('\n', " ");
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         told.contains("net/1001.c was changed after the kernel was added"),

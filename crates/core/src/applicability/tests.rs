@@ -726,7 +726,7 @@ mod histories {
         "Revert \"fix\"\n\nThis reverts commit #40.\n",
     );
 
-    fn check(base: &str, commits: &[Sample<'_>], carried: Option<Carried>, expected: &str) {
+    fn check(base: &str, commits: &[Sample<'_>], carried: Option<&Carried>, expected: &str) {
         let history = history(commits, false);
         let profile = profile(base);
         let horizons = Horizons::from_iter([(
@@ -737,8 +737,8 @@ mod histories {
             .unwrap()
             .with_history(HistoryAtHand::Known(&history));
         let mut content = Content::default();
-        if let Some(carried) = carried.clone() {
-            content.carried = carried;
+        if let Some(carried) = carried {
+            content.carried = carried.clone();
         }
         let cve = record();
         let found = bench.judge_with(&cve, Freshness::Current, Some(&content));
@@ -762,9 +762,10 @@ mod histories {
         check("6.1.10", &[BACKPORT, BUG], None, "not-affected (carries)");
         for carried in [Carried::Yes(seen()), Carried::Partial(seen())] {
             let expected = "not-affected (carries)";
-            check("6.1.10", &[BACKPORT, BUG], Some(carried), expected);
+            check("6.1.10", &[BACKPORT, BUG], Some(&carried), expected);
         }
-        let no = Some(Carried::No(seen()));
+        let seen_no = Carried::No(seen());
+        let no = Some(&seen_no);
         check("6.1.10", &[BACKPORT, BUG], no, "unknown (partial-fix)");
     }
 
@@ -772,8 +773,9 @@ mod histories {
     fn a_fix_that_was_taken_back_leaves_the_bug() {
         let commits = [REVERT, BACKPORT, BUG];
         check("6.1.10", &commits, None, "affected");
-        let yes = Some(Carried::Yes(Seen::default()));
-        check("6.1.10", &commits, yes.clone(), "unknown (partial-fix)");
+        let seen_yes = Carried::Yes(Seen::default());
+        let yes = Some(&seen_yes);
+        check("6.1.10", &commits, yes, "unknown (partial-fix)");
         // Its version says that it is fixed.
         check("6.1.60", &commits, None, "unknown (partial-fix)");
         check("6.1.60", &commits, yes, "not-affected (outside-span)");
@@ -789,10 +791,12 @@ mod histories {
         check("6.1.10", &[BUG], None, "affected");
         // Its version has the fix, its history has not.
         check("6.1.60", &[BUG], None, "unknown (partial-fix)");
-        let no = Some(Carried::No(Seen::default()));
+        let seen_no = Carried::No(Seen::default());
+        let no = Some(&seen_no);
         check("6.1.60", &[BUG], no, "affected");
-        let yes = Some(Carried::Yes(Seen::default()));
-        check("6.1.60", &[BUG], yes.clone(), "not-affected (outside-span)");
+        let seen_yes = Carried::Yes(Seen::default());
+        let yes = Some(&seen_yes);
+        check("6.1.60", &[BUG], yes, "not-affected (outside-span)");
         check("6.1.10", &[BUG], yes, "not-affected (carries)");
     }
 

@@ -170,10 +170,10 @@ fn a_revert_by_the_name_of_another_branch_raises_a_doubt() {
 
 #[test]
 fn short_names_fit() {
-    let short = &id(9).to_string()[..12];
+    let short: String = id(9).to_string().chars().take(12).collect();
     let text = format!("b\n\n(cherry picked from commit {short})\n");
     check(&[(2, &[1], 2, &text), (1, &[], 1, "a")], &[(9, "stands")]);
-    let short = &id(2).to_string()[..8];
+    let short: String = id(2).to_string().chars().take(8).collect();
     let text = format!("Revert \"b\"\n\nThis reverts commit {short}.\n");
     check(
         &[(3, &[2], 3, &text), (2, &[1], 2, "b"), (1, &[], 1, "a")],

@@ -208,7 +208,12 @@ fn read(top: &Path, file: &str) -> io::Result<String> {
     let path: TreePath = file
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    match regular::read_linked(&top.join(path.as_str()), LARGEST)? {
+    let path = top.join(path.as_str());
+    // Links to folders stand among the files; what is in the folder is listed where it lies.
+    if path.is_dir() {
+        return Ok(String::new());
+    }
+    match regular::read_linked(&path, LARGEST)? {
         Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         None => Err(io::ErrorKind::FileTooLarge.into()),
     }
@@ -293,6 +298,19 @@ mod tests {
             &["d/a/a.c"],
             &["d/a/a.c", "d/a/core.h", "d/b/more/far.h", "d/c/more/far.h"],
         );
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_no_file() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("include/real")).unwrap();
+        std::os::unix::fs::symlink("real", top.path().join("include/link")).unwrap();
+        let mut profile = KernelProfile::blank(small().id, "6.1.170", Way::DebugData);
+        profile.tree_files.insert("include/link".to_owned());
+        assert!(readable(top.path(), &profile).unwrap().is_empty());
+        // What cannot be read leaves everything unknown.
+        profile.tree_files.insert("include/gone.h".to_owned());
+        assert!(readable(top.path(), &profile).is_err());
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::fix_source::found::DiffKind;
 use tuxtape_kernel::fix_source::kept::{self, Given, Replace};
@@ -37,26 +38,12 @@ pub(super) fn run(
     let profile = kernel::load(context, release)?;
     let files = KernelFiles::below(&context.cache, release);
     let draft = kept::draft(&context.home, release, cve);
-    let (before, after) = match edit.file {
-        Some(file) => (None, kept::read(file)?),
-        None => {
-            // A draft of an earlier try is somebody's work.
-            let before = if draft.exists() {
-                output::talk(&format!("going on with {}", draft.display()));
-                kept::read(&draft)?
-            } else {
-                match find::find(context, &profile, cve) {
-                    Ok(found) => found.fix.diff,
-                    Err(error) if find::is_no(&error) => {
-                        let hint = "write the diff to a file, and give it with --file";
-                        return Err(error.context(Hint::new(hint)));
-                    }
-                    Err(error) => return Err(error),
-                }
-            };
-            let after = edited(&draft, &before)?;
-            (Some(before), after)
-        }
+    let (before, after) = if let Some(file) = edit.file {
+        (None, kept::read(file)?)
+    } else {
+        let before = start(context, &profile, cve, &draft)?;
+        let after = edited(&draft, &before)?;
+        (Some(before), after)
     };
     if before.as_deref() == Some(after.as_str()) {
         fs::remove_file(&draft).ok();
@@ -92,8 +79,29 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns what is edited: the draft of an earlier try, which is somebody's work, else the fix that is
+/// kept or found.
+fn start(
+    context: &Context,
+    profile: &KernelProfile,
+    cve: CveId,
+    draft: &Path,
+) -> anyhow::Result<String> {
+    if draft.exists() {
+        output::talk(&format!("going on with {}", draft.display()));
+        return Ok(kept::read(draft)?);
+    }
+    match find::find(context, profile, cve) {
+        Ok(found) => Ok(found.fix.diff),
+        Err(error) if find::is_no(&error) => Err(error.context(Hint::new(
+            "write the diff to a file, and give it with --file",
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens the editor on `text` in `draft` and returns what it leaves there.
-fn edited(draft: &PathBuf, text: &str) -> anyhow::Result<String> {
+fn edited(draft: &Path, text: &str) -> anyhow::Result<String> {
     let command = ["VISUAL", "EDITOR"]
         .into_iter()
         .find_map(|name| env::var(name).ok().filter(|value| !value.trim().is_empty()))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,7 @@ impl Verdicts {
 }
 
 /// Reads the verdicts of the last look; `None` where there was none at this build.
-fn before(path: &PathBuf, id: &ProfileId) -> anyhow::Result<Option<BTreeMap<String, String>>> {
+fn before(path: &Path, id: &ProfileId) -> anyhow::Result<Option<BTreeMap<String, String>>> {
     let text = match regular::read(path, LIMIT) {
         Ok(Some(text)) => text,
         Ok(None) => anyhow::bail!("{} is too long", path.display()),
