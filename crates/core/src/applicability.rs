@@ -7,6 +7,7 @@ pub mod built;
 pub mod carried;
 pub mod content;
 pub mod function;
+pub mod lineage;
 pub mod loaded;
 pub mod moved;
 
@@ -21,6 +22,7 @@ use crate::version::{KernelVersion, NotAVersion};
 
 use self::built::Built;
 use self::content::{Carried, Content, Functions};
+use self::lineage::{HistoryAtHand, Lineage};
 
 /// The verdict for one CVE and one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +68,8 @@ pub enum Gap {
     NoFixDiff,
     /// The functions that left code are not known. Given in evidence, as the one above.
     NoSymbols,
+    /// The history of a git kernel is not at hand. Given in evidence, as the two above.
+    NoHistory,
     /// The kernel is newer than what the feed knows of its branch.
     BeyondHorizon,
     /// The record contradicts itself or could not be read.
@@ -130,6 +134,7 @@ pub struct Bench<'a> {
     profile: &'a KernelProfile,
     base: KernelVersion,
     horizons: &'a Horizons,
+    history: HistoryAtHand<'a>,
 }
 
 impl<'a> Bench<'a> {
@@ -139,7 +144,14 @@ impl<'a> Bench<'a> {
             profile,
             base: profile.base_version.parse()?,
             horizons,
+            history: HistoryAtHand::NoGit,
         })
+    }
+
+    /// Also asks the history of the kernel's source, where it is one of git.
+    #[must_use]
+    pub fn with_history(self, history: HistoryAtHand<'a>) -> Self {
+        Self { history, ..self }
     }
 
     /// Judges one record by what the record and the profile say.
@@ -174,7 +186,18 @@ impl<'a> Bench<'a> {
         if span::is_disputed(spans, disputes, self.base) {
             return None;
         }
-        self.outside(spans, span::read(spans, self.base))
+        let reason = self.outside(spans, span::read(spans, self.base))?;
+        match self.lineage(spans) {
+            Some(Lineage::Open { .. } | Lineage::Undone { .. } | Lineage::Doubtful { .. }) => None,
+            Some(Lineage::Carried { .. } | Lineage::Silent { .. }) | None => Some(reason),
+        }
+    }
+
+    fn lineage(&self, spans: &[Span]) -> Option<Lineage> {
+        match self.history {
+            HistoryAtHand::Known(history) => Some(lineage::look(spans, history)),
+            HistoryAtHand::NoGit | HistoryAtHand::Missing(_) => None,
+        }
     }
 
     fn outside(&self, spans: &[Span], reading: Reading) -> Option<Reason> {
@@ -236,19 +259,25 @@ impl<'a> Bench<'a> {
         let reading = span::read(&cve.spans, self.base);
         note(Step::Span, self.span(cve, reading));
         let outside = self.outside(&cve.spans, reading);
+        let lineage = self.lineage(&cve.spans);
+        if let Some(found) = self.told(lineage.as_ref()) {
+            let step = match lineage {
+                Some(Lineage::Open { .. }) => Step::Span,
+                _ => Step::Carried,
+            };
+            note(step, found);
+        }
         // Without a look there is nothing to add to a certain answer.
         if outside.is_none() || !matches!(content.carried, Carried::NotLooked { .. }) {
             note(Step::Carried, content.carried.found());
         }
-        // What stands against a plain "affected" at the end.
-        let doubt = match (&content.carried, outside, reading) {
-            // The bug itself may have been backported, or the fix taken out again.
-            (Carried::No(_), Some(_), _) => Some(Gap::PartialFix),
-            (_, Some(reason), _) => return certain_no(reason),
-            (Carried::Yes(_), None, _) => return certain_no(Reason::Carries),
-            (Carried::No(_), None, Reading::Affected(_)) => None,
-            (Carried::No(_) | Carried::Partial(_), None, _) => Some(Gap::PartialFix),
-            (Carried::NotLooked { .. }, None, _) => beyond.then_some(Gap::BeyondHorizon),
+        let doubt = match weigh(lineage.as_ref(), &content.carried, outside, reading) {
+            Weighed::No(reason) => return certain_no(reason),
+            Weighed::Doubt(gap) => Some(gap),
+            // The fix may have come with the change, or gone.
+            Weighed::Version if content.changed.is_some() => Some(Gap::NoSource),
+            Weighed::Version => beyond.then_some(Gap::BeyondHorizon),
+            Weighed::Yes => None,
         };
         let built = built::look(&followed(&cve.files, content, self.profile), self.profile);
         note(Step::Built, built.found());
@@ -276,6 +305,17 @@ impl<'a> Bench<'a> {
             note(Step::Loaded, loaded.clone());
         }
         doubt.map_or(Applicability::Affected, Applicability::Unknown)
+    }
+
+    fn told(&self, lineage: Option<&Lineage>) -> Option<String> {
+        match (self.history, lineage) {
+            (HistoryAtHand::Known(history), Some(lineage)) => Some(lineage.found(history)),
+            (HistoryAtHand::Missing(why), _) => Some(format!(
+                "its history was not asked ({}): {why}",
+                Gap::NoHistory.as_str()
+            )),
+            (HistoryAtHand::NoGit | HistoryAtHand::Known(_), _) => None,
+        }
     }
 
     fn horizon(&self, beyond: bool) -> String {
@@ -313,6 +353,64 @@ impl<'a> Bench<'a> {
             Reading::Fixed(fix) => format!("{base} has the fix of {}", fix.version),
             Reading::NeverIntroduced => format!("the bug never reached {base}"),
         }
+    }
+}
+
+/// What version, history and source say together of whether the fix is there.
+enum Weighed {
+    /// The bug is certainly not there.
+    No(Reason),
+    /// It may be, and no later step can say so for certain.
+    Doubt(Gap),
+    /// The version alone says that it is.
+    Version,
+    /// It is, as far as history or source can tell.
+    Yes,
+}
+
+/// Weighs what the steps up to `carried` found. Where two of them contradict each other neither is
+/// believed.
+fn weigh(
+    lineage: Option<&Lineage>,
+    carried: &Carried,
+    outside: Option<Reason>,
+    reading: Reading,
+) -> Weighed {
+    let by_version = match reading {
+        Reading::Affected(_) => Weighed::Yes,
+        Reading::Fixed(_) | Reading::NeverIntroduced => Weighed::Doubt(Gap::PartialFix),
+    };
+    match (lineage, carried, outside) {
+        // Where history has the bug's commit and no fix, and the source has the old code, the bug is
+        // there whatever the version says.
+        (Some(Lineage::Open { .. }), Carried::No(_), _) => Weighed::Yes,
+        // The bug itself may have been backported, or the fix taken out again.
+        (_, Carried::No(_), Some(_)) | (Some(Lineage::Carried { .. }), Carried::No(_), None) => {
+            Weighed::Doubt(Gap::PartialFix)
+        }
+        (_, Carried::No(_), None)
+        | (Some(Lineage::Undone { .. }), Carried::NotLooked { .. }, None) => by_version,
+        (Some(Lineage::Undone { .. }), Carried::Yes(_), None)
+        | (
+            Some(Lineage::Undone { .. } | Lineage::Doubtful { .. }),
+            Carried::Partial(_) | Carried::NotLooked { .. },
+            _,
+        )
+        | (Some(Lineage::Open { .. }), Carried::Partial(_), Some(_)) => {
+            Weighed::Doubt(Gap::PartialFix)
+        }
+        (Some(Lineage::Open { .. }), Carried::NotLooked { .. }, _) => match reading {
+            // Its version says that it has a fix which its history lacks.
+            Reading::Fixed(_) => Weighed::Doubt(Gap::PartialFix),
+            Reading::Affected(_) | Reading::NeverIntroduced => Weighed::Yes,
+        },
+        (_, _, Some(reason)) => Weighed::No(reason),
+        (_, Carried::Yes(_), None)
+        | (Some(Lineage::Carried { .. }), Carried::Partial(_) | Carried::NotLooked { .. }, None) => {
+            Weighed::No(Reason::Carries)
+        }
+        (_, Carried::Partial(_), None) => Weighed::Doubt(Gap::PartialFix),
+        (_, Carried::NotLooked { .. }, None) => Weighed::Version,
     }
 }
 
@@ -400,6 +498,7 @@ impl Gap {
             Self::PartialFix => "partial-fix",
             Self::NoFixDiff => "no-fix-diff",
             Self::NoSymbols => "no-symbols",
+            Self::NoHistory => "no-history",
             Self::BeyondHorizon => "beyond-horizon",
             Self::InconsistentSpan => "inconsistent-span",
         }

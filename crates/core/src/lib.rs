@@ -11,6 +11,7 @@ pub mod decision;
 pub mod dyad;
 pub mod follow;
 pub mod git_id;
+pub mod history;
 pub mod identity;
 pub mod instant;
 pub mod module;

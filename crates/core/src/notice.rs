@@ -1,6 +1,7 @@
 //! What people should hear of, once.
 
 pub mod derive;
+pub mod kernels;
 pub mod retry;
 
 use std::fmt;
@@ -24,17 +25,26 @@ pub enum NoticeKind {
     FixReverted,
     /// A later change or CVE corrects the fix of an earlier CVE.
     FixFollowedUp,
+    /// The distribution has a newer kernel.
+    KernelNew,
+    /// The support of a kernel comes to its end, or has come.
+    KernelCover,
+    /// What was found for a kernel is another than before.
+    KernelVerdicts,
 }
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Urgent,
         Self::Rejected,
         Self::Reinstated,
         Self::Gone,
         Self::FixReverted,
         Self::FixFollowedUp,
+        Self::KernelNew,
+        Self::KernelCover,
+        Self::KernelVerdicts,
     ];
 
     /// Names it in one word, for programs.
@@ -46,6 +56,9 @@ impl NoticeKind {
             Self::Gone => "gone",
             Self::FixReverted => "fix-reverted",
             Self::FixFollowedUp => "fix-followed-up",
+            Self::KernelNew => "kernel-new",
+            Self::KernelCover => "kernel-cover",
+            Self::KernelVerdicts => "kernel-verdicts",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::git_id::GitId;
 use crate::identity::{Arch, BuildId, KernelRelease, ObjectName};
 
 /// Facts of one kernel build, enough to gauge CVEs without its packages at hand.
@@ -36,6 +37,11 @@ pub struct KernelProfile {
     pub functions: u64,
     /// How the compiled units were learned, and what that way cannot see.
     pub sureness: Sureness,
+    /// Files outside of the shared folders of headers that a compiled file could read; `None` where that
+    /// was not looked for. A header that is absent here was in no unit.
+    pub readable: Option<BTreeSet<String>>,
+    /// The commit its source is, where it is one without a change.
+    pub git: Option<GitOrigin>,
 }
 
 /// Which build a profile describes.
@@ -116,8 +122,19 @@ impl KernelProfile {
                 all_headers: false,
                 blind: BTreeMap::new(),
             },
+            readable: None,
+            git: None,
         }
     }
+}
+
+/// Which commit a kernel's source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitOrigin {
+    /// Path or URL of the repository it came from, without a password.
+    pub repository: String,
+    /// The commit.
+    pub commit: GitId,
 }
 
 /// Where a profile came from.

@@ -138,7 +138,8 @@ pub fn save(home: &Path, id: &ProfileId, modules: &Modules) -> Result<PathBuf, W
     Ok(path)
 }
 
-fn from_json(text: &[u8], id: &ProfileId) -> Result<Modules, String> {
+/// Reads the modules of the kernel `id` from their JSON.
+pub(crate) fn from_json(text: &[u8], id: &ProfileId) -> Result<Modules, String> {
     let Numbered { format } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if format != FORMAT {
         return Err(format!(
@@ -158,7 +159,8 @@ fn from_json(text: &[u8], id: &ProfileId) -> Result<Modules, String> {
     Ok(modules.map(|(name, wire)| (name, facts(wire))).collect())
 }
 
-fn to_json(id: &ProfileId, modules: &Modules) -> Vec<u8> {
+/// Writes the modules of the kernel `id` as JSON.
+pub(crate) fn to_json(id: &ProfileId, modules: &Modules) -> Vec<u8> {
     let wire = Wire {
         format: FORMAT,
         release: id.release.clone(),

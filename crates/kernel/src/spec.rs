@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use tuxtape_core::git_id::GitId;
+use tuxtape_core::history::History;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_core::profile::Way;
+use tuxtape_core::profile::{GitOrigin, Way};
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::git::snapshot::{self, Reference, SnapshotError};
 use tuxtape_sys::git::{GitError, Repository};
@@ -35,7 +37,9 @@ use crate::debian;
 use crate::files::KernelFiles;
 use crate::profile::build::Built;
 use crate::profile::commands;
-use crate::profile::learn::{self, LearnError, Parts};
+use crate::profile::history;
+use crate::profile::learn::{self, BaseTrust, LearnError, Parts};
+use crate::profile::stamp::TreeStamp;
 use crate::progress::{Event, Progress};
 use crate::unified::{ApplyError, DiffError};
 
@@ -87,10 +91,24 @@ pub struct Options {
     pub source: Option<PathBuf>,
     /// The upstream version the source sits on.
     pub base: Option<KernelVersion>,
+    /// Whether it is believed against the tree's makefile.
+    pub base_trust: BaseTrust,
     /// What the kernel calls itself.
     pub release: Option<KernelRelease>,
     /// The one way to use.
     pub way: Option<Way>,
+    /// Whether the history of a commit behind a URL is fetched, too.
+    pub history: FetchHistory,
+}
+
+/// Whether the history of a commit that is not on this machine is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FetchHistory {
+    /// It is not: the kernel's takes minutes and a gigabyte.
+    #[default]
+    No,
+    /// It is.
+    Yes,
 }
 
 /// Why a kernel could not be added.
@@ -293,10 +311,14 @@ pub fn add(
     progress: &dyn Progress,
 ) -> Result<Option<Built>, SpecError> {
     let mut notes = Vec::new();
+    let mut history = None;
     let mut parts = match spec {
         Spec::Debian(_) => return Ok(None),
         Spec::Folder(path) => folder(cache, path, options, progress, &mut notes)?,
-        Spec::Git { url, reference } => git(cache, url, reference, progress)?,
+        Spec::Git { url, reference } => {
+            let place = Place { url, reference };
+            git(cache, &place, options, progress, &mut notes, &mut history)?
+        }
         Spec::Archive(path) => archive::add(cache, path, options, progress)?,
         Spec::Debs(files) => debug::packages(cache, files, options, debug::Kind::Deb, progress)?,
         Spec::Rpms(files) => debug::packages(cache, files, options, debug::Kind::Rpm, progress)?,
@@ -306,9 +328,27 @@ pub fn add(
     parts.vmlinux = options.vmlinux.clone().or(parts.vmlinux);
     parts.modules = options.modules.clone().or(parts.modules);
     parts.base = options.base.or(parts.base);
+    parts.base_trust = options.base_trust;
     parts.release = options.release.clone().or(parts.release);
     parts.way = options.way;
     let mut built = debian::step(progress, "profile", || learn::learn(&parts))?;
+    if let (Spec::Folder(_), Some(origin)) = (spec, &parts.git) {
+        match Repository::open(&parts.tree) {
+            Ok(repository) => {
+                history = learned(&repository, origin.commit, progress, &mut notes);
+            }
+            Err(error) => notes.push(format!("its history could not be read: {error}")),
+        }
+    }
+    built.history = history;
+    let is_ours = fs::canonicalize(&parts.tree)
+        .is_ok_and(|tree| fs::canonicalize(cache).is_ok_and(|cache| tree.starts_with(cache)));
+    if !is_ours {
+        let vmlinux = parts.build.join("vmlinux");
+        let linked = commands::is_build(&parts.build).then_some(vmlinux.as_path());
+        let files = &built.profile.tree_files;
+        built.stamp = Some(TreeStamp::take(&parts.tree, files, linked));
+    }
     built.unchecked.splice(0..0, notes);
     built.unchecked.extend(link_source(cache, &parts, &built));
     for text in &built.unchecked {
@@ -371,10 +411,16 @@ fn folder(
         return debug::folder(&path, Some(tree));
     }
     let mut source = tree.display().to_string();
+    let mut origin = None;
     match Repository::local_changes(&tree) {
         Ok((commit, changes)) => {
             source.push_str(&format!(" at {commit}"));
-            if changes > 0 {
+            if changes == 0 {
+                origin = Some(GitOrigin {
+                    repository: tree.display().to_string(),
+                    commit,
+                });
+            } else {
                 source.push('+');
                 notes.push(format!(
                     "{changes} files of the tree differ from commit {commit}: its base version does not tell what they change"
@@ -386,7 +432,37 @@ fn folder(
             "whether the tree has local changes is not known: {error}"
         )),
     }
-    Ok(parts(tree, path, source))
+    Ok(Parts {
+        git: origin,
+        ..parts(tree, path, source)
+    })
+}
+
+/// Reads the history of `commit`; where that fails it is told, and nothing is known of it.
+fn learned(
+    repository: &Repository,
+    commit: GitId,
+    progress: &dyn Progress,
+    notes: &mut Vec<String>,
+) -> Option<History> {
+    let read = debian::step(progress, "read the history", || {
+        history::learn(repository, commit)
+    });
+    match read {
+        Ok(history) => {
+            if history.is_cut_off {
+                notes.push(format!(
+                    "the history of {commit} is cut off after {} commits: what it does not name may be in it",
+                    history.commits.len()
+                ));
+            }
+            Some(history)
+        }
+        Err(error) => {
+            notes.push(format!("its history could not be read: {error}"));
+            None
+        }
+    }
 }
 
 /// Parts of which nothing but the place is known.
@@ -400,8 +476,10 @@ fn parts(tree: PathBuf, build: PathBuf, source: String) -> Parts {
         vmlinux: None,
         modules: None,
         base: None,
+        base_trust: BaseTrust::Makefile,
         release: None,
         way: None,
+        git: None,
     }
 }
 
@@ -433,12 +511,21 @@ fn source(
     }
 }
 
+/// A commit of a repository, as it is given.
+struct Place<'a> {
+    url: &'a str,
+    reference: &'a str,
+}
+
 fn git(
     cache: &Path,
-    url: &str,
-    reference: &str,
+    place: &Place<'_>,
+    options: &Options,
     progress: &dyn Progress,
+    notes: &mut Vec<String>,
+    history: &mut Option<History>,
 ) -> Result<Parts, SpecError> {
+    let Place { url, reference } = *place;
     let name = Reference::new(reference).map_err(SnapshotError::from)?;
     let (id, full) = debian::step(progress, "ask the repository", || {
         Repository::resolve_at(url, &name, FETCH)
@@ -449,12 +536,43 @@ fn git(
             kept::remove(&repository)?;
             let written = Repository::snapshot(url, &full, &repository, work, FETCH);
             kept::remove(&repository)?;
-            written?;
-            Ok(())
+            kept::note_commit(cache, id, written?)
         })
     })?;
-    let source = format!("{} {reference} ({id})", tuxtape_sys::url::shown(url));
-    Ok(parts(tree.clone(), tree, source))
+    let shown = tuxtape_sys::url::shown(url);
+    let source = format!("{shown} {reference} ({id})");
+    // A repository on this machine is asked where it lies.
+    let here = Repository::open(Path::new(url.strip_prefix("file://").unwrap_or(url)));
+    let commit = match (&here, options.history) {
+        (Ok(repository), _) => {
+            let commit = repository.commit_of(id).map_err(SnapshotError::from)?;
+            if let Some(commit) = commit {
+                *history = learned(repository, commit, progress, notes);
+            }
+            commit
+        }
+        (Err(_), FetchHistory::Yes) => {
+            let work = cache.join("trees").join(".git-history");
+            kept::remove(&work)?;
+            let fetched = debian::step(progress, "fetch the history", || {
+                Repository::fetch_history(url, &full, &work, FETCH)
+            });
+            let fetched = fetched.map(|(repository, commit)| {
+                *history = learned(&repository, commit, progress, notes);
+                commit
+            });
+            kept::remove(&work)?;
+            Some(fetched?)
+        }
+        (Err(_), FetchHistory::No) => kept::commit(cache, id),
+    };
+    Ok(Parts {
+        git: commit.map(|commit| GitOrigin {
+            repository: shown.clone(),
+            commit,
+        }),
+        ..parts(tree.clone(), tree, source)
+    })
 }
 
 #[cfg(test)]

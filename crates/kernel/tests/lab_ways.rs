@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use tuxtape_core::profile::{KernelProfile, Way};
 use tuxtape_kernel::profile::agree;
-use tuxtape_kernel::profile::{exchange, to_json};
+use tuxtape_kernel::profile::exchange::{self, Parcel};
+use tuxtape_kernel::profile::to_json;
 use tuxtape_kernel::progress::Silent;
 use tuxtape_kernel::spec::{self, Options, Spec};
 
@@ -40,7 +41,9 @@ fn ask(ways: &Path, cache: &Path, name: &'static str, spec: &str, options: &Opti
         profile.contributors.len(),
         profile.sureness.blind.len(),
         bytes,
-        exchange::pack(&exchange::export(&profile)).unwrap().len(),
+        exchange::pack(&exchange::export(&parcel(&profile)))
+            .unwrap()
+            .len(),
         start.elapsed().as_secs_f64()
     );
     for note in built.unchecked {
@@ -192,5 +195,13 @@ fn explained(unit: &str, seen_by: &[&str]) -> &'static str {
         "assembly without instructions leaves no debug data (unknown by it)"
     } else {
         "NOT EXPLAINED"
+    }
+}
+
+fn parcel(profile: &KernelProfile) -> Parcel {
+    Parcel {
+        profile: profile.clone(),
+        functions: None,
+        modules: None,
     }
 }

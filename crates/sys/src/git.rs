@@ -7,6 +7,7 @@
 pub mod blobs;
 pub mod commits;
 mod history;
+pub mod log;
 pub mod partial;
 pub mod snapshot;
 mod tree;

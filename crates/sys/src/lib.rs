@@ -4,6 +4,7 @@
 
 pub mod background;
 pub mod durable;
+pub mod editor;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod git;

@@ -5,7 +5,9 @@ pub mod weights;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use tuxtape_core::applicability::lineage::HistoryAtHand;
 use tuxtape_core::decision::Decision;
+use tuxtape_core::history::History;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::instant::UtcSeconds;
 use tuxtape_core::profile::KernelProfile;
@@ -14,7 +16,7 @@ use tuxtape_store::{Feed, Store, StoreError};
 
 use self::shelf::day;
 use crate::context::Context;
-use crate::output::Hint;
+use crate::output::{self, Hint};
 
 /// Opens the store of a feed that was scanned before.
 pub fn feed(context: &Context) -> anyhow::Result<(Store, Feed)> {
@@ -38,8 +40,53 @@ pub fn kernel(context: &Context, release: &KernelRelease) -> anyhow::Result<Kern
         LoadError::Missing { .. } => anyhow::Error::from(error).context(Hint::new(format!(
             "run `tuxtape kernel add debian:{release}` first"
         ))),
-        LoadError::Read { .. } | LoadError::Malformed { .. } => error.into(),
+        LoadError::Changed { .. } | LoadError::Read { .. } | LoadError::Malformed { .. } => {
+            error.into()
+        }
     })
+}
+
+/// The history of a kernel's source, as far as it was kept.
+#[derive(Debug)]
+pub enum KnownHistory {
+    /// It is of no git repository.
+    NoGit,
+    /// It is of one, and its history was not kept or cannot be read; what would help.
+    Missing(String),
+    /// It was kept.
+    Known(Box<History>),
+}
+
+impl KnownHistory {
+    /// Returns it as judges ask it.
+    pub fn at_hand(&self) -> HistoryAtHand<'_> {
+        match self {
+            Self::NoGit => HistoryAtHand::NoGit,
+            Self::Missing(why) => HistoryAtHand::Missing(why),
+            Self::Known(history) => HistoryAtHand::Known(history),
+        }
+    }
+}
+
+/// Loads the history of a kernel's source. One that cannot be read is missing, and no error: other steps
+/// still say what they see.
+pub fn history(context: &Context, profile: &KernelProfile) -> KnownHistory {
+    let Some(git) = &profile.git else {
+        return KnownHistory::NoGit;
+    };
+    match profile::history::load(&context.home, &profile.id, git.commit) {
+        Ok(Some(history)) => KnownHistory::Known(Box::new(history)),
+        Ok(None) => KnownHistory::Missing(format!(
+            "it is commit {} of {}, fetched alone; `tuxtape kernel add git:…` from a repository on this machine, or with --history, reads it",
+            git.commit.short(),
+            git.repository
+        )),
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            output::talk(&format!("warning: {error:#}"));
+            KnownHistory::Missing(format!("{error:#}; `tuxtape kernel add` again reads it"))
+        }
+    }
 }
 
 /// Reads the clock.

@@ -248,3 +248,59 @@ fn kernel_check_says_what_to_change_and_answers_no() {
         );
     }
 }
+
+/// Edits the fix with a script as the editor.
+fn edit(bench: &Bench, editor: &str, more: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["fix", "edit", KERNEL, CVE, "--by", "ann"][..], more].concat();
+    let mut command = bench.user.command(&arguments);
+    command.env("EDITOR", editor).env_remove("VISUAL");
+    let output = command.output().unwrap();
+    (output.status.code(), talk(&output))
+}
+
+#[test]
+fn an_edited_fix_is_kept_with_its_editor_and_comes_before_every_source() {
+    let bench = Bench::new();
+    fs::write(
+        bench.user.home().join("fix-sources.toml"),
+        format!("format = 1\nsources = [{:?}]\n", bench.git()),
+    )
+    .unwrap();
+    // Nothing changed, and an editor that ends with failure.
+    assert_eq!(edit(&bench, "true", &[]).0, Some(3));
+    assert_eq!(edit(&bench, "false", &[]).0, Some(1));
+    let (code, said) = edit(&bench, "sed -i s/b2/b3/", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("given by ann"), "{said}");
+    let shown = bench.user.json(&["--json", "fix", "show", KERNEL, CVE]);
+    assert!(shown[0]["diff"].as_str().unwrap().contains("+int b3;"));
+    assert_eq!(shown[0]["origin"]["kind"], "hand");
+    // The next edit starts from it.
+    let (code, said) = edit(&bench, "sed -i s/b3/b4/", &[]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn an_edit_that_does_not_apply_is_refused_and_not_lost() {
+    let bench = Bench::new();
+    let diff = "--- a/net/1000.c\n+++ b/net/1000.c\n@@ -1,3 +1,3 @@\n int a;\n-int b;\n+int b9;\n int c;\n";
+    let file = bench.user.folder.path().join("mine.patch");
+    fs::write(&file, diff).unwrap();
+    let path = file.to_str().unwrap();
+    assert_eq!(edit(&bench, "false", &["--file", path]).0, Some(0));
+    let (code, said) = edit(&bench, "sed -i 's/^-int b;/-int z;/'", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("CVE-2024-1000.draft"), "{said}");
+    // What was kept stays, and the next edit goes on with the draft.
+    let shown = bench.user.json(&["--json", "fix", "show", KERNEL, CVE]);
+    assert!(shown[0]["diff"].as_str().unwrap().contains("+int b9;"));
+    let (code, said) = edit(&bench, "sed -i 's/^-int z;/-int b;/;s/b9/b8/'", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let shown = bench.user.json(&["--json", "fix", "show", KERNEL, CVE]);
+    assert!(shown[0]["diff"].as_str().unwrap().contains("+int b8;"));
+    // By file it is checked alike.
+    fs::write(&file, diff.replace("-int b;", "-int y;")).unwrap();
+    assert_eq!(edit(&bench, "false", &["--file", path]).0, Some(1));
+    fs::write(&file, "hello\n").unwrap();
+    assert_eq!(edit(&bench, "false", &["--file", path]).0, Some(1));
+}

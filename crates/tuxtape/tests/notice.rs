@@ -172,6 +172,8 @@ impl User {
                 spec: "test".to_owned(),
                 source: "test".to_owned(),
             },
+            git: None,
+            readable: None,
             compiler: "gcc".to_owned(),
             config: ConfigFacts::default(),
             units: files

@@ -101,3 +101,42 @@ fn without_kernels_or_lists_it_says_what_to_run() {
         talk(&output)
     );
 }
+
+#[test]
+fn verdicts_that_change_are_told_once() {
+    let user = User::new();
+    let mut feed = feed::Feed::new(user.folder.path(), 3);
+    user.scan(&feed.folder);
+    user.add_kernel("6.1.10");
+    let channels = user.folder.path().join("notice.toml");
+    let text = "format = 1\n[[channel]]\nname = \"log\"\nkind = \"stdout\"\n";
+    fs::write(&channels, text).unwrap();
+    let look = || {
+        let path = channels.to_str().unwrap();
+        let arguments = ["--once", "--notify", "--channels", path];
+        let output = watch(&user, &[KERNEL], &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", talk(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let is_told = |text: &str| text.contains("kernel-verdicts");
+    // The first look is what later ones are compared with.
+    assert!(!is_told(&look()));
+    assert!(!is_told(&look()));
+    // The fix of one is in the kernel's version after all, and the file of another is not the kernel's.
+    feed.publish(1000, "6.1.5");
+    feed.commit();
+    user.scan(&feed.folder);
+    let told = look();
+    assert!(is_told(&told), "{told}");
+    assert!(told.contains("1 not affected any more"), "{told}");
+    assert!(!is_told(&look()));
+    // And a file of channels that is wrong is told before anything is done.
+    fs::write(&channels, "format = 9\n").unwrap();
+    let path = channels.to_str().unwrap();
+    let output = watch(
+        &user,
+        &[KERNEL],
+        &["--once", "--notify", "--channels", path],
+    );
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -143,6 +143,14 @@ fn one<'a>(file: &str, profile: &'a KernelProfile) -> One<'a> {
     match file.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("c") => One::No("in the tree, not compiled"),
         Some("h") if sureness.all_headers => One::No("in the tree, and no compiled unit read it"),
+        Some("h")
+            if profile
+                .readable
+                .as_ref()
+                .is_some_and(|readable| !is_shared_header(file) && !readable.contains(file)) =>
+        {
+            One::No("in the tree, and no compiled file could read it")
+        }
         Some("h") => One::Unknown(
             Gap::HeaderGraph,
             "a header that left no code; who includes it is not known",
@@ -158,13 +166,21 @@ fn one<'a>(file: &str, profile: &'a KernelProfile) -> One<'a> {
 }
 
 /// Returns why the profile cannot tell of `file`, by its own list.
-fn blind<'a>(file: &str, sureness: &'a Sureness) -> Option<&'a str> {
+pub fn blind<'a>(file: &str, sureness: &'a Sureness) -> Option<&'a str> {
     let folders = file.match_indices('/').map(|(at, _)| at + 1);
     let known = folders
         .filter_map(|end| file.get(..end))
         .chain([file])
         .find_map(|name| sureness.blind.get(name))?;
     Some(known)
+}
+
+/// Tells whether a header lies in a folder that every part of the kernel reads. Wrappers that the build
+/// generates read them, too.
+pub fn is_shared_header(file: &str) -> bool {
+    ["include/", "arch/x86/include/"]
+        .iter()
+        .any(|folder| file.starts_with(folder))
 }
 
 fn is_of_other_arch(file: &str, arch: Arch) -> bool {
@@ -180,7 +196,7 @@ fn is_of_other_arch(file: &str, arch: Arch) -> bool {
 /// Tells whether a file is compiled, if at all, where a profile does not look: the boot stub, the
 /// vDSO, real-mode and kexec code are linked apart and put into the image as bytes, and host programs
 /// generate sources.
-fn is_unseen(file: &str) -> bool {
+pub fn is_unseen(file: &str) -> bool {
     const FOLDERS: [&str; 16] = [
         "arch/x86/boot/",
         "arch/x86/entry/vdso/",

@@ -13,6 +13,8 @@ pub struct Content {
     pub carried: Carried,
     /// Whether the functions that the fix changes left code.
     pub functions: Functions,
+    /// Why the source that could be looked into is not the kernel's: a file of the fix was changed since.
+    pub changed: Option<String>,
     /// Files of the fix that this tree does not have, each with the one file in which the fix's code
     /// was found instead.
     pub moved: BTreeMap<String, String>,

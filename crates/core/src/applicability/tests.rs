@@ -30,6 +30,8 @@ fn profile(base: &str) -> KernelProfile {
             spec: "test".to_owned(),
             source: "test".to_owned(),
         },
+        git: None,
+        readable: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),
         units: files(&[
@@ -662,4 +664,154 @@ fn what_nodes_have_loaded_never_changes_a_verdict() {
         (last.step, last.found.as_str()),
         (Step::Loaded, "blocked on all nodes")
     );
+}
+
+#[test]
+fn a_header_that_no_compiled_file_could_read_is_not_built() {
+    let readable = |files: &[&str]| Some(files.iter().map(|file| (*file).to_owned()).collect());
+    let foo = "drivers/net/foo/foo.h";
+    let unknown = Unknown(Gap::HeaderGraph);
+    check_on(|it| it.readable = None, foo, unknown);
+    check_on(|it| it.readable = readable(&[foo]), foo, unknown);
+    check_on(
+        |it| it.readable = readable(&[]),
+        foo,
+        NotAffected(Reason::NotBuilt),
+    );
+    // Shared headers are read by what the build generates.
+    let shared = "include/net/other.h";
+    let known = |it: &mut KernelProfile| {
+        it.readable = readable(&[]);
+        it.tree_files.insert(shared.to_owned());
+    };
+    check_on(known, shared, unknown);
+}
+
+mod histories {
+    use super::*;
+    use crate::applicability::content::Seen;
+    use crate::applicability::lineage::HistoryAtHand;
+    use crate::history::sample::{Sample, history, id};
+    use crate::span::Landing;
+
+    /// A record of `net/core/dev.c` whose bug is commit 10 of 5.10, fixed by 20 in 6.1.50 and by 30 in 6.3.
+    fn record() -> Cve {
+        let landing = |number, version: &str| {
+            let commit = id(number);
+            Some(Landing {
+                version: version.parse().unwrap(),
+                commit,
+            })
+        };
+        let mut cve = cve(&["net/core/dev.c"], &["5.10..6.1.50"]);
+        cve.spans = vec![
+            Span {
+                introduced: landing(10, "5.10"),
+                fixed: landing(20, "6.1.50"),
+            },
+            Span {
+                introduced: landing(10, "5.10"),
+                fixed: landing(30, "6.3"),
+            },
+        ];
+        cve
+    }
+
+    const BUG: Sample<'_> = (10, &[], 10, "bug");
+    const BACKPORT: Sample<'_> = (40, &[10], 40, "fix\n\n[ Upstream commit #30 ]\n");
+    const REVERT: Sample<'_> = (
+        41,
+        &[40],
+        10,
+        "Revert \"fix\"\n\nThis reverts commit #40.\n",
+    );
+
+    fn check(base: &str, commits: &[Sample<'_>], carried: Option<&Carried>, expected: &str) {
+        let history = history(commits, false);
+        let profile = profile(base);
+        let horizons = Horizons::from_iter([(
+            "6.1".parse::<KernelVersion>().unwrap().branch(),
+            "6.1.170".parse().unwrap(),
+        )]);
+        let bench = Bench::new(&profile, &horizons)
+            .unwrap()
+            .with_history(HistoryAtHand::Known(&history));
+        let mut content = Content::default();
+        if let Some(carried) = carried {
+            content.carried = carried.clone();
+        }
+        let cve = record();
+        let found = bench.judge_with(&cve, Freshness::Current, Some(&content));
+        assert_eq!(
+            found.verdict.to_string(),
+            expected,
+            "{base} {commits:?} {carried:?}: {:#?}",
+            found.evidence
+        );
+        // What versions rule out is not judged again, so it must be the same.
+        if carried.is_none()
+            && let Some(reason) = bench.rules_out(&cve.spans, &cve.disputes)
+        {
+            assert_eq!(found.verdict, NotAffected(reason));
+        }
+    }
+
+    #[test]
+    fn a_fix_in_the_history_is_carried_unless_the_source_says_otherwise() {
+        let seen = || Seen::default();
+        check("6.1.10", &[BACKPORT, BUG], None, "not-affected (carries)");
+        for carried in [Carried::Yes(seen()), Carried::Partial(seen())] {
+            let expected = "not-affected (carries)";
+            check("6.1.10", &[BACKPORT, BUG], Some(&carried), expected);
+        }
+        let seen_no = Carried::No(seen());
+        let no = Some(&seen_no);
+        check("6.1.10", &[BACKPORT, BUG], no, "unknown (partial-fix)");
+    }
+
+    #[test]
+    fn a_fix_that_was_taken_back_leaves_the_bug() {
+        let commits = [REVERT, BACKPORT, BUG];
+        check("6.1.10", &commits, None, "affected");
+        let seen_yes = Carried::Yes(Seen::default());
+        let yes = Some(&seen_yes);
+        check("6.1.10", &commits, yes, "unknown (partial-fix)");
+        // Its version says that it is fixed.
+        check("6.1.60", &commits, None, "unknown (partial-fix)");
+        check("6.1.60", &commits, yes, "not-affected (outside-span)");
+    }
+
+    #[test]
+    fn a_bug_in_the_history_is_there_whatever_the_version() {
+        // A kernel of an older version that took the bug in.
+        let bug: Sample<'_> = (11, &[1], 11, "bug\n\n[ Upstream commit #10 ]\n");
+        let first: Sample<'_> = (1, &[], 1, "first");
+        check("5.4.7", &[bug, first], None, "affected");
+        check("5.4.7", &[first], None, "not-affected (outside-span)");
+        check("6.1.10", &[BUG], None, "affected");
+        // Its version has the fix, its history has not.
+        check("6.1.60", &[BUG], None, "unknown (partial-fix)");
+        let seen_no = Carried::No(Seen::default());
+        let no = Some(&seen_no);
+        check("6.1.60", &[BUG], no, "affected");
+        let seen_yes = Carried::Yes(Seen::default());
+        let yes = Some(&seen_yes);
+        check("6.1.60", &[BUG], yes, "not-affected (outside-span)");
+        check("6.1.10", &[BUG], yes, "not-affected (carries)");
+    }
+
+    #[test]
+    fn a_history_that_is_missing_is_named_and_moves_nothing() {
+        let profile = profile("6.1.10");
+        let horizons = Horizons::from_iter([]);
+        let bench = Bench::new(&profile, &horizons)
+            .unwrap()
+            .with_history(HistoryAtHand::Missing("it was fetched alone"));
+        let found = bench.judge(&record(), Freshness::Current);
+        let told = found
+            .evidence
+            .iter()
+            .any(|it| it.found.contains("no-history"));
+        assert!(told, "{:#?}", found.evidence);
+    }
 }

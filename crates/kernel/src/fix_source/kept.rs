@@ -102,6 +102,36 @@ pub fn import(
     replace: Replace,
 ) -> Result<Fix, KeepError> {
     let diff = read(file)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let given = Given {
+        diff: &diff,
+        person,
+        name: &name,
+    };
+    keep(home, files, cve, &given, replace)
+}
+
+/// A diff that a person gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The diff, `-p1`.
+    pub diff: &'a str,
+    /// Who gives it.
+    pub person: &'a str,
+    /// What it is called, for people.
+    pub name: &'a str,
+}
+
+/// Keeps a diff as the fix of `cve` on the kernel at `files`, after checking that it applies to the
+/// kernel's source.
+pub fn keep(
+    home: &Path,
+    files: &KernelFiles,
+    cve: CveId,
+    given: &Given<'_>,
+    replace: Replace,
+) -> Result<Fix, KeepError> {
+    let diff = given.diff;
     let changed = super::check(&files.source, diff.as_bytes())?;
     let (patch, origin) = places(home, &files.release, cve);
     if replace == Replace::No && patch.exists() {
@@ -112,12 +142,11 @@ pub fn import(
         path: folder,
         source,
     })?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
     let wire = Wire {
         format: FORMAT,
         kind: Kind::Hand,
-        person: person.to_owned(),
-        file: name.into_owned(),
+        person: given.person.to_owned(),
+        file: given.name.to_owned(),
         sha256: hex::encode(Sha256::digest(diff.as_bytes())),
     };
     // The origin first: a diff without one is refused, an origin without its diff is nothing. Of a
@@ -131,7 +160,7 @@ pub fn import(
             file: wire.file,
         },
         files: changed,
-        diff,
+        diff: diff.to_owned(),
     })
 }
 
@@ -166,6 +195,12 @@ pub fn load(home: &Path, files: &KernelFiles, cve: CveId) -> Result<Option<Fix>,
     }))
 }
 
+/// Names the file in which a diff waits that was edited and does not apply, so that nobody's work is
+/// lost.
+pub fn draft(home: &Path, release: &KernelRelease, cve: CveId) -> PathBuf {
+    super::folder(home, release).join(format!("{cve}.draft"))
+}
+
 fn places(home: &Path, release: &KernelRelease, cve: CveId) -> (PathBuf, PathBuf) {
     let folder = super::folder(home, release);
     (
@@ -174,7 +209,8 @@ fn places(home: &Path, release: &KernelRelease, cve: CveId) -> (PathBuf, PathBuf
     )
 }
 
-fn read(path: &Path) -> Result<String, KeepError> {
+/// Reads a diff from a file.
+pub fn read(path: &Path) -> Result<String, KeepError> {
     let failed = |source| KeepError::File {
         path: path.to_owned(),
         source,

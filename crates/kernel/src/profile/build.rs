@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use tuxtape_core::applicability::loaded::Modules;
+use tuxtape_core::history::History;
 use tuxtape_core::identity::{Arch, BuildId, ObjectName};
 use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
 use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_sys::map::{Map, MapError};
 
 use super::dwarf::{self, Compiled, DwarfError};
+use super::headers;
 use super::paths;
+use super::stamp::TreeStamp;
 use crate::config::Config;
 use crate::files::KernelFiles;
 use crate::vmlinuz::ImageError;
@@ -60,6 +63,10 @@ pub struct Built {
     pub functions: FunctionTable,
     /// How its modules are loaded.
     pub modules: Modules,
+    /// The history of its source, where that is a commit of git whose history is at hand.
+    pub history: Option<History>,
+    /// How the tree looks, where it is not one that is kept in the cache.
+    pub stamp: Option<TreeStamp>,
     /// Checks that could not be made, each a sentence for a person.
     pub unchecked: Vec<String>,
 }
@@ -189,7 +196,7 @@ pub fn build(
     unchecked.extend(image::check_modules(files, &modules)?);
     let mut found = of_objects(vmlinux, &modules, &tree)?;
     let functions = found.functions_of_units();
-    Ok(Built {
+    let mut built = Built {
         profile: KernelProfile {
             id: ProfileId {
                 arch: Arch::X86_64,
@@ -215,11 +222,22 @@ pub fn build(
                 all_headers: false,
                 blind: found.blind,
             },
+            readable: None,
+            git: None,
         },
         functions,
         modules: found.modules,
+        history: None,
+        stamp: None,
         unchecked,
-    })
+    };
+    match headers::readable(&files.source, &built.profile) {
+        Ok(readable) => built.profile.readable = Some(readable),
+        Err(error) => built.unchecked.push(format!(
+            "which headers could be read is not known, and those without code are unknown: {error}"
+        )),
+    }
+    Ok(built)
 }
 
 /// Names the modules of the image package at `files`, as the kernel calls them.

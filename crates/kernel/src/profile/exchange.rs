@@ -1,8 +1,9 @@
 //! Profiles as one file, to be carried from one machine to another; and the rule by which one kept
 //! profile replaces another.
 //!
-//! The file is two lines, compressed or not: a header with a format number, the kernel and the SHA-256
-//! of the second line; and the profile's JSON.
+//! The file is lines, compressed or not: a header with a format number, the kernel and the SHA-256 of
+//! what follows; the profile's JSON; and, where they were kept, the table of functions and the list of
+//! modules, each in the form it is kept in.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,14 +13,19 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{BuildId, KernelRelease};
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_core::profile::functions::FunctionTable;
 
-use super::{LIMIT, LoadError, Malformed, SaveError, from_json, functions, load, save, to_json};
+use super::{
+    LIMIT, LoadError, Malformed, SaveError, from_json, functions, history, load, save, stamp,
+    to_json,
+};
 use crate::aliases;
 
 /// The one format written and read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Longest header line, in bytes.
 const LONGEST_HEADER: usize = 4096;
 
@@ -31,6 +37,35 @@ struct Header {
     release: KernelRelease,
     build_id: Option<BuildId>,
     sha256: String,
+    /// What follows the profile, in this order.
+    tables: Vec<Table>,
+}
+
+/// A table behind the profile.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    kind: TableKind,
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TableKind {
+    Functions,
+    Modules,
+}
+
+/// A profile with what travels beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    /// The profile.
+    pub profile: KernelProfile,
+    /// The functions of its units.
+    pub functions: Option<FunctionTable>,
+    /// How its modules are loaded.
+    pub modules: Option<Modules>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +109,14 @@ pub enum ImportError {
     /// The profile cannot be read.
     #[error("its profile cannot be read")]
     Profile(#[source] Malformed),
+    /// A table is not the one that was exported, or cannot be read.
+    #[error("its {table} cannot be read: {why}")]
+    Table {
+        /// Which.
+        table: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The header names another kernel than the profile.
     #[error("its header names {header}, its profile {profile}")]
     OtherKernel {
@@ -131,20 +174,42 @@ pub enum Made {
     Elsewhere,
 }
 
-/// Writes `profile` as one file.
-pub fn export(profile: &KernelProfile) -> Vec<u8> {
-    let text = to_json(profile);
+/// Writes `parcel` as one file.
+pub fn export(parcel: &Parcel) -> Vec<u8> {
+    let id = &parcel.profile.id;
+    let text = to_json(&parcel.profile);
+    let functions = parcel.functions.as_ref();
+    let modules = parcel.modules.as_ref();
+    let tables: Vec<(TableKind, Vec<u8>)> = [
+        functions.map(|table| (TableKind::Functions, functions::to_text(id, table))),
+        modules.map(|modules| (TableKind::Modules, aliases::to_json(id, modules))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let header = Header {
         format: FORMAT,
         kind: Kind::Profile,
-        release: profile.id.release.clone(),
-        build_id: profile.id.build_id.clone(),
+        release: id.release.clone(),
+        build_id: id.build_id.clone(),
         sha256: hex::encode(Sha256::digest(&text)),
+        tables: tables
+            .iter()
+            .map(|(kind, text)| Table {
+                kind: *kind,
+                bytes: text.len() as u64,
+                sha256: hex::encode(Sha256::digest(text)),
+            })
+            .collect(),
     };
     let mut bytes = serde_json::to_vec(&header).expect("a header of texts becomes JSON");
     bytes.push(b'\n');
     bytes.extend_from_slice(&text);
     bytes.push(b'\n');
+    for (_, text) in tables {
+        bytes.extend_from_slice(&text);
+        bytes.push(b'\n');
+    }
     bytes
 }
 
@@ -155,8 +220,8 @@ pub fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Reads an exported profile, compressed or not.
-pub fn import(bytes: &[u8]) -> Result<KernelProfile, ImportError> {
+/// Reads an exported profile with its tables, compressed or not.
+pub fn import(bytes: &[u8]) -> Result<Parcel, ImportError> {
     if bytes.len() as u64 > LIMIT {
         return Err(ImportError::TooLarge);
     }
@@ -185,8 +250,10 @@ pub fn import(bytes: &[u8]) -> Result<KernelProfile, ImportError> {
         return Err(ImportError::Format { found: format });
     }
     let header: Header = serde_json::from_slice(first).map_err(no_header)?;
-    let text = rest.get(1..).unwrap_or_default();
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let rest = rest.get(1..).unwrap_or_default();
+    // The profile's JSON is one line.
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    let (text, mut rest) = rest.split_at(end.unwrap_or(rest.len()));
     let found = hex::encode(Sha256::digest(text));
     if found != header.sha256 {
         return Err(ImportError::Digest {
@@ -201,7 +268,47 @@ pub fn import(bytes: &[u8]) -> Result<KernelProfile, ImportError> {
             profile: named(&profile.id.release, profile.id.build_id.as_ref()),
         });
     }
-    Ok(profile)
+    let mut parcel = Parcel {
+        profile,
+        functions: None,
+        modules: None,
+    };
+    for table in &header.tables {
+        let name = table.kind.name();
+        let bad = |why: String| ImportError::Table { table: name, why };
+        let text = usize::try_from(table.bytes)
+            .ok()
+            .and_then(|bytes| rest.strip_prefix(b"\n")?.get(..bytes))
+            .ok_or_else(|| bad("it is cut".to_owned()))?;
+        rest = rest.get(1 + text.len()..).unwrap_or_default();
+        if hex::encode(Sha256::digest(text)) != table.sha256 {
+            return Err(bad("its digest is not the one the header says".to_owned()));
+        }
+        let id = &parcel.profile.id;
+        match table.kind {
+            TableKind::Functions => {
+                let read = functions::from_text(text, id);
+                parcel.functions = Some(read.map_err(|error| bad(error.to_string()))?);
+            }
+            TableKind::Modules => parcel.modules = Some(aliases::from_json(text, id).map_err(bad)?),
+        }
+    }
+    match rest {
+        [] | [b'\n'] => Ok(parcel),
+        _ => Err(ImportError::Table {
+            table: "end",
+            why: "more follows than its header says".to_owned(),
+        }),
+    }
+}
+
+impl TableKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Functions => "table of functions",
+            Self::Modules => "list of modules",
+        }
+    }
 }
 
 /// Saves `profile` below `home`, unless what is kept there under its release must stay.
@@ -218,17 +325,30 @@ pub fn keep(
         Ok(kept) => Some(kept),
         Err(LoadError::Missing { .. }) => None,
         // A damaged or outdated one is no reason to refuse the kernel itself.
-        Err(LoadError::Malformed { .. }) if made == Made::Here || replace == Replace::Yes => None,
+        Err(LoadError::Malformed { .. } | LoadError::Changed { .. })
+            if made == Made::Here || replace == Replace::Yes =>
+        {
+            None
+        }
         Err(error) => return Err(error.into()),
     };
     if let (Some(kept), Replace::No) = (&kept, replace) {
         may_replace(kept, profile, made)?;
     }
     let path = save(home, profile)?;
+    let kept_git = kept.as_ref().and_then(|kept| kept.git.clone());
     // What was kept beside the profile of another build is not this one's.
     if kept.is_none_or(|kept| kept.id != profile.id) {
         functions::forget(home, &profile.id.release).map_err(SaveError::from)?;
         aliases::forget(home, &profile.id.release).map_err(SaveError::from)?;
+    }
+    if kept_git != profile.git {
+        history::forget(home, &profile.id.release).map_err(SaveError::from)?;
+    }
+    // What an import says is of a tree elsewhere; who adds a tree here keeps its stamp anew.
+    match made {
+        Made::Here => {}
+        Made::Elsewhere => stamp::forget(home, &profile.id.release).map_err(SaveError::from)?,
     }
     Ok(path)
 }
@@ -269,6 +389,8 @@ fn differences(left: &KernelProfile, right: &KernelProfile) -> Vec<&'static str>
         (left.tree_files != right.tree_files, "files of the tree"),
         (left.functions != right.functions, "functions"),
         (left.sureness != right.sureness, "sureness"),
+        (left.readable != right.readable, "readable headers"),
+        (left.git != right.git, "commit"),
     ]
     .into_iter()
     .filter_map(|(differs, name)| differs.then_some(name))
@@ -285,27 +407,69 @@ fn shown(build_id: Option<&BuildId>) -> String {
 
 /// Entry for fuzzing: reads bytes as an exported profile; what is read must survive being written.
 pub fn fuzz(bytes: &[u8]) {
-    if let Ok(profile) = import(bytes) {
-        import(&export(&profile)).expect("what was read can be written and read");
+    if let Ok(parcel) = import(bytes) {
+        import(&export(&parcel)).expect("what was read can be written and read");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use tuxtape_core::applicability::loaded::ModuleFacts;
+    use tuxtape_core::identity::ObjectName;
+    use tuxtape_core::profile::functions::UnitFunctions;
+
     use super::*;
     use crate::profile::small;
 
+    fn parcel() -> Parcel {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Parcel {
+            profile: small(),
+            functions: Some(FunctionTable {
+                units: BTreeMap::from([(
+                    "lib/x.c".to_owned(),
+                    UnitFunctions {
+                        own: names(&["x_open"]),
+                        inlined: names(&["x_get"]),
+                    },
+                )]),
+            }),
+            modules: Some(Modules::from([(
+                ObjectName("a_b".to_owned()),
+                ModuleFacts {
+                    aliases: names(&["net-pf-9"]),
+                    ..ModuleFacts::default()
+                },
+            )])),
+        }
+    }
+
     #[test]
     fn an_exported_profile_imports_equal_packed_or_not() {
-        let profile = small();
-        let bytes = export(&profile);
-        assert_eq!(import(&bytes).unwrap(), profile);
-        assert_eq!(import(&pack(&bytes).unwrap()).unwrap(), profile);
+        let alone = Parcel {
+            functions: None,
+            modules: None,
+            ..parcel()
+        };
+        for parcel in [parcel(), alone] {
+            let bytes = export(&parcel);
+            assert_eq!(import(&bytes).unwrap(), parcel);
+            assert_eq!(import(&pack(&bytes).unwrap()).unwrap(), parcel);
+        }
+    }
+
+    #[test]
+    fn what_follows_the_last_table_is_refused() {
+        let mut bytes = export(&parcel());
+        bytes.extend_from_slice(b"{}\n");
+        assert!(import(&bytes).is_err());
     }
 
     #[test]
     fn every_cut_and_every_changed_byte_is_refused() {
-        let bytes = export(&small());
+        let bytes = export(&parcel());
         for end in 0..bytes.len() - 1 {
             assert!(import(&bytes[..end]).is_err(), "{end}");
         }
@@ -320,8 +484,8 @@ mod tests {
         }
         assert!(matches!(import(b"{}\n"), Err(ImportError::Header(Some(_)))));
         assert!(matches!(
-            import(b"{\"format\":2}\n"),
-            Err(ImportError::Format { found: 2 })
+            import(b"{\"format\":1}\n"),
+            Err(ImportError::Format { found: 1 })
         ));
     }
 

@@ -14,7 +14,7 @@ use object::read::elf::ElfFile64;
 use tuxtape_core::applicability::loaded::Modules;
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease};
 use tuxtape_core::profile::functions::FunctionTable;
-use tuxtape_core::profile::{KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
+use tuxtape_core::profile::{GitOrigin, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way};
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::map::{Map, MapError};
 
@@ -22,6 +22,7 @@ use super::agree::{self, Contradiction};
 use super::build::{self, BuildError, Built};
 use super::commands::{self, CommandsError};
 use super::dwarf::DwarfError;
+use super::headers;
 use super::tree::{self, TreeError, Version};
 use crate::config::Config;
 use crate::kbuild::{self, KbuildError, SourceTree as _};
@@ -49,10 +50,24 @@ pub struct Parts {
     pub modules: Option<PathBuf>,
     /// The upstream version, where it is not what the tree's makefile says.
     pub base: Option<KernelVersion>,
+    /// Whether a base version of another branch than the tree's makefile says is believed.
+    pub base_trust: BaseTrust,
     /// The release, where the tree does not know it.
     pub release: Option<KernelRelease>,
     /// The one way to use; all that are at hand otherwise.
     pub way: Option<Way>,
+    /// The commit that the tree is, without a change.
+    pub git: Option<GitOrigin>,
+}
+
+/// Whether a base version that contradicts the tree's makefile is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseTrust {
+    /// It is refused: all verdicts follow from it.
+    #[default]
+    Makefile,
+    /// It is: somebody says so.
+    Given,
 }
 
 /// Why no profile could be made.
@@ -70,6 +85,14 @@ pub enum LearnError {
     /// The configuration is of something else.
     #[error(transparent)]
     OtherConfig(#[from] OtherConfig),
+    /// The base version given is of another branch than the tree.
+    #[error("not-the-kernel: the base version {given} was given, the tree's makefile says {tree}")]
+    OtherBase {
+        /// The one given.
+        given: KernelVersion,
+        /// The tree's.
+        tree: KernelVersion,
+    },
     /// Tree and image are of two builds.
     #[error("not-the-kernel: {vmlinux} is of {found}, the tree was built as {release}", vmlinux = vmlinux.display())]
     OtherImage {
@@ -144,7 +167,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         Err(error) => return Err(error.into()),
     };
     let config = Config::parse(&text);
-    let base = base(parts, version.as_ref(), &mut unchecked);
+    let base = base(parts, version.as_ref(), &mut unchecked)?;
     unchecked.extend(checks::header(&config_path, &text, &config, base)?);
     checks::built_with(&parts.build, &config_path, &config)?;
     let image = Image::find(parts)?;
@@ -171,6 +194,7 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
             .to_owned(),
         config: config.facts(),
         tree_files: tree::sources(&kbuild::tree::own_files(&tree)),
+        git: parts.git.clone(),
         ..KernelProfile::blank(id, &base.to_string(), Way::Evaluation)
     };
     let kernel = Kernel {
@@ -180,11 +204,21 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
         image: image.as_ref(),
         blank,
     };
-    let told = kernel.ask_all(&mut unchecked)?;
+    let mut told = kernel.ask_all(&mut unchecked)?;
+    if !told.profile.sureness.all_headers {
+        match headers::readable(&parts.tree, &told.profile) {
+            Ok(readable) => told.profile.readable = Some(readable),
+            Err(error) => unchecked.push(format!(
+                "which headers could be read is not known, and those without code are unknown: {error}"
+            )),
+        }
+    }
     Ok(Built {
         profile: told.profile,
         functions: told.functions,
         modules: told.modules,
+        history: None,
+        stamp: None,
         unchecked,
     })
 }
@@ -484,13 +518,22 @@ fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn base(parts: &Parts, version: Option<&Version>, notes: &mut Vec<String>) -> KernelVersion {
+fn base(
+    parts: &Parts,
+    version: Option<&Version>,
+    notes: &mut Vec<String>,
+) -> Result<KernelVersion, LearnError> {
     if let Some(extra) = version.and_then(|version| version.extra.as_deref()) {
         notes.push(format!(
             "the tree's makefile says EXTRAVERSION {extra}: it may hold changes that its base version does not tell"
         ));
     }
-    match (parts.base, version) {
+    Ok(match (parts.base, version) {
+        (Some(given), Some(Version { base: tree, .. }))
+            if given.branch() != tree.branch() && parts.base_trust == BaseTrust::Makefile =>
+        {
+            return Err(LearnError::OtherBase { given, tree: *tree });
+        }
         (Some(base), Some(version)) if base != version.base => {
             notes.push(format!(
                 "the base version {base} was given, the tree's makefile says {}",
@@ -501,7 +544,7 @@ fn base(parts: &Parts, version: Option<&Version>, notes: &mut Vec<String>) -> Ke
         (Some(base), _) => base,
         (None, Some(version)) => version.base,
         (None, None) => unreachable!("a tree without version is refused where no base is given"),
-    }
+    })
 }
 
 fn release(

@@ -8,11 +8,11 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease, ObjectName};
 use tuxtape_core::profile::{
-    ConfigFacts, EngineFacts, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way,
+    ConfigFacts, EngineFacts, GitOrigin, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way,
 };
 
 /// The one format written and read.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Why a text is no profile.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Malformed {
     #[error("its JSON is not a profile's")]
     Json(#[from] serde_json::Error),
     /// It has another format number.
-    #[error("it has format {found}, this program reads format {FORMAT}")]
+    #[error("it has format {found}, this program reads format {FORMAT}{way_out}", way_out = if *found < FORMAT { ": add the kernel again" } else { "" })]
     Format {
         /// The number found.
         found: u32,
@@ -33,6 +33,12 @@ pub enum Malformed {
         path: String,
         /// The number.
         object: u32,
+    },
+    /// It names a commit that is none.
+    #[error("{text:?} is no commit")]
+    Commit {
+        /// The text.
+        text: String,
     },
     /// It describes another kernel than its place says.
     #[error("it describes {found}")]
@@ -125,6 +131,18 @@ struct Wire<'a> {
     /// Folder (empty for the top) → file names.
     #[serde(borrow)]
     tree: BTreeMap<String, Vec<Name<'a>>>,
+    /// As `tree`, of the files that could be read.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    readable: Option<BTreeMap<String, Vec<Name<'a>>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    git: Option<WireGit>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireGit {
+    repository: String,
+    commit: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,12 +170,15 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
     let wire: Wire<'_> = serde_json::from_slice(text)?;
     let units = named(wire.units, &wire.objects)?;
     let contributors = spread(wire.contributors, &wire.objects)?;
-    let tree_files = wire
-        .tree
-        .iter()
-        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, &name.0)))
-        .collect();
+    let tree_files = gathered(&wire.tree);
+    let readable = wire.readable.as_ref().map(gathered);
     let config = wire.config;
+    let git = wire
+        .git
+        .map(|WireGit { repository, commit }| match commit.parse() {
+            Ok(commit) => Ok(GitOrigin { repository, commit }),
+            Err(_) => Err(Malformed::Commit { text: commit }),
+        });
     Ok(KernelProfile {
         id: ProfileId {
             arch: wire.arch,
@@ -191,6 +212,8 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
             all_headers: wire.all_headers,
             blind: wire.blind,
         },
+        readable,
+        git: git.transpose()?,
     })
 }
 
@@ -205,13 +228,7 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
         .into_iter()
         .cloned()
         .collect();
-    let mut tree: BTreeMap<String, Vec<Name<'_>>> = BTreeMap::new();
-    for path in &profile.tree_files {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        tree.entry(folder.to_owned())
-            .or_default()
-            .push(Name(Cow::Borrowed(name)));
-    }
+    let tree = by_folder(&profile.tree_files);
     let config = &profile.config;
     let wire = Wire {
         format: FORMAT,
@@ -245,6 +262,11 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
             .collect(),
         objects,
         tree,
+        readable: profile.readable.as_ref().map(by_folder),
+        git: profile.git.as_ref().map(|git| WireGit {
+            repository: git.repository.clone(),
+            commit: git.commit.to_string(),
+        }),
     };
     serde_json::to_vec(&wire).expect("maps with text keys always become JSON")
 }
@@ -255,6 +277,23 @@ pub fn fuzz(bytes: &[u8]) {
         let again = from_json(&to_json(&profile)).expect("what was read can be written and read");
         assert_eq!(again.units, profile.units);
     }
+}
+
+fn gathered(tree: &BTreeMap<String, Vec<Name<'_>>>) -> BTreeSet<String> {
+    tree.iter()
+        .flat_map(|(folder, names)| names.iter().map(move |name| joined(folder, &name.0)))
+        .collect()
+}
+
+fn by_folder(files: &BTreeSet<String>) -> BTreeMap<String, Vec<Name<'_>>> {
+    let mut tree: BTreeMap<String, Vec<Name<'_>>> = BTreeMap::new();
+    for path in files {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        tree.entry(folder.to_owned())
+            .or_default()
+            .push(Name(Cow::Borrowed(name)));
+    }
+    tree
 }
 
 fn joined(folder: &str, name: &str) -> String {
@@ -386,6 +425,11 @@ pub(crate) mod tests {
                 all_headers: false,
                 blind: BTreeMap::from([("usr/".to_owned(), "unseen".to_owned())]),
             },
+            readable: Some(["lib/x.h", "net/core/dev.h"].map(str::to_owned).into()),
+            git: Some(GitOrigin {
+                repository: "https://example.org/linux.git".to_owned(),
+                commit: tuxtape_core::git_id::GitId::from_bytes([7; 20]),
+            }),
         }
     }
 
@@ -426,10 +470,21 @@ pub(crate) mod tests {
     #[test]
     fn a_newer_format_is_named_even_with_fields_unknown_here() {
         let outcome = changed(|value| {
-            value["format"] = 3.into();
+            value["format"] = 4.into();
             value["extra"] = 1.into();
         });
-        assert!(matches!(outcome, Err(Malformed::Format { found: 3 })));
+        assert!(matches!(outcome, Err(Malformed::Format { found: 4 })));
+    }
+
+    #[test]
+    fn an_older_format_is_refused_with_the_way_out() {
+        let error = changed(|value| value["format"] = 2.into()).unwrap_err();
+        assert!(
+            error.to_string().ends_with("add the kernel again"),
+            "{error}"
+        );
+        let error = changed(|value| value["git"]["commit"] = "7".into()).unwrap_err();
+        assert!(matches!(error, Malformed::Commit { .. }));
     }
 
     #[test]

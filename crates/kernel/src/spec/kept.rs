@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
+use tuxtape_core::git_id::GitId;
 use tuxtape_sys::durable;
 use tuxtape_sys::lock::{self, Lock, Taken};
 
@@ -47,6 +48,25 @@ pub(super) fn make(
         source: error.source,
     })?;
     Ok(place)
+}
+
+/// Notes which commit the tag or commit `id` of a kept tree is.
+pub(super) fn note_commit(cache: &Path, id: GitId, commit: GitId) -> Result<(), SpecError> {
+    let path = commit_path(cache, id);
+    durable::write(&path, commit.to_string().as_bytes()).map_err(|error| SpecError::Read {
+        path: error.path,
+        source: error.source,
+    })
+}
+
+/// Returns which commit the tag or commit `id` of a kept tree is; `None` where that was not noted.
+pub(super) fn commit(cache: &Path, id: GitId) -> Option<GitId> {
+    let text = tuxtape_sys::regular::read(&commit_path(cache, id), 64).ok()??;
+    GitId::from_hex(&text).ok()
+}
+
+fn commit_path(cache: &Path, id: GitId) -> PathBuf {
+    cache.join("trees").join(format!(".git-{id}.commit"))
 }
 
 /// Takes the lock of the cache. Children do not share it: they end with us, and what they have half

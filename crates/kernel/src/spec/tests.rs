@@ -114,6 +114,14 @@ fn a_bare_tree_a_tag_and_an_archive_of_it_give_one_profile() {
     let tagged = bench.add("git:TOP/linux#v6.1.5", true, None).unwrap();
     check(&tagged, &units);
     assert!(tagged.profile.origin.source.contains("v6.1.5"));
+    let commit = tagged.profile.git.as_ref().unwrap().commit;
+    assert_eq!(tagged.history.as_ref().unwrap().commit, commit);
+    let clean = bench.add("dir:TOP/linux", true, None).unwrap();
+    assert_eq!(clean.profile.git.as_ref().unwrap().commit, commit);
+    assert!(clean.history.is_some());
+    assert!(clean.stamp.unwrap().files.contains_key("net/a.c"));
+    // Of a copy that is kept in the cache nothing needs to be noted.
+    assert!(tagged.stamp.is_none());
     assert_eq!(tagged.profile.tree_files, bare.profile.tree_files);
     // What fixes are compared with.
     let files = KernelFiles::below(&bench.path("cache"), &tagged.profile.id.release);
@@ -122,6 +130,7 @@ fn a_bare_tree_a_tag_and_an_archive_of_it_give_one_profile() {
     write(&linux, "net/a.c", "int changed;\n");
     let changed = bench.add("dir:TOP/linux", true, None).unwrap();
     assert!(changed.profile.origin.source.ends_with('+'));
+    assert!(changed.profile.git.is_none() && changed.history.is_none());
     assert!(
         changed
             .unchecked
@@ -293,4 +302,38 @@ fn a_spec_is_read_and_shown_without_passwords() {
     ] {
         assert!(bad.parse::<Spec>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_base_version_of_another_branch_than_the_makefile_is_refused_unless_somebody_insists() {
+    let bench = Bench::new();
+    let add = |base: &str, base_trust| {
+        let options = Options {
+            config: Some(bench.path("config")),
+            base: Some(base.parse().unwrap()),
+            base_trust,
+            ..Options::default()
+        };
+        let spec = Spec::Folder(bench.path("linux"));
+        add(&bench.path("cache"), &spec, &options, &Silent)
+    };
+    let error = add("5.10.7", BaseTrust::Makefile).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("5.10.7") && text.contains("6.1.5"), "{text}");
+    // The configuration is of the tree's branch, so that a base of another one needs its own.
+    write(
+        bench.folder.path(),
+        "config",
+        &CONFIG.replace("6.1.5", "5.10.7"),
+    );
+    let built = add("5.10.7", BaseTrust::Given).unwrap().unwrap();
+    assert_eq!(built.profile.base_version, "5.10.7");
+    write(bench.folder.path(), "config", CONFIG);
+    let built = add("6.1.4", BaseTrust::Makefile).unwrap().unwrap();
+    assert_eq!(built.profile.base_version, "6.1.4");
+    assert!(
+        built.unchecked.iter().any(|note| note.contains("6.1.4")),
+        "{:?}",
+        built.unchecked
+    );
 }

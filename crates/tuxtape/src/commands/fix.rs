@@ -2,6 +2,7 @@
 
 mod beside;
 mod carried;
+mod edit;
 mod find;
 mod known;
 pub(crate) mod origin;
@@ -75,6 +76,24 @@ enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// Change the fix of a CVE on a kernel by hand, and keep it after checking that it applies
+    ///
+    /// Opens the editor that VISUAL or EDITOR names on the fix that `fix show` shows. What is kept names
+    /// who edited it, comes before every source, and is never overwritten by one.
+    ///
+    /// Exit code: 0 kept, 3 nothing was changed, 1 failed; what does not apply waits for the next edit.
+    Edit {
+        /// Release of the kernel, the text of `uname -r`
+        kernel: KernelRelease,
+        /// The CVE
+        cve: CveId,
+        /// Take the diff from this file and open no editor
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Who edits it
+        #[arg(long, env = "USER", value_name = "NAME", default_value = "unknown")]
+        by: String,
+    },
     /// Say whether a source tree holds the change of a diff, by content
     ///
     /// Looks for both sides of every change in the tree's own files, in the same function, and in a
@@ -108,6 +127,18 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
                 from: from.as_deref(),
             };
             show::run(context, &kernel, cve, &wanted)
+        }
+        Verb::Edit {
+            kernel,
+            cve,
+            file,
+            by,
+        } => {
+            let edit = edit::Edit {
+                file: file.as_deref(),
+                by: &by,
+            };
+            edit::run(context, &kernel, cve, &edit)
         }
         Verb::Import {
             kernel,

@@ -2,8 +2,9 @@
 
 mod funnel;
 mod json;
+pub(crate) mod looking;
 mod matrix;
-mod measure;
+pub(crate) mod measure;
 mod node;
 mod story;
 
@@ -16,6 +17,7 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use tuxtape_core::applicability::lineage::HistoryAtHand;
 use tuxtape_core::applicability::{Applicability, Bench, Freshness, Judgement, unreadable};
 use tuxtape_core::cve::CveId;
 use tuxtape_core::decision::{self, Decision};
@@ -23,14 +25,12 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_kernel::files::KernelFiles;
-use tuxtape_kernel::fix_source::library::{Library, Network};
-use tuxtape_kernel::fix_source::list;
-use tuxtape_kernel::fix_source::spec::SourceSpec;
 use tuxtape_kernel::profile;
 use tuxtape_store::{Feed, Store, Stored};
 
 use self::funnel::Funnel;
-use self::measure::{Extent, Measured, Records};
+use self::looking::Looking;
+use self::measure::{Extent, Known, Measured, Records};
 use self::story::Story;
 use crate::context::Context;
 use crate::output::{self, Hint};
@@ -55,17 +55,8 @@ pub struct Arguments {
     /// Only this CVE, with its evidence
     #[arg(long)]
     pub cve: Option<CveId>,
-    /// Also look for the fixes in the kernel's source and for their functions in its objects: takes
-    /// seconds, and needs diffs of the fixes. Without it they are looked at for --cve alone
-    #[arg(long)]
-    content: bool,
-    /// Take diffs of fixes from here and not from the sources listed in fix-sources.toml: git:PLACE,
-    /// dir:PATH or url:TEMPLATE; can be repeated, the first asked first
-    #[arg(long = "source", value_name = "SPEC")]
-    sources: Vec<SourceSpec>,
-    /// Let sources ask servers, too, and not the cache alone
-    #[arg(long)]
-    online: bool,
+    #[command(flatten)]
+    looking: Looking,
     /// List the CVEs with this verdict; can be repeated
     #[arg(long, value_enum, value_name = "VERDICT")]
     only: Vec<Only>,
@@ -108,6 +99,10 @@ impl Only {
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let Loaded { profiles, failed } = load(arguments, context)?;
+    let profiles: Vec<Known> = profiles
+        .into_iter()
+        .map(|profile| Known::new(context, profile))
+        .collect();
     let (store, feed) = remembered::feed(context)?;
     let extent = match arguments.cve {
         Some(id) => Extent::One(id),
@@ -195,25 +190,18 @@ fn load(arguments: &Arguments, context: &Context) -> anyhow::Result<Loaded> {
 fn measure(
     arguments: &Arguments,
     context: &Context,
-    profile: KernelProfile,
+    known: Known,
     records: &Records,
 ) -> anyhow::Result<Measured> {
     let node = match &arguments.node {
-        Some(top) => Some(node::read(top, &profile.id.release)?),
+        Some(top) => Some(node::read(top, &known.profile.id.release)?),
         None => None,
     };
-    let mut measured = Measured::new(profile, records)?;
-    let sources = sources(arguments, context)?;
-    if !sources.is_empty() {
-        let library = Library {
-            sources,
-            cache: context.cache.clone(),
-            network: if arguments.online {
-                Network::Allowed
-            } else {
-                Network::Never
-            },
-        };
+    let mut measured = Measured::new(known, records)?;
+    let library = arguments
+        .looking
+        .library(context, arguments.cve.is_some())?;
+    if let Some(library) = library {
         let bar = (io::stderr().is_terminal() && arguments.cve.is_none()).then(|| {
             let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left");
             let bar = ProgressBar::no_length();
@@ -233,26 +221,6 @@ fn measure(
     }
     measured.load(context, node.as_ref());
     Ok(measured)
-}
-
-/// Lists the sources of fixes to ask: none where nothing is looked for.
-fn sources(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<SourceSpec>> {
-    if !arguments.content && arguments.cve.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut sources = if arguments.sources.is_empty() {
-        list::load(&context.home)?
-    } else {
-        arguments.sources.clone()
-    };
-    // What is cut from a source package tells nothing about the tree it is cut from.
-    sources.retain(|source| !matches!(source, SourceSpec::Package(_)));
-    if sources.is_empty() && arguments.content {
-        return Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(Hint::new(
-            "give --source git:PLACE or dir:PATH, or list sources in fix-sources.toml",
-        ));
-    }
-    Ok(sources)
 }
 
 /// What was asked, and what answers it.
@@ -374,26 +342,34 @@ impl Asked<'_> {
 }
 
 /// Judges every record of the store against one kernel, by id.
-pub fn judge_all(store: &Store, profile: &KernelProfile) -> anyhow::Result<Vec<Judgement>> {
+pub fn judge_all(
+    store: &Store,
+    profile: &KernelProfile,
+    history: HistoryAtHand<'_>,
+) -> anyhow::Result<Vec<Judgement>> {
     let horizons = store.horizons()?;
-    let judgements = judge(&store.records()?, store.skipped()?, &horizons, profile)?;
+    let bench = bench(profile, &horizons, history)?;
+    let judgements = judge(&store.records()?, store.skipped()?, &bench);
     Ok(judgements.into_values().collect())
 }
 
 /// Prepares a kernel to judge records against.
-pub fn bench<'a>(profile: &'a KernelProfile, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
-    Bench::new(profile, horizons)
-        .with_context(|| format!("the profile of {} has no base version", profile.id.release))
+pub fn bench<'a>(
+    profile: &'a KernelProfile,
+    horizons: &'a Horizons,
+    history: HistoryAtHand<'a>,
+) -> anyhow::Result<Bench<'a>> {
+    let bench = Bench::new(profile, horizons)
+        .with_context(|| format!("the profile of {} has no base version", profile.id.release))?;
+    Ok(bench.with_history(history))
 }
 
 /// Judges `records` and those of which no edition could be read, `skipped`.
 pub fn judge(
     records: &[Stored],
     skipped: BTreeMap<CveId, String>,
-    horizons: &Horizons,
-    profile: &KernelProfile,
-) -> anyhow::Result<BTreeMap<CveId, Judgement>> {
-    let bench = bench(profile, horizons)?;
+    bench: &Bench<'_>,
+) -> BTreeMap<CveId, Judgement> {
     let mut judgements: BTreeMap<CveId, Judgement> = skipped
         .into_iter()
         .map(|(id, why)| (id, unreadable(id, &why)))
@@ -418,5 +394,5 @@ pub fn judge(
     for judgement in parts.into_iter().flatten() {
         judgements.insert(judgement.cve, judgement);
     }
-    Ok(judgements)
+    judgements
 }

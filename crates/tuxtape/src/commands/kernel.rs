@@ -71,7 +71,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 pub fn load(context: &Context, release: &KernelRelease) -> anyhow::Result<KernelProfile> {
     profile::load(&context.home, release).map_err(|error| {
         let again = match &error {
-            LoadError::Missing { .. } | LoadError::Malformed { .. } => true,
+            LoadError::Missing { .. } | LoadError::Malformed { .. } | LoadError::Changed { .. } => {
+                true
+            }
             LoadError::Read { .. } => false,
         };
         let error = anyhow::Error::new(error);

@@ -218,7 +218,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
 }
 
 /// Says what became of the notices.
-fn tell(told: &outbox::Summary, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn tell(told: &outbox::Summary, context: &Context) -> anyhow::Result<()> {
     if !context.json {
         let baseline = match told.baseline {
             0 => String::new(),

@@ -16,7 +16,10 @@ use tuxtape_store::{Feed, Published, Store, Stored};
 
 use super::instant;
 use crate::commands::gauge;
+use crate::commands::gauge::looking::Looking;
+use crate::commands::gauge::measure::{Known, Measured, Records};
 use crate::context::Context;
+use crate::remembered::KnownHistory;
 
 /// The records of the store, loaded.
 #[derive(Debug)]
@@ -57,8 +60,10 @@ impl Gauged {
         records: &[Stored],
         horizons: &Horizons,
         profile: KernelProfile,
+        history: &KnownHistory,
     ) -> anyhow::Result<Self> {
-        let judgements = gauge::judge(records, store.skipped()?, horizons, &profile)?;
+        let bench = gauge::bench(&profile, horizons, history.at_hand())?;
+        let judgements = gauge::judge(records, store.skipped()?, &bench);
         Ok(Self {
             profile,
             judgements,
@@ -80,10 +85,11 @@ pub struct Item<'a> {
 }
 
 impl Shelf {
-    /// Loads everything, and gauges `kernel` where there is one.
+    /// Loads everything, and gauges `kernel` where there is one, by its source too where that is asked for.
     pub fn open(
         context: &Context,
         kernel: Option<&KernelRelease>,
+        looking: &Looking,
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let (store, feed) = super::feed(context)?;
@@ -92,14 +98,26 @@ impl Shelf {
             let records = store.records();
             (records, profile.join().expect("loading does not panic"))
         });
-        let (profile, records) = (profile.transpose()?, records?);
+        let (profile, mut records) = (profile.transpose()?, records?);
         let mut horizons = Horizons::default();
         for stored in &records {
             horizons.learn(stored.cve.certain_spans());
         }
         let kernel = match profile {
             None => None,
-            Some(profile) => Some(Gauged::new(&store, &records, &horizons, profile)?),
+            // The same chain as that of `gauge`: two answers of one program must be one.
+            Some(profile) => {
+                let read = Records::taken(records, horizons, store.skipped()?);
+                let mut measured = Measured::new(Known::new(context, profile), &read)?;
+                if let Some(library) = looking.library(context, false)? {
+                    measured.look(context, &read, &library, &|_, _| {})?;
+                }
+                (records, horizons) = (read.stored, read.horizons);
+                Some(Gauged {
+                    profile: measured.profile,
+                    judgements: measured.judgements,
+                })
+            }
         };
         Self::filled(&store, feed, records, kernel, policy, horizons)
     }
@@ -119,7 +137,8 @@ impl Shelf {
         });
         let (profile, horizons) = (profile?, horizons?);
         let stale = store.skipped()?;
-        let bench = gauge::bench(&profile, &horizons)?;
+        let history = super::history(context, &profile);
+        let bench = gauge::bench(&profile, &horizons, history.at_hand())?;
         // Those that are withdrawn by their last good edition have no spans, and may be back.
         let mut open: BTreeSet<CveId> = stale.keys().copied().collect();
         store.each_lines(&mut |record| {
@@ -128,7 +147,7 @@ impl Shelf {
             }
         })?;
         let records = store.records_of(&open)?;
-        let kernel = Gauged::new(&store, &records, &horizons, profile)?;
+        let kernel = Gauged::new(&store, &records, &horizons, profile, &history)?;
         Self::filled(&store, feed, records, Some(kernel), policy, horizons)
     }
 

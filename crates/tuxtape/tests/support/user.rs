@@ -82,6 +82,8 @@ pub(crate) fn add_kernel(home: &Path, base: &str) {
             spec: "test".to_owned(),
             source: "test".to_owned(),
         },
+        git: None,
+        readable: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),
         units: BTreeMap::from([(

@@ -15,6 +15,7 @@ use tuxtape_core::priority::{Band, Factor, Priority, ThreatModel};
 use tuxtape_store::Stored;
 
 use super::json;
+use crate::commands::gauge::looking::Looking;
 use crate::context::Context;
 use crate::output;
 use crate::remembered::shelf::{Gauged, Item, Shelf, ages, day};
@@ -91,7 +92,7 @@ struct Ranking<'a> {
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let policy = arguments.weights.policy()?;
     let shelf = match &arguments.kernel {
-        None => Shelf::open(context, None, policy)?,
+        None => Shelf::open(context, None, &Looking::default(), policy)?,
         Some(release) => Shelf::open_for(context, release, policy)?,
     };
     let ranking = rank(&shelf, arguments);

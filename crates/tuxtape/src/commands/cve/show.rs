@@ -7,7 +7,7 @@ mod page;
 use std::process::ExitCode;
 
 use clap::Args;
-use tuxtape_core::applicability::{Bench, Freshness, Judgement};
+use tuxtape_core::applicability::{Freshness, Judgement};
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::decision::{self, Decision};
 use tuxtape_core::follow::{self, FollowUp};
@@ -19,6 +19,7 @@ use tuxtape_core::span::Horizons;
 use tuxtape_store::Stored;
 use tuxtape_store::history::Event;
 
+use crate::commands::gauge;
 use crate::context::Context;
 use crate::output;
 use crate::remembered;
@@ -96,7 +97,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
                 .stale
                 .as_deref()
                 .map_or(Freshness::Current, Freshness::Stale);
-            let judgement = Bench::new(&profile, &horizons)?.judge(&stored.cve, freshness);
+            let history = remembered::history(context, &profile);
+            let bench = gauge::bench(&profile, &horizons, history.at_hand())?;
+            let judgement = bench.judge(&stored.cve, freshness);
             Some((release.clone(), judgement))
         }
     };

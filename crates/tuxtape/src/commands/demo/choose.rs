@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use tuxtape_core::applicability::Applicability;
+use tuxtape_core::applicability::lineage::HistoryAtHand;
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::priority::{self, Policy};
@@ -110,7 +111,8 @@ pub(super) fn candidates(
     choice: &Choice,
     top: usize,
 ) -> anyhow::Result<(Vec<Candidate>, String)> {
-    let judgements = gauge::judge_all(store, profile)?;
+    // The kernels of a demonstration are the distribution's.
+    let judgements = gauge::judge_all(store, profile, HistoryAtHand::NoGit)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for judgement in &judgements {
         *counts.entry(judgement.verdict.as_str()).or_default() += 1;

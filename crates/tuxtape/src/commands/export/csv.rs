@@ -11,6 +11,7 @@ use tuxtape_core::priority::ThreatModel;
 use tuxtape_core::span::Span;
 
 use super::sink::Sink;
+use crate::commands::gauge::looking::Looking;
 use crate::context::Context;
 use crate::output;
 use crate::remembered::shelf::{Item, Shelf, published};
@@ -45,6 +46,8 @@ pub struct Arguments {
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<KernelRelease>,
     #[command(flatten)]
+    looking: Looking,
+    #[command(flatten)]
     weights: Weights,
     /// The file; `-` for the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
@@ -55,6 +58,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     let shelf = Shelf::open(
         context,
         arguments.kernel.as_ref(),
+        &arguments.looking,
         arguments.weights.policy()?,
     )?;
     let unread: Vec<CveId> = shelf.never_read().map(|(id, _)| id).collect();

@@ -20,6 +20,7 @@ use tuxtape_sys::{durable, regular};
 
 use super::sink::Sink;
 use crate::commands::cve::links;
+use crate::commands::gauge::looking::Looking;
 use crate::context::Context;
 use crate::output;
 use crate::remembered::shelf::{Item, Shelf, inconsistencies, published};
@@ -35,6 +36,8 @@ pub struct Arguments {
     /// Only CVEs that this kernel has, or may have
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<KernelRelease>,
+    #[command(flatten)]
+    looking: Looking,
     #[command(flatten)]
     weights: Weights,
     /// The file; `-` for the standard output
@@ -149,6 +152,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     let shelf = Shelf::open(
         context,
         arguments.kernel.as_ref(),
+        &arguments.looking,
         arguments.weights.policy()?,
     )?;
     let wanted = |item: &Item<'_>| match item.verdict {

@@ -18,6 +18,7 @@ use tuxtape_core::version::KernelVersion;
 
 use super::sink::Sink;
 use crate::commands::cve::links;
+use crate::commands::gauge::looking::Looking;
 use crate::context::Context;
 use crate::remembered::instant;
 use crate::remembered::shelf::Shelf;
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// The kernel, by its `uname -r`, added before with `tuxtape kernel add`
     #[arg(long, value_name = "RELEASE")]
     kernel: KernelRelease,
+    #[command(flatten)]
+    looking: Looking,
     /// The file; `-` for the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: Sink,
@@ -107,7 +110,12 @@ enum Because {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let shelf = Shelf::open(context, Some(&arguments.kernel), Policy::builtin())?;
+    let shelf = Shelf::open(
+        context,
+        Some(&arguments.kernel),
+        &arguments.looking,
+        Policy::builtin(),
+    )?;
     let gauged = shelf.kernel.as_ref().context("the kernel was not gauged")?;
     let base = gauged.profile.base_version.parse()?;
     let products = products(&gauged.profile);
@@ -229,6 +237,7 @@ fn status(verdict: Applicability, cve: Option<&Cve>, base: KernelVersion) -> Sta
             | Gap::PartialFix
             | Gap::NoFixDiff
             | Gap::NoSymbols
+            | Gap::NoHistory
             | Gap::BeyondHorizon
             | Gap::InconsistentSpan,
         ) => Status::UnderInvestigation,

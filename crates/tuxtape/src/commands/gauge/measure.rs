@@ -6,11 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::Context as _;
-use tuxtape_core::applicability::content::Content;
+use anyhow::{Context as _, bail};
+use tuxtape_core::applicability::content::{Carried, Content, Functions};
 use tuxtape_core::applicability::loaded::node::Node;
 use tuxtape_core::applicability::loaded::{Loading, Standing};
-use tuxtape_core::applicability::{Applicability, Evidence, Freshness, Judgement, Reason, Step};
+use tuxtape_core::applicability::{
+    Applicability, Bench, Evidence, Freshness, Gap, Judgement, Reason, Step,
+};
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::identity::ObjectName;
 use tuxtape_core::profile::KernelProfile;
@@ -22,20 +24,22 @@ use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::fix_source::found::Found;
 use tuxtape_kernel::fix_source::library::Library;
+use tuxtape_kernel::profile::stamp::{self, TreeStamp};
 use tuxtape_kernel::{aliases, profile};
 use tuxtape_store::{Store, Stored};
 use tuxtape_sys::{gzip, regular};
 
 use super::{bench, judge};
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, Hint};
+use crate::remembered::{self, KnownHistory};
 
 /// Largest changelog that is read, in bytes, packed and not.
 const CHANGELOG: u64 = 32 << 20;
 
 /// Which records are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     /// Those that versions alone do not rule out for all of the kernels: the others are counted.
     Open,
     /// All.
@@ -46,7 +50,7 @@ pub(super) enum Extent {
 
 /// The records that kernels are judged by.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(crate) struct Records {
     /// Those that were read, by id.
     pub stored: Vec<Stored>,
     /// All that are published.
@@ -55,10 +59,31 @@ pub(super) struct Records {
     skipped: BTreeMap<CveId, String>,
 }
 
+/// What is known of one kernel.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub profile: KernelProfile,
+    pub history: KnownHistory,
+}
+
+impl Known {
+    pub(crate) fn new(context: &Context, profile: KernelProfile) -> Self {
+        Self {
+            history: remembered::history(context, &profile),
+            profile,
+        }
+    }
+
+    fn bench<'a>(&'a self, horizons: &'a Horizons) -> anyhow::Result<Bench<'a>> {
+        bench(&self.profile, horizons, self.history.at_hand())
+    }
+}
+
 /// One kernel with the verdicts about it.
 #[derive(Debug)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     pub profile: KernelProfile,
+    history: KnownHistory,
     /// How far the feed knows its branch.
     pub horizon: Option<KernelVersion>,
     /// By id, of the records that were read.
@@ -72,11 +97,21 @@ pub(super) struct Measured {
 }
 
 impl Records {
-    pub(super) fn read(
-        store: &Store,
-        profiles: &[KernelProfile],
-        extent: &Extent,
-    ) -> anyhow::Result<Self> {
+    /// Takes records that were read already, and those of which no edition could be read.
+    pub(crate) fn taken(
+        stored: Vec<Stored>,
+        horizons: Horizons,
+        skipped: BTreeMap<CveId, String>,
+    ) -> Self {
+        Self {
+            published: stored.iter().map(|stored| stored.cve.id).collect(),
+            stored,
+            horizons,
+            skipped,
+        }
+    }
+
+    pub(super) fn read(store: &Store, profiles: &[Known], extent: &Extent) -> anyhow::Result<Self> {
         let skipped = store.skipped()?;
         let lines = store.lines()?;
         let horizons = tuxtape_store::horizons(&lines);
@@ -87,7 +122,7 @@ impl Records {
             Extent::Open => {
                 let mut open: BTreeSet<CveId> = skipped.keys().copied().collect();
                 for profile in profiles {
-                    let bench = bench(profile, &horizons)?;
+                    let bench = profile.bench(&horizons)?;
                     let left = lines.iter().filter(|record| {
                         record.doubtful
                             || bench.rules_out(&record.spans, &record.disputes).is_none()
@@ -121,19 +156,17 @@ impl Records {
 
 impl Measured {
     /// Judges every record that was read by what the record and the profile say.
-    pub(super) fn new(profile: KernelProfile, records: &Records) -> anyhow::Result<Self> {
-        let judgements = judge(
-            &records.stored,
-            records.skipped.clone(),
-            &records.horizons,
-            &profile,
-        )?;
+    pub(crate) fn new(known: Known, records: &Records) -> anyhow::Result<Self> {
+        let bench = known.bench(&records.horizons)?;
+        let judgements = judge(&records.stored, records.skipped.clone(), &bench);
+        let Known { profile, history } = known;
         let read = |id: &&CveId| judgements.contains_key(id);
         let ruled_out = records.published.len() - records.published.iter().filter(read).count();
         let base = profile.base_version.parse().ok();
         Ok(Self {
             horizon: base.and_then(|base| records.horizons.of(base)),
             profile,
+            history,
             judgements,
             ruled_out,
             standings: None,
@@ -186,7 +219,7 @@ impl Measured {
 
     /// Looks for the fixes of all CVEs that versions do not rule out in the kernel's source and
     /// functions, on all cores, and judges again by what was found.
-    pub(super) fn look(
+    pub(crate) fn look(
         &mut self,
         context: &Context,
         records: &Records,
@@ -205,6 +238,13 @@ impl Measured {
             }
         };
         let changelog = changelog(&files, &self.profile);
+        let stamp = match stamp::load(&context.home, &self.profile.id) {
+            Ok(stamp) => stamp,
+            // Nothing that is found in a tree of which this is not known is believed.
+            Err(error) => bail!(anyhow::Error::new(error).context(Hint::new(
+                "run `tuxtape kernel add` again, or leave --content out"
+            ))),
+        };
         let mut looker = Looker::new(&files.source, table.as_ref());
         if let Some(changelog) = &changelog {
             looker = looker.with_changelog(changelog);
@@ -221,7 +261,7 @@ impl Measured {
             .parse()
             .with_context(|| format!("the profile of {release} has no base version"))?;
         let found = library.diffs(&cves, base);
-        let bench = bench(&self.profile, &records.horizons)?;
+        let bench = bench(&self.profile, &records.horizons, self.history.at_hand())?;
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(open.len()));
         let work = || {
@@ -232,7 +272,10 @@ impl Measured {
                     break;
                 };
                 let diffs = found.get(&stored.cve.id);
-                let content = look(&looker, &stored.cve, diffs);
+                let mut content = look(&looker, &stored.cve, diffs);
+                if let Some(stamp) = &stamp {
+                    distrust(&mut content, stamp, &stored.cve, diffs);
+                }
                 let freshness = stored
                     .stale
                     .as_deref()
@@ -315,6 +358,42 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
         })
         .collect();
     looker.look(cve, &diffs)
+}
+
+/// Takes back what was found in files that are not the kernel's any more.
+fn distrust(content: &mut Content, stamp: &TreeStamp, cve: &Cve, found: Option<&Found>) {
+    if matches!(content.carried, Carried::NotLooked { .. }) {
+        return;
+    }
+    let diffs = found.map_or(&[][..], |found| &found.diffs);
+    let named = diffs.iter().flat_map(|diff| diff_files(&diff.text));
+    let files = cve.files.iter().chain(content.moved.values());
+    let changed = stamp.changed(files.map(String::as_str).chain(named));
+    if let Some(why) = changed {
+        let gap = Gap::NoSource;
+        *content = Content {
+            carried: Carried::NotLooked {
+                gap,
+                why: why.clone(),
+            },
+            functions: Functions::NotLooked {
+                gap,
+                why: why.clone(),
+            },
+            changed: Some(why),
+            ..Content::default()
+        };
+    }
+}
+
+/// Lists the files that a diff names on either side.
+fn diff_files(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let rest = line
+            .strip_prefix("--- a/")
+            .or_else(|| line.strip_prefix("+++ b/"))?;
+        Some(rest.split('\t').next().unwrap_or(rest))
+    })
 }
 
 /// Says how each object stands.

@@ -21,9 +21,11 @@ use tuxtape_kernel::debian::{self, AddError};
 use tuxtape_kernel::profile::build::{BuildError, Built};
 use tuxtape_kernel::profile::exchange::{self, KeepError, Made, Replace};
 use tuxtape_kernel::profile::functions;
-use tuxtape_kernel::profile::learn::LearnError;
+use tuxtape_kernel::profile::history;
+use tuxtape_kernel::profile::learn::{BaseTrust, LearnError};
+use tuxtape_kernel::profile::stamp;
 use tuxtape_kernel::progress::{Event, Progress};
-use tuxtape_kernel::spec::{self, Options, Spec, SpecError};
+use tuxtape_kernel::spec::{self, FetchHistory, Options, Spec, SpecError};
 use tuxtape_kernel::toolchain::ToolchainError;
 use tuxtape_sys::process::ProcessError;
 
@@ -59,12 +61,19 @@ pub(crate) struct Arguments {
     /// Upstream version the source sits on, where its makefile does not tell
     #[arg(long, value_name = "VERSION")]
     base: Option<KernelVersion>,
+    /// Believe --base against the tree's own makefile, where that is of another branch
+    #[arg(long, requires = "base")]
+    base_overrides: bool,
     /// What `uname -r` says on it, where the source does not tell
     #[arg(long, value_name = "RELEASE")]
     release: Option<KernelRelease>,
     /// Use one way to learn what was built, not the surest at hand
     #[arg(long, value_enum)]
     way: Option<WayName>,
+    /// Fetch the history of a commit behind a URL, too, so that it tells which fixes are in it: commits
+    /// alone, a gigabyte for the kernel. That of a repository on this machine is always read
+    #[arg(long)]
+    history: bool,
     /// Replace the profile of another build with the same release
     #[arg(long)]
     replace: bool,
@@ -102,12 +111,22 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
         modules: arguments.modules.clone(),
         source: arguments.source.clone(),
         base: arguments.base,
+        base_trust: if arguments.base_overrides {
+            BaseTrust::Given
+        } else {
+            BaseTrust::Makefile
+        },
         release: arguments.release.clone(),
         way: arguments.way.map(Way::from),
+        history: if arguments.history {
+            FetchHistory::Yes
+        } else {
+            FetchHistory::No
+        },
     };
     let built = match &spec {
         Spec::Debian(_) if options != Options::default() => {
-            return Err(anyhow!("debian: takes no --config, --vmlinux, --modules, --source, --base, --release or --way")
+            return Err(anyhow!("debian: takes no --config, --vmlinux, --modules, --source, --base, --release, --way or --history")
                 .context(Hint::new("its packages say all of it; give dir:, git:, tar:, deb: or rpm: for other kernels")));
         }
         Spec::Debian(release) => add(context, release, &told)?,
@@ -152,6 +171,14 @@ fn save(context: &Context, built: &Built, replace: Replace) -> anyhow::Result<Pa
     let id = &built.profile.id;
     let path = exchange::keep(&context.home, &built.profile, Made::Here, replace)
         .map_err(|error| kept(error, "kernel add"))?;
+    match &built.stamp {
+        Some(tree) => stamp::save(&context.home, id, tree).map(drop),
+        None => stamp::forget(&context.home, &id.release),
+    }
+    .context("could not note how the tree looks")?;
+    if let Some(history) = &built.history {
+        history::save(&context.home, id, history).context("could not keep the history")?;
+    }
     // An empty one would say that nothing is there; without one nothing is known.
     if !built.functions.units.is_empty() {
         functions::save(&context.home, id, &built.functions)
@@ -201,6 +228,9 @@ fn with_hint(error: SpecError) -> anyhow::Error {
             }
             LearnError::Build(BuildError::Dwarf { .. }) => Some(
                 "give the vmlinux and modules as they were linked, with --vmlinux and --modules, or leave --way out",
+            ),
+            LearnError::OtherBase { .. } => Some(
+                "leave --base out; or give --base-overrides where the makefile is wrong: every verdict follows from it",
             ),
             LearnError::NoRelease => Some("give it with --release, the text of `uname -r`"),
             LearnError::OtherConfig(_) => Some(

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_kernel::profile::exchange;
+use tuxtape_kernel::aliases;
+use tuxtape_kernel::profile::exchange::{self, Parcel};
+use tuxtape_kernel::profile::functions;
 use tuxtape_sys::durable;
 
 use crate::context::Context;
@@ -38,7 +40,22 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{}.profile.gz", arguments.kernel)));
-    let mut bytes = exchange::export(&profile);
+    // A damaged table is no reason to keep the profile back, and is not handed on.
+    let functions = functions::load(&context.home, &profile.id).unwrap_or_else(|error| {
+        output::talk(&format!("warning: {:#}", anyhow::Error::new(error)));
+        None
+    });
+    let modules = aliases::load(&context.home, &profile.id).unwrap_or_else(|error| {
+        output::talk(&format!("warning: {:#}", anyhow::Error::new(error)));
+        None
+    });
+    let parcel = Parcel {
+        profile,
+        functions,
+        modules,
+    };
+    let mut bytes = exchange::export(&parcel);
+    let Parcel { profile, .. } = parcel;
     if path.extension().is_some_and(|end| end == "gz") {
         bytes = exchange::pack(&bytes).context("could not compress the profile")?;
     }

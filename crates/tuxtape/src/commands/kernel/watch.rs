@@ -1,25 +1,36 @@
 //! `tuxtape kernel watch`.
 
+mod news;
+
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use jiff::Unit;
+use jiff::civil::Date;
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::notice::kernels;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_kernel::debian::index;
 use tuxtape_kernel::debian::lines::{self, Line, SUPPORT_AS_OF, SUPPORT_SOURCE, Support};
 use tuxtape_kernel::{debian, profile};
+use tuxtape_notice::channel::Channels;
+use tuxtape_store::Lock;
 
+use self::news::Verdicts;
 use super::add;
+use crate::commands::notice::{self, ChannelsArgument, outbox};
+use crate::commands::scan;
 use crate::context::Context;
 use crate::output::{self, Hint};
 use crate::remembered;
 use crate::remembered::shelf::day;
+use crate::remembered::weights::Weights;
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -36,6 +47,14 @@ pub(super) struct Arguments {
     /// Refresh apt's package lists before each look; needs root
     #[arg(long)]
     refresh: bool,
+    /// Send notices of new kernels, of cover that comes to its end and of verdicts that changed through
+    /// the channels of the file, each once
+    #[arg(long, conflicts_with = "dry_run")]
+    notify: bool,
+    #[command(flatten)]
+    channels: ChannelsArgument,
+    #[command(flatten)]
+    weights: Weights,
 }
 
 /// One kernel for programs.
@@ -93,6 +112,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Ex
 }
 
 fn look(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
+    // Before anything is added: a wrong file should not show only once there is something to tell.
+    let channels = arguments
+        .notify
+        .then(|| notice::channels(&arguments.channels))
+        .transpose()?;
     let known = profile::list(&context.home)?;
     if known.is_empty() {
         return Err(anyhow::anyhow!(
@@ -155,11 +179,56 @@ fn look(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
         let text: String = watched.iter().map(Watched::text).collect();
         output::text(&text)?;
     }
+    if let Some(channels) = &channels {
+        tell(arguments, context, channels, &watched)?;
+    }
     Ok(if watched.iter().any(|it| it.state == "failed") {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Tells people of what is new, each thing once.
+fn tell(
+    arguments: &Arguments,
+    context: &Context,
+    channels: &Channels,
+    watched: &[Watched],
+) -> anyhow::Result<()> {
+    let (store, _) = remembered::feed(context)?;
+    let policy = arguments.weights.policy()?;
+    let _lock = match store.lock(&scan::note())? {
+        Lock::Ours(lock) => lock,
+        Lock::Theirs { note } => {
+            output::talk(&format!(
+                "nobody was told: {note} works on the store; the next look tells"
+            ));
+            return Ok(());
+        }
+    };
+    let now = notice::now();
+    let mut notices = Vec::new();
+    let mut verdicts = Vec::new();
+    for it in watched {
+        let (Some(cover), Ok(release)) = (&it.cover, it.release.parse::<KernelRelease>()) else {
+            continue;
+        };
+        if it.state == "added" {
+            notices.push(kernels::arrived(&release, &cover.source, now));
+        }
+        let ends = cover.support.as_ref().and_then(ShownSupport::ends);
+        notices.extend(ends.and_then(|ends| kernels::cover(&release, &ends, now)));
+        let profile = super::load(context, &release)?;
+        let found = Verdicts::of(context, &store, &profile, now)?;
+        notices.extend(found.notice.clone());
+        verdicts.push(found);
+    }
+    let told = outbox::tell(context, &store, channels, &policy, notices, now)?;
+    for found in verdicts {
+        found.keep()?;
+    }
+    scan::tell(&told, context)
 }
 
 /// How far the feed knows each branch; `None` where there is no feed yet.
@@ -257,6 +326,22 @@ impl Cover {
 }
 
 impl ShownSupport {
+    /// Says how many days are left of the phase it is in.
+    fn ends(&self) -> Option<kernels::Cover> {
+        let until: Date = self.until.parse().ok()?;
+        let today: Date = day(remembered::now()).parse().ok()?;
+        let left = today.until((Unit::Day, until)).ok()?.get_days();
+        Some(kernels::Cover {
+            what: match self.phase {
+                "ended" => format!("support of {}", self.of),
+                phase => format!("{phase} support of {}", self.of),
+            },
+            until: self.until.to_owned(),
+            days_left: i64::from(left),
+            is_last: self.phase != "full",
+        })
+    }
+
     /// Says which phase `today`, `2026-11-25`, is in. Days of this form sort as text.
     fn of(support: Support, today: &str) -> Self {
         let (phase, until) = if today <= support.full {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
-use tuxtape_core::applicability::{Applicability, Bench, Freshness};
+use tuxtape_core::applicability::{Applicability, Freshness};
 use tuxtape_core::cve::{Cve, CveId};
 use tuxtape_core::follow;
 use tuxtape_core::identity::KernelRelease;
@@ -24,7 +24,9 @@ use tuxtape_notice::{Attempt, Due, Sent};
 use tuxtape_store::outbox::OutboxError;
 use tuxtape_store::{Store, Stored};
 
+use crate::commands::gauge;
 use crate::context::Context;
+use crate::remembered;
 
 /// What is noted where a channel does not want a notice.
 pub const NOT_WANTED: &str = "not wanted by this channel";
@@ -66,6 +68,34 @@ pub fn notify(
     open(store, channels, now)?;
     let mut summary = Summary::default();
     let derived = news(context, store, policy, now, &mut summary.unwatched)?;
+    post(store, channels, derived, &mut summary)?;
+    summary.tally = send(context, store, channels, policy)?;
+    Ok(summary)
+}
+
+/// Posts `notices`, whose keys say whether they were told before, and sends what is due.
+///
+/// The caller holds the store's lock.
+pub fn tell(
+    context: &Context,
+    store: &Store,
+    channels: &Channels,
+    policy: &Policy,
+    notices: Vec<Notice>,
+    now: UtcSeconds,
+) -> anyhow::Result<Summary> {
+    open(store, channels, now)?;
+    let known = known(store)?;
+    let derived = notices
+        .into_iter()
+        .filter(|notice| !known.contains(&notice.key))
+        .map(|notice| Derived {
+            notice,
+            band: None,
+            hearing: Hearing::Channels,
+        })
+        .collect();
+    let mut summary = Summary::default();
     post(store, channels, derived, &mut summary)?;
     summary.tally = send(context, store, channels, policy)?;
     Ok(summary)
@@ -167,7 +197,8 @@ fn verdicts(
     judged: &Judged<'_>,
 ) -> anyhow::Result<BTreeMap<CveId, Applicability>> {
     let profile = profile::load(&context.home, release)?;
-    let bench = Bench::new(&profile, &judged.horizons)?;
+    let history = remembered::history(context, &profile);
+    let bench = gauge::bench(&profile, &judged.horizons, history.at_hand())?;
     let asked = |cve: &&Cve| judged.asked.contains(&cve.id);
     Ok(judged
         .records

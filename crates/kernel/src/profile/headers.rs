@@ -1,0 +1,347 @@
+//! Which headers a compiled file could read, where the build itself was not seen.
+//!
+//! Debug data show headers that left code, and no others. What is not reachable by any `#include` line
+//! from any compiled file was in none of them. Every line counts, whatever condition it stands under,
+//! and a name that can mean several files means all of them: too many headers, never too few.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use rayon::prelude::*;
+use tuxtape_core::applicability::built;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_sys::regular;
+
+use crate::unified::TreePath;
+
+/// Largest file that is read, in bytes. Generated register headers have 14 MB.
+const LARGEST: u64 = 32 << 20;
+
+/// Lists the files outside of the shared folders of headers that a compiled file of `profile` could read
+/// from the tree at `top`, the compiled ones among them. Blocks on reading some ten thousand files.
+pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<String>> {
+    let tree = &profile.tree_files;
+    let names = Names::new(tree);
+    let mut roots: BTreeSet<&str> = BTreeSet::new();
+    for file in tree {
+        let is_compiled =
+            profile.units.contains_key(file) || profile.contributors.contains_key(file);
+        // Wrappers that the build generates, and flags such as `-include`, read shared headers; what is
+        // made into the image beside vmlinux is compiled, too, and so may be what is not known.
+        if is_compiled
+            || built::is_shared_header(file)
+            || built::is_unseen(file)
+            || built::blind(file, &profile.sureness).is_some()
+        {
+            roots.insert(file);
+        }
+    }
+    roots.extend(forced(top, tree, &names)?);
+    let mut reached = roots.clone();
+    let mut next: Vec<&str> = roots.into_iter().collect();
+    while !next.is_empty() {
+        let found: Vec<BTreeSet<&str>> = next
+            .par_iter()
+            .map(|file| read_by(top, file, &names))
+            .collect::<io::Result<_>>()?;
+        let new: BTreeSet<&str> = found.into_iter().flatten().collect();
+        next = new
+            .into_iter()
+            .filter(|file| reached.insert(file))
+            .collect();
+    }
+    Ok(reached
+        .into_iter()
+        .filter(|file| !built::is_shared_header(file))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The files of a tree by their last part.
+struct Names<'a> {
+    tree: &'a BTreeSet<String>,
+    called: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(tree: &'a BTreeSet<String>) -> Self {
+        let mut called: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for path in tree.iter().filter(|path| !is_apart(path)) {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            called.entry(name).or_default().push(path);
+        }
+        Self { tree, called }
+    }
+
+    /// Returns the headers in `folder` itself.
+    fn headers_of(&self, folder: &str) -> impl Iterator<Item = &'a str> {
+        let is_there = move |path: &&str| {
+            let (own, name) = path.rsplit_once('/').unwrap_or(("", path));
+            own == folder && matches!(name.rsplit_once('.'), Some((_, "h")))
+        };
+        self.tree.iter().map(String::as_str).filter(is_there)
+    }
+
+    /// Returns the files that `written` in a file of `folder` can mean.
+    fn meant(&self, folder: &str, written: &Written<'_>) -> Vec<&'a str> {
+        if let Written::Quoted(text) = written
+            && let Some(beside) = joined(folder, text)
+            && let Some(found) = self.tree.get(&beside)
+        {
+            // The folder of the file itself comes before all others.
+            return vec![found];
+        }
+        let text = written.text();
+        let parts: Vec<&str> = text
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "." | ".."))
+            .collect();
+        let Some(name) = parts.last() else {
+            return Vec::new();
+        };
+        let plain = parts.join("/");
+        let end = format!("/{plain}");
+        let called = self.called.get(name).map_or(&[][..], Vec::as_slice);
+        let is_meant = |path: &&&str| **path == plain || path.ends_with(&end);
+        called.iter().filter(is_meant).copied().collect()
+    }
+}
+
+/// What stands behind an `#include`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Written<'a> {
+    Quoted(&'a str),
+    Angled(&'a str),
+}
+
+impl Written<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Quoted(text) | Self::Angled(text) => text,
+        }
+    }
+}
+
+/// Lists the files that `file` can read.
+fn read_by<'a>(top: &Path, file: &str, names: &Names<'a>) -> io::Result<BTreeSet<&'a str>> {
+    let text = read(top, file)?;
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        let line = line.trim_start();
+        let directive = line.strip_prefix('#').map(str::trim_start).or_else(|| {
+            line.strip_prefix('.')
+                .filter(|rest| rest.starts_with("inc"))
+        });
+        let Some(directive) = directive else {
+            continue;
+        };
+        if let Some(rest) = directive
+            .strip_prefix("include")
+            .map(|rest| rest.strip_prefix("_next").unwrap_or(rest))
+        {
+            match written(rest.trim_start()) {
+                Some(written) => found.extend(names.meant(folder, &written)),
+                // A macro: it stands for a header that a `define` names, or for one of this folder.
+                None => found.extend(names.headers_of(folder)),
+            }
+        } else if let Some(rest) = directive.strip_prefix("define") {
+            found.extend(defined(rest, folder, names));
+        }
+    }
+    Ok(found)
+}
+
+/// Lists the headers that the text of a macro names: `#include` may be given it.
+fn defined<'a>(rest: &str, folder: &str, names: &Names<'a>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    let mut words = rest.split_whitespace();
+    if words.next() == Some("TRACE_INCLUDE_FILE")
+        && let Some(name) = words.next()
+    {
+        let name = format!("{name}.h");
+        found.extend(names.meant(folder, &Written::Quoted(&name)));
+    }
+    for (at, _) in rest.match_indices(['"', '<']) {
+        let text = rest.get(at..).unwrap_or_default();
+        if let Some(written) = written(text) {
+            found.extend(names.meant(folder, &written));
+        }
+    }
+    found
+}
+
+fn written(text: &str) -> Option<Written<'_>> {
+    if let Some(rest) = text.strip_prefix('"') {
+        return rest.split_once('"').map(|(text, _)| Written::Quoted(text));
+    }
+    let (text, _) = text.strip_prefix('<')?.split_once('>')?;
+    Some(Written::Angled(text))
+}
+
+/// Lists the files that makefiles force on the compiler by `-include`.
+fn forced<'a>(
+    top: &Path,
+    tree: &BTreeSet<String>,
+    names: &Names<'a>,
+) -> io::Result<BTreeSet<&'a str>> {
+    let is_makefile = |path: &&String| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        name.starts_with("Makefile") || name.starts_with("Kbuild")
+    };
+    let mut found = BTreeSet::new();
+    for path in tree.iter().filter(is_makefile) {
+        let text = read(top, path)?;
+        for (at, _) in text.match_indices("-include") {
+            let rest = text.get(at + "-include".len()..).unwrap_or_default();
+            let word = rest.split_whitespace().next().unwrap_or_default();
+            // Of `$(srctree)/a/b.h` the last part is enough.
+            let name = word.rsplit('/').next().unwrap_or(word);
+            found.extend(names.meant("", &Written::Angled(name)));
+        }
+    }
+    Ok(found)
+}
+
+fn read(top: &Path, file: &str) -> io::Result<String> {
+    let path: TreePath = file
+        .parse()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let path = top.join(path.as_str());
+    // Links to folders stand among the files; what is in the folder is listed where it lies.
+    if path.is_dir() {
+        return Ok(String::new());
+    }
+    match regular::read_linked(&path, LARGEST)? {
+        Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        None => Err(io::ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// Resolves `..` and `.`; `None` where it leads out of the tree.
+fn joined(folder: &str, text: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// Tells whether a file is of another architecture, which no compiled file reads.
+fn is_apart(path: &str) -> bool {
+    path.strip_prefix("arch/")
+        .is_some_and(|rest| !rest.starts_with("x86/") && !rest.starts_with("um/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tuxtape_core::identity::ObjectName;
+    use tuxtape_core::profile::Way;
+
+    use super::*;
+    use crate::profile::small;
+
+    fn check(files: &[(&str, &str)], units: &[&str], expected: &[&str]) {
+        let top = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = top.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut profile = KernelProfile::blank(small().id, "6.1.170", Way::DebugData);
+        profile.tree_files = files.iter().map(|(path, _)| (*path).to_owned()).collect();
+        for unit in units {
+            let objects = BTreeSet::from([ObjectName("vmlinux".to_owned())]);
+            profile.units.insert((*unit).to_owned(), objects);
+        }
+        let found = readable(top.path(), &profile).unwrap();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found, expected, "{files:?}");
+    }
+
+    #[test]
+    fn what_a_unit_includes_is_readable_and_what_others_include_is_not() {
+        check(
+            &[
+                ("fs/a/a.c", "# include \"a.h\"\n"),
+                ("fs/a/a.h", "#if 0\n#include \"sub/b.h\"\n#endif\n"),
+                ("fs/a/sub/b.h", ""),
+                ("fs/x/x.c", "#include \"x.h\"\n"),
+                ("fs/x/x.h", "#include \"a.h\"\n"),
+            ],
+            &["fs/a/a.c"],
+            &["fs/a/a.c", "fs/a/a.h", "fs/a/sub/b.h"],
+        );
+    }
+
+    #[test]
+    fn a_name_beside_the_file_means_that_one_and_else_all_of_that_name() {
+        check(
+            &[
+                ("d/a/a.c", "#include \"core.h\"\n#include <more/far.h>\n"),
+                ("d/a/core.h", ""),
+                ("d/b/core.h", ""),
+                ("d/b/more/far.h", ""),
+                ("d/c/more/far.h", ""),
+                ("d/c/far.h", ""),
+                ("arch/arm/more/far.h", ""),
+            ],
+            &["d/a/a.c"],
+            &["d/a/a.c", "d/a/core.h", "d/b/more/far.h", "d/c/more/far.h"],
+        );
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_no_file() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("include/real")).unwrap();
+        std::os::unix::fs::symlink("real", top.path().join("include/link")).unwrap();
+        let mut profile = KernelProfile::blank(small().id, "6.1.170", Way::DebugData);
+        profile.tree_files.insert("include/link".to_owned());
+        assert!(readable(top.path(), &profile).unwrap().is_empty());
+        // What cannot be read leaves everything unknown.
+        profile.tree_files.insert("include/gone.h".to_owned());
+        assert!(readable(top.path(), &profile).is_err());
+    }
+
+    #[test]
+    fn shared_headers_macros_flags_and_unseen_folders_are_followed() {
+        check(
+            &[
+                ("include/linux/l.h", "#include \"../../d/by_shared.h\"\n"),
+                ("d/by_shared.h", ""),
+                ("d/a.c", "#define OTHER \"by_define.h\"\n#include OTHER\n"),
+                ("d/beside.h", ""),
+                ("e/by_define.h", ""),
+                ("e/t.h", "#define TRACE_INCLUDE_FILE t2\n"),
+                ("e/t2.h", ""),
+                ("e/Makefile", "ccflags-y += -include $(src)/forced.h\n"),
+                ("e/forced.h", "#include \"t.h\"\n"),
+                ("arch/x86/boot/b.S", ".include \"s.inc\"\n"),
+                ("arch/x86/boot/s.inc", ""),
+                ("e/none.h", ""),
+            ],
+            &["d/a.c"],
+            &[
+                "arch/x86/boot/b.S",
+                "arch/x86/boot/s.inc",
+                "d/a.c",
+                "d/beside.h",
+                "d/by_shared.h",
+                "e/by_define.h",
+                "e/forced.h",
+                "e/t.h",
+                "e/t2.h",
+            ],
+        );
+    }
+}
