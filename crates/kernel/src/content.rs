@@ -21,6 +21,7 @@ use tuxtape_core::profile::functions::FunctionTable;
 use crate::unified::{DiffError, TreePath};
 
 use changelog::Changelog;
+use diff::Shows;
 pub use judged::{Judged, JudgedFile};
 use tree::Tree;
 
@@ -137,7 +138,7 @@ impl<'a> Looker<'a> {
     /// the first diff are the same there, byte for byte, this one does not hold it either.
     pub fn look_beside(&self, cve: &Cve, diffs: &[FixDiff<'_>], unfixed: Unfixed<'_>) -> Content {
         let mut content = self.look(cve, diffs);
-        let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text).ok()) else {
+        let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text, Shows::Context).ok()) else {
             return content;
         };
         if !judged::is_about(&files, cve) || !self.equals(&files, unfixed.tree) {
@@ -165,11 +166,17 @@ impl<'a> Looker<'a> {
 
     /// Judges one diff alone, whatever it is of.
     pub fn judge(&self, diff: &[u8]) -> Result<Judged, LookError> {
-        self.judge_files(&diff::read(diff)?)
+        self.judge_files(&diff::read(diff, Shows::Context)?)
+    }
+
+    /// As [`judge`](Self::judge), of a diff that shows all of each file, as `git diff -U1000000` writes
+    /// it: by whole functions, which tells more than lines do.
+    pub fn judge_whole(&self, diff: &[u8]) -> Result<Judged, LookError> {
+        self.judge_files(&diff::read(diff, Shows::Files)?)
     }
 
     fn judge_for(&self, cve: &Cve, diff: &FixDiff<'_>) -> Result<Judged, LookError> {
-        let files = diff::read(diff.text)?;
+        let files = diff::read(diff.text, Shows::Context)?;
         if !judged::is_about(&files, cve) {
             return Err(LookError::OtherFiles);
         }
@@ -312,7 +319,7 @@ pub fn fuzz(bytes: &[u8]) {
     let (Some(diff), Some(text)) = (parts.next(), parts.next()) else {
         return;
     };
-    let Ok(files) = diff::read(diff) else {
+    let Ok(files) = diff::read(diff, Shows::Context) else {
         return;
     };
     let source = Source::read(&String::from_utf8_lossy(text));

@@ -1,8 +1,10 @@
 //! A source file, ready to be searched.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::ctext::{self, CodeLine, FunctionExtent};
+use super::whole;
+use crate::ctext::{self, Chunk, CodeLine, FunctionExtent};
 
 /// One file of C, ready to be searched for changes.
 #[derive(Clone, Debug)]
@@ -13,6 +15,8 @@ pub struct Source {
     order: Vec<u32>,
     /// For each of `lines`, whether the preprocessor may leave it out.
     conditional: Vec<bool>,
+    chunks: Vec<Chunk>,
+    macros: BTreeMap<String, Vec<String>>,
 }
 
 impl Source {
@@ -23,8 +27,12 @@ impl Source {
         lines.truncate(1 << 20);
         let mut order: Vec<u32> = (0..u32::try_from(lines.len()).unwrap_or(0)).collect();
         order.sort_by(|left, right| code(&lines, *left).cmp(code(&lines, *right)));
+        let functions = ctext::functions(text);
+        let chunks = ctext::outline_by(text, &functions);
         Self {
-            functions: ctext::functions(text),
+            macros: whole::macros(&chunks),
+            chunks,
+            functions,
             conditional: conditional(&lines),
             lines,
             order,
@@ -41,10 +49,21 @@ impl Source {
         &self.lines
     }
 
+    /// Returns its definitions.
+    pub(super) fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Returns the directives that define or undefine each name, in order.
+    pub(super) fn macros(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.macros
+    }
+
     /// Returns about how many bytes of memory it takes.
     pub fn size(&self) -> usize {
         let lines = self.lines.iter().map(|line| line.code.len() + 48);
-        lines.sum::<usize>() + self.functions.len() * 96
+        // The chunks hold the code once more.
+        2 * lines.sum::<usize>() + self.functions.len() * 96
     }
 
     /// Returns the function of which line `number` is.
