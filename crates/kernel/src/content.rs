@@ -18,6 +18,7 @@ use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen};
 use tuxtape_core::cve::Cve;
 use tuxtape_core::profile::functions::FunctionTable;
 
+use crate::fix_source::found::Tie;
 use crate::unified::{DiffError, TreePath};
 
 use changelog::Changelog;
@@ -34,6 +35,8 @@ pub struct FixDiff<'a> {
     pub text: &'a [u8],
     /// Whether it is one of several patches of the fix: it alone never shows that the fix is there.
     pub is_part: bool,
+    /// What says that it is the fix of the CVE: without that it never shows that the fix is there.
+    pub tie: &'a Tie,
 }
 
 /// A source tree known not to hold a fix.
@@ -105,7 +108,7 @@ impl<'a> Looker<'a> {
         let mut failures = Vec::new();
         for diff in diffs {
             match self.judge_for(cve, diff) {
-                Ok(found) => judged.push((diff.origin, found)),
+                Ok(found) => judged.push((diff, found)),
                 Err(error) => failures.push((diff.origin, error)),
             }
         }
@@ -125,8 +128,8 @@ impl<'a> Looker<'a> {
             content.functions = Functions::NotLooked { gap, why };
         }
         let decisive = decisive(&judged);
-        if let Some((origin, found)) = decisive.and_then(|at| judged.get(at)) {
-            content.carried = answer(origin, found, &judged);
+        if let Some((diff, found)) = decisive.and_then(|at| judged.get(at)) {
+            content.carried = answer(diff, found, &judged);
             content.moved = moved(found);
             content.functions = self.functions(found);
         }
@@ -138,7 +141,10 @@ impl<'a> Looker<'a> {
     /// the first diff are the same there, byte for byte, this one does not hold it either.
     pub fn look_beside(&self, cve: &Cve, diffs: &[FixDiff<'_>], unfixed: Unfixed<'_>) -> Content {
         let mut content = self.look(cve, diffs);
-        let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text, Shows::Context).ok()) else {
+        let Some(files) = diffs
+            .first()
+            .and_then(|diff| diff::read(diff.text, Shows::Context).ok())
+        else {
             return content;
         };
         if !judged::is_about(&files, cve) || !self.equals(&files, unfixed.tree) {
@@ -248,24 +254,40 @@ fn hint(carried: &mut Carried, text: String) {
 
 /// Returns the index of the diff that decides: the first that says yes or no, else the first that
 /// says anything.
-fn decisive(judged: &[(&str, Judged)]) -> Option<usize> {
-    let verdict = |(_, found): &(&str, Judged)| found.verdict();
+fn decisive(judged: &[(&FixDiff<'_>, Judged)]) -> Option<usize> {
+    let verdict = |(_, found): &(&FixDiff<'_>, Judged)| found.verdict();
+    let decides = |one: &(&FixDiff<'_>, Judged)| match verdict(one) {
+        Verdict::Carries => untied(one.0).is_none(),
+        Verdict::Lacks => true,
+        Verdict::Partial | Verdict::Nothing => false,
+    };
+    let says =
+        |one: &(&FixDiff<'_>, Judged)| matches!(verdict(one), Verdict::Carries | Verdict::Partial);
     judged
         .iter()
-        .position(|one| matches!(verdict(one), Verdict::Carries | Verdict::Lacks))
-        .or_else(|| {
-            judged
-                .iter()
-                .position(|one| verdict(one) == Verdict::Partial)
-        })
+        .position(decides)
+        .or_else(|| judged.iter().position(says))
 }
 
-fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
+/// Says why a diff may be that of another fix.
+fn untied<'a>(diff: &FixDiff<'a>) -> Option<&'a str> {
+    match diff.tie {
+        Tie::Commit | Tie::Index | Tie::Message => None,
+        Tie::Untied { why } => Some(why),
+    }
+}
+
+fn answer(diff: &FixDiff<'_>, found: &Judged, all: &[(&FixDiff<'_>, Judged)]) -> Carried {
     let mut seen = Seen {
-        origin: origin.to_owned(),
+        origin: diff.origin.to_owned(),
         places: found.places(),
         hints: Vec::new(),
     };
+    if let (Verdict::Carries, Some(why)) = (found.verdict(), untied(diff)) {
+        seen.hints
+            .push(format!("all of the diff is there, but {why}"));
+        return Carried::Partial(seen);
+    }
     let against = match found.verdict() {
         Verdict::Carries => Found::Before,
         Verdict::Lacks => Found::After,
@@ -273,7 +295,7 @@ fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
     };
     if let Some((other, _)) = all.iter().find(|(_, other)| other.any(against)) {
         seen.hints
-            .push(format!("the diff of {other} says otherwise"));
+            .push(format!("the diff of {} says otherwise", other.origin));
         return Carried::Partial(seen);
     }
     match against {

@@ -142,7 +142,8 @@ pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
 /// Looks for the change of a file that `hunk` shows as a whole. What its definitions leave open is
 /// looked for by lines, as that of any hunk.
 fn look_whole(hunk: &FixHunk, source: &Source) -> Vec<Block> {
-    let regions = whole::look(hunk, source);
+    let sides = whole::Sides::of(hunk);
+    let regions = sides.look(source);
     let is_open = |found| match found {
         Found::Neither => true,
         Found::After | Found::Before | Found::Both | Found::Nothing => false,
@@ -162,14 +163,15 @@ fn look_whole(hunk: &FixHunk, source: &Source) -> Vec<Block> {
         }
         let within = by_lines.iter().filter(|other| region.touches(other));
         let within: Vec<&Block> = within.map(|other| &other.block).collect();
-        match within.first() {
-            Some(first)
-                if matches!(first.found, Found::After | Found::Before)
-                    && within.iter().all(|block| block.found == first.found) =>
-            {
-                blocks.extend(within.into_iter().cloned());
-            }
-            Some(_) | None => blocks.push(region.block),
+        let all = |found| !within.is_empty() && within.iter().all(|block| block.found == found);
+        let is_in_force = |block: &&Block| {
+            let line = block.line;
+            line.is_some_and(|line| sides.confirms(&region, source, line))
+        };
+        if all(Found::Before) || (all(Found::After) && within.iter().all(is_in_force)) {
+            blocks.extend(within.into_iter().cloned());
+        } else {
+            blocks.push(region.block);
         }
     }
     blocks

@@ -185,7 +185,9 @@ impl<'a> Reader<'a> {
         let units = units::units(&tokens, parts);
         let key = match (function, kind) {
             (Some((name, _)), _) => name,
-            (None, ChunkKind::Braced) => units.first().map_or_else(String::new, |it| it.code.clone()),
+            (None, ChunkKind::Braced) => {
+                units.first().map_or_else(String::new, |it| it.code.clone())
+            }
             (None, _) => joined(&units),
         };
         let lines = (first.line, last.line);
@@ -295,6 +297,9 @@ mod tests {
             "struct a {\n int b[{;\n};\nint c;\n",
             &[(Braced, "struct a {", &[]), (Single, "int c ;", &[])],
         );
-        check("}\n;\nint c;\n", &[(Single, "} ;", &[]), (Single, "int c ;", &[])]);
+        check(
+            "}\n;\nint c;\n",
+            &[(Single, "} ;", &[]), (Single, "int c ;", &[])],
+        );
     }
 }

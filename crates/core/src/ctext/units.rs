@@ -45,20 +45,17 @@ pub(super) fn units(tokens: &[Token<'_>], parts: Parts) -> Vec<Unit> {
         if sign == "}" && parens == 0 {
             units.extend(open.take());
         }
-        match &mut open {
-            Some(unit) => {
-                unit.code.push(' ');
-                unit.code.push_str(token.text);
-                unit.tokens = unit.tokens.saturating_add(1);
-            }
-            None => {
-                first = token.text;
-                open = Some(Unit {
-                    code: token.text.to_owned(),
-                    tokens: 1,
-                    line: token.line,
-                });
-            }
+        if let Some(unit) = &mut open {
+            unit.code.push(' ');
+            unit.code.push_str(token.text);
+            unit.tokens = unit.tokens.saturating_add(1);
+        } else {
+            first = token.text;
+            open = Some(Unit {
+                code: token.text.to_owned(),
+                tokens: 1,
+                line: token.line,
+            });
         }
         match sign {
             "(" | "[" => parens = parens.saturating_add(1),
@@ -117,8 +114,18 @@ mod tests {
     #[test]
     fn statements_are_the_same_however_their_lines_are_broken() {
         let expected = [
-            "if ( a ( b ) )", "{", "x = c ? d : e ;", "}", "else", "if ( f )", "goto out ;",
-            "for ( i = 0 ; i < 3 ; i + + )", "g ( ) ;", "case A :", "out :", "return ;",
+            "if ( a ( b ) )",
+            "{",
+            "x = c ? d : e ;",
+            "}",
+            "else",
+            "if ( f )",
+            "goto out ;",
+            "for ( i = 0 ; i < 3 ; i + + )",
+            "g ( ) ;",
+            "case A :",
+            "out :",
+            "return ;",
         ];
         check(
             "if (a(b)) {\n x = c ? d : e;\n} else if (f)\n goto out;\nfor (i = 0; i < 3; i++)\n g();\ncase A: out: return;",
@@ -137,7 +144,15 @@ mod tests {
         check(
             "enum x {\n A = f(1, 2),\n# ifdef  CONFIG_B /* c */\n B,\n#endif\n};",
             Parts::Members,
-            &["enum x {", "A = f ( 1 , 2 ) ,", "# ifdef CONFIG_B", "B ,", "# endif", "}", ";"],
+            &[
+                "enum x {",
+                "A = f ( 1 , 2 ) ,",
+                "# ifdef CONFIG_B",
+                "B ,",
+                "# endif",
+                "}",
+                ";",
+            ],
         );
     }
 }

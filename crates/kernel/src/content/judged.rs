@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tuxtape_core::applicability::carried::{
-    self, Block, FileChange, FixFile, Found, Verdict,
-};
+use tuxtape_core::applicability::carried::{self, Block, FileChange, FixFile, Found, Verdict};
 use tuxtape_core::applicability::moved;
 use tuxtape_core::cve::Cve;
 

@@ -71,6 +71,7 @@ fn diff(text: &str) -> FixDiff<'_> {
         origin: "commit 1",
         text: text.as_bytes(),
         is_part: false,
+        tie: &Tie::Commit,
     }
 }
 
@@ -241,6 +242,30 @@ fn a_part_of_a_fix_alone_shows_no_fix() {
         let content = looker.look(&record(), &[part]);
         assert_eq!(word(&content.carried), expected);
         assert!(matches!(content.functions, Functions::Unclear { .. }));
+    }
+}
+
+#[test]
+fn a_diff_that_nothing_ties_to_the_cve_shows_no_fix() {
+    let untied = Tie::Untied {
+        why: "nothing but the name of its file ties it to the CVE".to_owned(),
+    };
+    let named = FixDiff {
+        tie: &untied,
+        ..diff(FIX)
+    };
+    for (text, expected) in [(after().as_str(), "partial"), (BEFORE, "no")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let looker = Looker::new(top.path(), None);
+        let content = looker.look(&record(), &[named]);
+        assert_eq!(word(&content.carried), expected);
+        if expected == "partial" {
+            assert!(content.carried.found().contains("name of its file"));
+        }
+        // Beside one that is tied it says nothing more.
+        let content = looker.look(&record(), &[named, diff(FIX)]);
+        let expected = if expected == "no" { "no" } else { "yes" };
+        assert_eq!(word(&content.carried), expected);
     }
 }
 

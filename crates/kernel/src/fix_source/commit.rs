@@ -91,7 +91,7 @@ impl CommitDiff {
 
 /// Reads a line such as `commit SHA upstream.`, `[ Upstream commit SHA ]` or `(cherry picked from
 /// commit SHA)`.
-fn upstream(line: &str) -> Option<GitId> {
+pub(super) fn upstream(line: &str) -> Option<GitId> {
     let line = line.trim().to_ascii_lowercase();
     let (before, rest) = line.split_once("commit ")?;
     let id: GitId = rest.get(..40)?.parse().ok()?;

@@ -95,7 +95,7 @@ fn begins_mail(line: &str) -> bool {
 }
 
 /// Returns the subject of a mail's headers, unfolded, without `[PATCH]`.
-fn subject(headers: &str) -> String {
+pub(super) fn subject(headers: &str) -> String {
     let mut subject = String::new();
     for line in headers.lines() {
         let folded = line.starts_with([' ', '\t']);

@@ -1,6 +1,6 @@
 //! Lays the units of one definition beside those of another.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::ctext::Unit;
 
@@ -13,7 +13,7 @@ pub(super) const TELLING: u32 = 4;
 /// Gives each text of a unit one number.
 #[derive(Default)]
 pub(super) struct Numbers<'a> {
-    known: HashMap<&'a str, u32>,
+    known: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Numbers<'a> {
@@ -99,8 +99,8 @@ pub(super) fn tokens(units: &[Unit]) -> u32 {
         .fold(0, |sum, unit| sum.saturating_add(unit.tokens))
 }
 
-/// Returns what the unit at `at` stands in: the heads of the blocks around it and the conditions of the
-/// preprocessor within the definition, the outermost first.
+/// Returns what the unit at `at` stands in: the heads of the blocks around it within the definition and
+/// the conditions of the preprocessor there, the outermost first.
 pub(super) fn path(units: &[Unit], at: usize) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     // Each condition with the blocks that were open where it began.
@@ -134,6 +134,8 @@ pub(super) fn path(units: &[Unit], at: usize) -> Vec<String> {
         }
         heads.clear();
     }
+    // The outermost is the definition itself.
+    let mut blocks: Vec<String> = blocks.into_iter().skip(1).collect();
     blocks.extend(conditions.into_iter().map(|(condition, _)| condition));
     blocks
 }
@@ -170,8 +172,23 @@ pub(super) fn unreached(units: &[Unit]) -> Vec<bool> {
     found
 }
 
+/// Tells whether the unit at `at` never runs, whatever it is part of: behind a jump, or in a block whose
+/// condition is never true.
+pub(super) fn is_cut_off(units: &[Unit], at: usize) -> bool {
+    const NEVER: [&str; 6] = [
+        "if ( 0 )",
+        "if ( 0 & &",
+        "if ( false",
+        "while ( 0 )",
+        "while ( false )",
+        "for ( ; 0 ;",
+    ];
+    let is_never = |block: &String| NEVER.iter().any(|never| block.starts_with(never));
+    unreached(units).get(at) == Some(&true) || path(units, at).iter().any(is_never)
+}
+
 /// Tells whether the next statement is the one that this unit controls.
-fn is_head(code: &str) -> bool {
+pub(super) fn is_head(code: &str) -> bool {
     let word = code.split(' ').next().unwrap_or_default();
     match word {
         "else" | "do" => code == word,

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::{FixHunk, FixLine, FixSide, normal};
-use crate::ctext;
 
 /// How many lines of context there are on each side.
 const CONTEXT: usize = 3;
@@ -39,15 +38,19 @@ fn moved(own: Range<u32>, by: u32) -> Range<u32> {
 pub(super) fn hunks(whole: &FixHunk) -> Vec<Part> {
     let lines = &whole.lines;
     let old = normal::text(lines, FixSide::New);
-    let functions = ctext::functions(&old);
     let texts: Vec<&str> = old.lines().collect();
-    let heading = |line: u32| {
-        let before = functions.partition_point(|extent| extent.first_line < line);
-        let extent = functions.get(before.checked_sub(1)?)?;
-        // The head may be on lines below that of the return type.
-        let head = usize::try_from(extent.first_line).ok()?;
-        let mut head = texts.iter().skip(head.checked_sub(1)?).take(4);
-        head.find(|text| text.contains(&extent.name))
+    // As git finds it: the nearest line before that begins a definition.
+    let heading = |before: u32| {
+        let before = texts.get(..usize::try_from(before).ok()?)?;
+        let begins = |text: &&&str| {
+            let first = text.bytes().next();
+            let is_label = text.trim_end().ends_with(':');
+            first.is_some_and(|c| c.is_ascii_alphabetic() || c == b'_') && !is_label
+        };
+        before
+            .iter()
+            .rev()
+            .find(begins)
             .map(|text| (*text).to_owned())
     };
     let mut parts = Vec::new();
@@ -69,7 +72,7 @@ pub(super) fn hunks(whole: &FixHunk) -> Vec<Part> {
         };
         parts.push(Part {
             hunk: FixHunk {
-                heading: heading(old_before.saturating_add(1)).unwrap_or_default(),
+                heading: heading(old_before).unwrap_or_default(),
                 lines: lines.get(range).unwrap_or_default().to_vec(),
             },
             old_before,

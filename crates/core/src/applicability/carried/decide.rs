@@ -151,6 +151,10 @@ fn is_sure(
         {
             return false;
         }
+        // Nor one that another statement controls, which the change does not know of.
+        Ok(place) if place.lines.start == place.at && !hunk.begins(block, source, place.at) => {
+            return false;
+        }
         Ok(place) => {
             let last = place.at.saturating_add(own.len().max(1));
             (place.at.saturating_sub(1)..last).all(is_open)
@@ -168,6 +172,19 @@ fn is_sure(
         places.any(|at| source.code_at(at) == Some(&line.code))
     };
     let removed = hunk.lines(FixSide::Old).get(block.old.clone());
+    let at = match place {
+        Ok(place) => Some(place.at),
+        Err(starts) => starts
+            .first()
+            .map(|start| start.saturating_add(block.new.start)),
+    };
+    let number = at.and_then(|at| source.number_at(at));
+    if number.is_some_and(|number| {
+        source.is_undone(number, own)
+            || (block.function.is_none() && source.is_beside(hunk.heading(block), number))
+    }) {
+        return false;
+    }
     let is_gone = !own.is_empty()
         || !removed
             .unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BlockAt, FixHunk, FixLine, FixSide, align};
+use super::{BlockAt, FixHunk, FixLine, FixSide, Source, align, source};
 use crate::ctext::{self, CodeLine};
 
 /// Fewest tokens of a line that says anything: `return 0;` and `goto out;` stand everywhere.
@@ -15,6 +15,7 @@ pub(super) struct NormalHunk {
     /// The text that each side was read from.
     old_text: String,
     new_text: String,
+    heading: String,
     blocks: Vec<BlockAt>,
 }
 
@@ -42,6 +43,7 @@ impl NormalHunk {
             new,
             old_text,
             new_text,
+            heading: hunk.heading.clone(),
             blocks,
         };
         normal.name(hunk);
@@ -78,6 +80,36 @@ impl NormalHunk {
 
     pub(super) fn blocks(&self) -> &[BlockAt] {
         &self.blocks
+    }
+
+    /// Returns the line that begins the definition in which a block's new side is, as far as the hunk
+    /// says.
+    pub(super) fn heading(&self, block: &BlockAt) -> &str {
+        let number = self.new.get(block.new.start).map(|line| line.number);
+        let before = number.and_then(|number| usize::try_from(number).ok());
+        let mut heading = self.heading.as_str();
+        let shown = self.new_text.lines();
+        for line in shown.take(before.unwrap_or(1).saturating_sub(1)) {
+            match line.bytes().next() {
+                Some(b'}') => heading = "",
+                Some(c) if c.is_ascii_alphabetic() || c == b'_' => heading = line,
+                Some(_) | None => {}
+            }
+        }
+        heading
+    }
+
+    /// Tells whether the new side of a block, found at index `at` of `source` without the line before
+    /// it, is controlled there by nothing else than it is in the change.
+    pub(super) fn begins(&self, block: &BlockAt, source: &Source, at: usize) -> bool {
+        let before = block
+            .new
+            .start
+            .checked_sub(1)
+            .and_then(|at| self.new.get(at));
+        let is_free = before
+            .is_none_or(|line| source::ends_statement(&line.code) && !line.code.ends_with('{'));
+        is_free && source.begins_statement(at)
     }
 
     pub(super) fn lines(&self, side: FixSide) -> &[CodeLine] {

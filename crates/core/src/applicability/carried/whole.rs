@@ -20,6 +20,14 @@ const ENOUGH: u32 = 12;
 /// Most neighbours on each side that are looked at.
 const NEIGHBOURS: usize = 8;
 
+/// How many units away the next known neighbour may be where one is missing.
+const NEAR: usize = 3;
+
+/// Words that no macro may stand for.
+pub(super) const KEYWORDS: [&str; 10] = [
+    "if", "else", "for", "while", "do", "switch", "case", "return", "goto", "break",
+];
+
 /// One block with the lines of each side that it changes.
 #[derive(Debug)]
 pub(super) struct Region {
@@ -40,33 +48,88 @@ impl Region {
     }
 }
 
-/// Looks for the regions by which the two sides of `hunk`, which shows the whole of its file, differ.
-pub(super) fn look(hunk: &FixHunk, source: &Source) -> Vec<Region> {
-    let (old_text, new_text) = (
-        normal::text(&hunk.lines, FixSide::New),
-        normal::text(&hunk.lines, FixSide::Old),
-    );
-    let (old, new) = (ctext::outline(&old_text), ctext::outline(&new_text));
-    let macros = macros(&new);
-    let judge = Judge {
-        old: &old,
-        new: &new,
-        old_macros: self::macros(&old),
-        new_macros: macros,
-        old_lines: old_text.lines().collect(),
-        new_lines: new_text.lines().collect(),
-        source,
-    };
-    let mut regions = Vec::new();
-    for pair in pairs(&old, &new) {
-        match pair {
-            (Some(old), Some(new)) => judge.changed(old, new, &mut regions),
-            (None, Some(new)) => regions.extend(judge.added(new)),
-            (Some(old), None) => regions.extend(judge.removed(old)),
-            (None, None) => {}
+/// Both sides of a file's change.
+pub(super) struct Sides {
+    old: Vec<Chunk>,
+    new: Vec<Chunk>,
+    old_macros: BTreeMap<String, Vec<String>>,
+    new_macros: BTreeMap<String, Vec<String>>,
+    old_text: String,
+    new_text: String,
+}
+
+impl Sides {
+    /// Reads both sides of `hunk`, which shows the whole of its file.
+    pub(super) fn of(hunk: &FixHunk) -> Self {
+        let old_text = normal::text(&hunk.lines, FixSide::New);
+        let new_text = normal::text(&hunk.lines, FixSide::Old);
+        let (old, new) = (ctext::outline(&old_text), ctext::outline(&new_text));
+        Self {
+            old_macros: macros(&old),
+            new_macros: macros(&new),
+            old,
+            new,
+            old_text,
+            new_text,
         }
     }
-    regions
+
+    /// Looks in `source` for the regions by which the sides differ.
+    pub(super) fn look(&self, source: &Source) -> Vec<Region> {
+        let judge = Judge {
+            sides: self,
+            source,
+        };
+        let mut regions = Vec::new();
+        for pair in pairs(&self.old, &self.new) {
+            match pair {
+                (Some(old), Some(new)) => judge.changed(old, new, &mut regions),
+                (None, Some(new)) => regions.extend(judge.added(new)),
+                (Some(old), None) => regions.extend(judge.removed(old)),
+                (None, None) => {}
+            }
+        }
+        regions
+    }
+
+    /// Tells whether the side after of `region`, which was found at `line` of `source` by its lines, is
+    /// in force there.
+    pub(super) fn confirms(&self, region: &Region, source: &Source, line: u32) -> bool {
+        let judge = Judge {
+            sides: self,
+            source,
+        };
+        let holds = |chunk: &&Chunk, line: u32| (chunk.lines.0..=chunk.lines.1).contains(&line);
+        let new = self.new.iter().find(|it| holds(it, region.new.start));
+        let own = source.chunks().iter().find(|it| holds(it, line));
+        let (Some(new), Some(own)) = (new, own) else {
+            return false;
+        };
+        let same = |old: &&Chunk| (old.kind, &old.key) == (new.kind, &new.key);
+        let Some(old) = self.old.iter().find(same) else {
+            return false;
+        };
+        let place = |units: &[Unit], line: u32| units.iter().position(|unit| unit.line >= line);
+        let (Some(of_new), Some(of_own)) =
+            (place(&new.units, region.new.start), place(&own.units, line))
+        else {
+            return false;
+        };
+        let within = |range: &Range<u32>, unit: &&Unit| range.contains(&unit.line);
+        let count = |units: &[Unit], range: &Range<u32>| {
+            let own = units.iter().filter(|unit| within(range, unit));
+            own.count()
+        };
+        let start = place(&old.units, region.old.start).unwrap_or(0);
+        let change = Change {
+            old: start..start + count(&old.units, &region.old),
+            new: of_new..of_new + count(&new.units, &region.new),
+        };
+        (own.kind, &own.key, &own.conditions) == (new.kind, &new.key, &new.conditions)
+            && judge.others_are_known(new)
+            && judge.are_names_kept(new, &change)
+            && Drift::of(old, new, own).is_in_force(&change, of_own)
+    }
 }
 
 /// Returns the directives that define or undefine each name, in order.
@@ -88,10 +151,18 @@ fn pairs<'a>(old: &'a [Chunk], new: &'a [Chunk]) -> Vec<(Option<&'a Chunk>, Opti
     type Sides<'a> = (Vec<&'a Chunk>, Vec<&'a Chunk>);
     let mut names: BTreeMap<(ChunkKind, &str), Sides<'a>> = BTreeMap::new();
     for chunk in old {
-        names.entry((chunk.kind, &chunk.key)).or_default().0.push(chunk);
+        names
+            .entry((chunk.kind, &chunk.key))
+            .or_default()
+            .0
+            .push(chunk);
     }
     for chunk in new {
-        names.entry((chunk.kind, &chunk.key)).or_default().1.push(chunk);
+        names
+            .entry((chunk.kind, &chunk.key))
+            .or_default()
+            .1
+            .push(chunk);
     }
     let mut pairs = Vec::new();
     for (mut olds, mut news) in names.into_values() {
@@ -119,8 +190,8 @@ fn pairs<'a>(old: &'a [Chunk], new: &'a [Chunk]) -> Vec<(Option<&'a Chunk>, Opti
         pairs.extend(news.into_iter().map(|new| (None, Some(new))));
     }
     pairs.sort_by_key(|(old, new)| {
-        let first = |chunk: &Option<&Chunk>| chunk.map(|chunk| chunk.lines.0);
-        first(new).or_else(|| first(old))
+        let first = |chunk: Option<&Chunk>| chunk.map(|chunk| chunk.lines.0);
+        first(*new).or_else(|| first(*old))
     });
     pairs
 }
@@ -133,12 +204,7 @@ fn is_same(left: &Chunk, right: &Chunk) -> bool {
 }
 
 struct Judge<'a> {
-    old: &'a [Chunk],
-    new: &'a [Chunk],
-    old_macros: BTreeMap<String, Vec<String>>,
-    new_macros: BTreeMap<String, Vec<String>>,
-    old_lines: Vec<&'a str>,
-    new_lines: Vec<&'a str>,
+    sides: &'a Sides,
     source: &'a Source,
 }
 
@@ -159,7 +225,10 @@ impl Judge<'_> {
                 let is_one = own.len() == 1;
                 let found = own.into_iter().max_by_key(|own| {
                     let like = own.conditions == new.conditions;
-                    (like, likeness(&own.units, &new.units).max(likeness(&own.units, &old.units)))
+                    (
+                        like,
+                        likeness(&own.units, &new.units).max(likeness(&own.units, &old.units)),
+                    )
                 });
                 let Some(found) = found else {
                     self.absent(old, new, regions);
@@ -203,7 +272,7 @@ impl Judge<'_> {
                 .filter(|chunk| chunk.kind == new.kind && chunk.key == new.key);
             same.map(|chunk| chunk.conditions.clone()).collect()
         };
-        own.into_iter().eq(of(self.new).iter())
+        own.into_iter().eq(of(&self.sides.new).iter())
     }
 
     /// Compares one definition of the file with both sides.
@@ -215,21 +284,7 @@ impl Judge<'_> {
         is_sure: bool,
         regions: &mut Vec<Region>,
     ) {
-        let mut numbers = Numbers::default();
-        let of_old = numbers.of(&old.units);
-        let of_new = numbers.of(&new.units);
-        let of_own = numbers.of(&own.units);
-        let drift = Drift {
-            old,
-            new,
-            own,
-            old_places: align::places(&of_old, &of_own),
-            new_places: align::places(&of_new, &of_own),
-            unreached: align::unreached(&own.units),
-            of_old,
-            of_new,
-            of_own,
-        };
+        let drift = Drift::of(old, new, own);
         for change in changes(&drift.of_old, &drift.of_new) {
             let (mut found, at) = drift.find(&change);
             let is_after = found == Found::After;
@@ -247,9 +302,6 @@ impl Judge<'_> {
     /// Tells whether the preprocessor of the file makes of the names of a change what that of the side
     /// after makes of them.
     fn are_names_kept(&self, new: &Chunk, change: &Change) -> bool {
-        const KEYWORDS: [&str; 10] = [
-            "if", "else", "for", "while", "do", "switch", "case", "return", "goto", "break",
-        ];
         let own = new.units.get(change.new.clone()).unwrap_or_default();
         let words = own.iter().flat_map(|unit| unit.code.split(' '));
         let mut names: BTreeSet<&str> = words.collect();
@@ -258,7 +310,7 @@ impl Judge<'_> {
         let macros = self.source.macros();
         names
             .into_iter()
-            .all(|name| macros.get(name) == self.new_macros.get(name))
+            .all(|name| macros.get(name) == self.sides.new_macros.get(name))
     }
 
     /// Judges a definition of which the file has not even the name.
@@ -283,7 +335,13 @@ impl Judge<'_> {
             (Some(same), _) => {
                 let is_kept = same.conditions == new.conditions
                     && (own.len() == 1 || self.others_are_known(new))
-                    && self.are_names_kept(new, &Change { old: 0..0, new: 0..new.units.len() });
+                    && self.are_names_kept(
+                        new,
+                        &Change {
+                            old: 0..0,
+                            new: 0..new.units.len(),
+                        },
+                    );
                 let found = if is_kept { Found::After } else { Found::Both };
                 (found, Some(same.lines.0))
             }
@@ -300,9 +358,11 @@ impl Judge<'_> {
     /// Tells whether the file has what declared `name` before the change.
     fn has_replaced(&self, new: &Chunk, name: &str) -> bool {
         let is_gone = |old: &&Chunk| {
-            old.kind == new.kind && declared(old) == Some(name) && !self.new.iter().any(|new| is_same(old, new))
+            old.kind == new.kind
+                && declared(old) == Some(name)
+                && !self.sides.new.iter().any(|new| is_same(old, new))
         };
-        let gone: Vec<&Chunk> = self.old.iter().filter(is_gone).collect();
+        let gone: Vec<&Chunk> = self.sides.old.iter().filter(is_gone).collect();
         gone.iter().any(|gone| {
             let own = self.own(gone);
             own.iter().any(|own| is_same(own, gone))
@@ -327,10 +387,17 @@ impl Judge<'_> {
     /// Judges what is made of the name of a macro.
     fn macro_of(&self, old: Option<&Chunk>, new: &Chunk) -> Region {
         let own = self.source.macros().get(&new.key);
-        let (was, is) = (self.old_macros.get(&new.key), self.new_macros.get(&new.key));
+        let (was, is) = (
+            self.sides.old_macros.get(&new.key),
+            self.sides.new_macros.get(&new.key),
+        );
         let chunks = self.own(new);
         let conditions: Vec<&Vec<String>> = chunks.iter().map(|own| &own.conditions).collect();
-        let same = self.new.iter().filter(|it| it.kind == new.kind && it.key == new.key);
+        let same = self
+            .sides
+            .new
+            .iter()
+            .filter(|it| it.kind == new.kind && it.key == new.key);
         let is_kept = same.map(|it| &it.conditions).eq(conditions);
         let found = match own {
             _ if own == is && is_kept => Found::After,
@@ -352,8 +419,8 @@ impl Judge<'_> {
     ) -> Region {
         let is_function = new.kind == ChunkKind::Function;
         let sample = || {
-            let old = longest(&old.units, &change.old, &self.old_lines);
-            let new = longest(&new.units, &change.new, &self.new_lines);
+            let old = longest(&old.units, &change.old, &self.sides.old_text);
+            let new = longest(&new.units, &change.new, &self.sides.new_text);
             match found {
                 Found::Before => old.or(new),
                 Found::After | Found::Both | Found::Neither | Found::Nothing => new.or(old),
@@ -384,17 +451,15 @@ impl Judge<'_> {
         found: Found,
         line: Option<u32>,
     ) -> Region {
-        let of = |chunk: Option<&Chunk>, lines: &[&str]| {
+        let of = |chunk: Option<&Chunk>, lines: &str| {
             let chunk = chunk?;
             longest(&chunk.units, &(0..chunk.units.len()), lines)
         };
-        let (before, after) = (of(old, &self.old_lines), of(new, &self.new_lines));
+        let (before, after) = (of(old, &self.sides.old_text), of(new, &self.sides.new_text));
         let is_function =
             |chunk: Option<&Chunk>| chunk.is_some_and(|it| it.kind == ChunkKind::Function);
         let range = |chunk: Option<&Chunk>| {
-            chunk.map_or(0..0, |chunk| {
-                chunk.lines.0..chunk.lines.1.saturating_add(1)
-            })
+            chunk.map_or(0..0, |chunk| chunk.lines.0..chunk.lines.1.saturating_add(1))
         };
         Region {
             block: Block {
@@ -428,7 +493,25 @@ struct Drift<'a> {
     unreached: Vec<bool>,
 }
 
-impl Drift<'_> {
+impl<'a> Drift<'a> {
+    fn of(old: &'a Chunk, new: &'a Chunk, own: &'a Chunk) -> Self {
+        let mut numbers = Numbers::default();
+        let of_old = numbers.of(&old.units);
+        let of_new = numbers.of(&new.units);
+        let of_own = numbers.of(&own.units);
+        Self {
+            old,
+            new,
+            own,
+            old_places: align::places(&of_old, &of_own),
+            new_places: align::places(&of_new, &of_own),
+            unreached: align::unreached(&own.units),
+            of_old,
+            of_new,
+            of_own,
+        }
+    }
+
     /// Says which side of `change` the file's own definition has, and where.
     fn find(&self, change: &Change) -> (Found, Option<usize>) {
         if self.of_own == self.of_new {
@@ -437,8 +520,13 @@ impl Drift<'_> {
         if self.of_own == self.of_old {
             return (Found::Before, Some(change.old.start));
         }
-        let after = stands(&self.of_new, &self.new.units, &change.new, &self.new_places, &self.of_own);
-        let before = stands(&self.of_old, &self.old.units, &change.old, &self.old_places, &self.of_own);
+        let (new, old) = (self.side_after(), self.side_before());
+        let after = new.stands(&change.new);
+        let before = old.stands(&change.old);
+        let after = match before {
+            Some(_) => after,
+            None => after.or_else(|| self.near(change)),
+        };
         match (after, before) {
             (Some(at), None) if self.is_in_force(change, at) => (Found::After, Some(at)),
             (None, Some(at)) if !self.has_moved(change) => (Found::Before, Some(at)),
@@ -447,12 +535,77 @@ impl Drift<'_> {
         }
     }
 
+    fn side_after(&self) -> Side<'_> {
+        Side {
+            units: &self.new.units,
+            places: &self.new_places,
+            numbers: &self.of_new,
+            own: &self.of_own,
+        }
+    }
+
+    fn side_before(&self) -> Side<'_> {
+        Side {
+            units: &self.old.units,
+            places: &self.old_places,
+            numbers: &self.of_old,
+            own: &self.of_own,
+        }
+    }
+
+    /// Returns where the units that a change brings stand joined to their neighbours on one side, while
+    /// on the other something came between. One of them must be of the change alone.
+    fn near(&self, change: &Change) -> Option<usize> {
+        let side = self.side_after();
+        let count =
+            |numbers: &[u32], number: u32| numbers.iter().filter(|it| **it == number).count();
+        let is_own = |at: usize| {
+            let (Some(unit), Some(number)) = (self.new.units.get(at), self.of_new.get(at)) else {
+                return false;
+            };
+            unit.tokens >= DISTINCTIVE
+                && !self.of_old.contains(number)
+                && count(&self.of_new, *number) == count(&self.of_own, *number)
+        };
+        if !change.new.clone().any(is_own) {
+            return None;
+        }
+        let start = side.place(change.new.start)?;
+        let end = start.checked_add(change.new.len())?;
+        if self.of_own.get(start..end)? != self.of_new.get(change.new.clone())? {
+            return None;
+        }
+        let (before, after) = side.neighbours(&change.new, start, end);
+        let is_head = |units: &[Unit], at: Option<usize>| {
+            let unit = at.and_then(|at| units.get(at));
+            unit.is_some_and(|unit| align::is_head(&unit.code))
+        };
+        // What came between must not part a statement from the head that controls it.
+        let left = change.new.start.checked_sub(1);
+        let is_free = !is_head(&self.new.units, left)
+            && !is_head(&self.own.units, start.checked_sub(1))
+            && after.is_telling();
+        let is_whole =
+            !is_head(&self.new.units, change.new.end.checked_sub(1)) && before.is_telling();
+        let is_near = |places: &mut dyn Iterator<Item = usize>, from: usize| {
+            let place = places.take(NEAR).find_map(|at| side.place(at));
+            place.is_some_and(|place| place.abs_diff(from) <= NEIGHBOURS)
+        };
+        let joined = match (before.units, after.units) {
+            (0, 0) => false,
+            (0, _) => is_free && is_near(&mut (0..change.new.start).rev(), start),
+            (_, 0) => is_whole && is_near(&mut (change.new.end..self.new.units.len()), end),
+            (_, _) => false,
+        };
+        (joined && side.is_like()).then_some(start)
+    }
+
     /// Tells whether the side after, which stands at `at`, is in force there: within the same blocks,
     /// where it can be reached, and without what it replaces anywhere in the definition.
     fn is_in_force(&self, change: &Change, at: usize) -> bool {
         let end = at.saturating_add(change.new.len());
-        let is_reached = (at..end.max(at.saturating_add(1)))
-            .all(|at| self.unreached.get(at) != Some(&true));
+        let is_reached =
+            (at..end.max(at.saturating_add(1))).all(|at| self.unreached.get(at) != Some(&true));
         let removed = self.old.units.get(change.old.clone()).unwrap_or_default();
         let removed = removed.iter().zip(change.old.clone());
         let is_gone = removed
@@ -477,52 +630,95 @@ impl Drift<'_> {
     }
 }
 
-/// Returns where the units `change` of a side stand in the file's own between the same neighbours.
-fn stands(
-    side: &[u32],
-    units: &[Unit],
-    change: &Range<usize>,
-    places: &[Option<usize>],
-    own: &[u32],
-) -> Option<usize> {
-    let place = |at: usize| places.get(at).copied().flatten();
-    let start = match change.start.checked_sub(1) {
-        Some(left) => place(left)?.checked_add(1)?,
-        None => 0,
-    };
-    let end = if change.end < side.len() {
-        place(change.end)?
-    } else {
-        own.len()
-    };
-    if own.get(start..end)? != side.get(change.clone())? {
-        return None;
+/// One side of a definition beside the file's own.
+struct Side<'a> {
+    units: &'a [Unit],
+    places: &'a [Option<usize>],
+    /// The numbers of its units and of the file's own.
+    numbers: &'a [u32],
+    own: &'a [u32],
+}
+
+impl Side<'_> {
+    fn place(&self, at: usize) -> Option<usize> {
+        self.places.get(at).copied().flatten()
     }
-    // The neighbours that stand there as one run.
-    let before = (0..change.start)
-        .rev()
-        .zip((0..start).rev())
-        .take(NEIGHBOURS)
-        .take_while(|(left, right)| place(*left) == Some(*right))
-        .count();
-    let after = (change.end..side.len())
-        .zip(end..own.len())
-        .take(NEIGHBOURS)
-        .take_while(|(left, right)| place(*left) == Some(*right))
-        .count();
-    let before_tokens = align::tokens(units.get(change.start - before..change.start)?);
-    let after_tokens = align::tokens(units.get(change.end..change.end.checked_add(after)?)?);
-    let own_tokens = align::tokens(units.get(change.clone())?);
-    let is_known = (before_tokens >= TELLING || before == change.start)
-        && (after_tokens >= TELLING || change.end + after == side.len())
-        && before_tokens
-            .saturating_add(own_tokens)
-            .saturating_add(after_tokens)
-            >= ENOUGH;
-    // A function that has little else of the side may be another one by now.
-    let matched = places.iter().zip(units).filter(|(place, _)| place.is_some());
-    let matched = matched.fold(0_u32, |sum, (_, unit)| sum.saturating_add(unit.tokens));
-    (is_known && matched.saturating_mul(2) >= align::tokens(units)).then_some(start)
+
+    /// Returns where the units `change` stand in the file's own between the same neighbours.
+    fn stands(&self, change: &Range<usize>) -> Option<usize> {
+        let start = match change.start.checked_sub(1) {
+            Some(left) => self.place(left)?.checked_add(1)?,
+            None => 0,
+        };
+        let end = if change.end < self.units.len() {
+            self.place(change.end)?
+        } else {
+            self.own.len()
+        };
+        if self.own.get(start..end)? != self.numbers.get(change.clone())? {
+            return None;
+        }
+        let (before, after) = self.neighbours(change, start, end);
+        let own = align::tokens(self.units.get(change.clone())?);
+        let is_known = before.is_telling() || after.is_telling();
+        let tokens = before
+            .tokens
+            .saturating_add(own)
+            .saturating_add(after.tokens);
+        (is_known && tokens >= ENOUGH && self.is_like()).then_some(start)
+    }
+
+    /// Returns the neighbours of `change` that stand as one run on either side of `start..end`.
+    fn neighbours(&self, change: &Range<usize>, start: usize, end: usize) -> (Run, Run) {
+        let fits = |(left, right): &(usize, usize)| self.place(*left) == Some(*right);
+        let before = (0..change.start)
+            .rev()
+            .zip((0..start).rev())
+            .take(NEIGHBOURS)
+            .take_while(fits)
+            .count();
+        let after = (change.end..self.units.len())
+            .zip(end..self.own.len())
+            .take(NEIGHBOURS)
+            .take_while(fits)
+            .count();
+        let first = change.start.saturating_sub(before);
+        let last = change.end.saturating_add(after);
+        let tokens = |range| align::tokens(self.units.get(range).unwrap_or_default());
+        let before = Run {
+            units: before,
+            tokens: tokens(first..change.start),
+            is_all: first == 0,
+        };
+        let after = Run {
+            units: after,
+            tokens: tokens(change.end..last),
+            is_all: last == self.units.len(),
+        };
+        (before, after)
+    }
+
+    /// Tells whether the file's own definition has so much of the side that it is no other one.
+    fn is_like(&self) -> bool {
+        let matched = self.places.iter().zip(self.units);
+        let matched = matched.filter(|(place, _)| place.is_some());
+        let matched = matched.fold(0_u32, |sum, (_, unit)| sum.saturating_add(unit.tokens));
+        matched.saturating_mul(2) >= align::tokens(self.units)
+    }
+}
+
+/// Neighbours that stand there as one run.
+struct Run {
+    units: usize,
+    tokens: u32,
+    /// Whether there are no further ones.
+    is_all: bool,
+}
+
+impl Run {
+    fn is_telling(&self) -> bool {
+        self.tokens >= TELLING || self.is_all
+    }
 }
 
 /// Returns the runs of units by which two sides differ.
@@ -545,7 +741,9 @@ fn changes(old: &[u32], new: &[u32]) -> Vec<Change> {
 /// Counts the tokens of the units that two definitions share.
 fn likeness(left: &[Unit], right: &[Unit]) -> u32 {
     let known: BTreeSet<&str> = left.iter().map(|unit| unit.code.as_str()).collect();
-    let shared = right.iter().filter(|unit| known.contains(unit.code.as_str()));
+    let shared = right
+        .iter()
+        .filter(|unit| known.contains(unit.code.as_str()));
     shared.fold(0, |sum, unit| sum.saturating_add(unit.tokens))
 }
 
@@ -573,9 +771,12 @@ fn lines(chunk: &Chunk, range: &Range<usize>) -> Range<u32> {
 }
 
 /// Returns the first line of the longest of the units `range`.
-fn longest(units: &[Unit], range: &Range<usize>, lines: &[&str]) -> Option<String> {
+fn longest(units: &[Unit], range: &Range<usize>, lines: &str) -> Option<String> {
     let own = units.get(range.clone()).unwrap_or_default();
     let longest = own.iter().max_by_key(|unit| unit.tokens)?;
     let at = usize::try_from(longest.line).ok()?.checked_sub(1)?;
-    lines.get(at).map(|line| line.trim().to_owned())
+    lines.lines().nth(at).map(|line| line.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests;

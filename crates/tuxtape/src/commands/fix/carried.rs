@@ -63,8 +63,7 @@ pub(super) fn run(
             Shows::Context => looker.judge(&text),
             Shows::Files => looker.judge_whole(&text),
         };
-        let judged = judged
-            .with_context(|| format!("could not look for {}", path.display()))?;
+        let judged = judged.with_context(|| format!("could not look for {}", path.display()))?;
         let verdict = judged.verdict();
         worst = worse(worst, verdict);
         if context.json {

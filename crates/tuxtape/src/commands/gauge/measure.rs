@@ -312,6 +312,7 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
             origin,
             text: diff.text.as_bytes(),
             is_part: diff.is_part,
+            tie: &diff.tie,
         })
         .collect();
     looker.look(cve, &diffs)
