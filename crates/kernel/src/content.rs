@@ -33,6 +33,8 @@ pub struct FixDiff<'a> {
     pub origin: &'a str,
     /// The unified diff, `-p1`.
     pub text: &'a [u8],
+    /// The same with all of each file as context, as `git diff -U1000000` writes it; it decides more.
+    pub whole: Option<&'a [u8]>,
     /// Whether it is one of several patches of the fix: it alone never shows that the fix is there.
     pub is_part: bool,
     /// What says that it is the fix of the CVE: without that it never shows that the fix is there.
@@ -182,7 +184,13 @@ impl<'a> Looker<'a> {
     }
 
     fn judge_for(&self, cve: &Cve, diff: &FixDiff<'_>) -> Result<Judged, LookError> {
-        let files = diff::read(diff.text, Shows::Context)?;
+        let whole = diff
+            .whole
+            .and_then(|whole| diff::read(whole, Shows::Files).ok());
+        let files = match whole {
+            Some(files) => files,
+            None => diff::read(diff.text, Shows::Context)?,
+        };
         if !judged::is_about(&files, cve) {
             return Err(LookError::OtherFiles);
         }

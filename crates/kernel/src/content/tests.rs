@@ -70,6 +70,7 @@ fn diff(text: &str) -> FixDiff<'_> {
     FixDiff {
         origin: "commit 1",
         text: text.as_bytes(),
+        whole: None,
         is_part: false,
         tie: &Tie::Commit,
     }
@@ -266,6 +267,34 @@ fn a_diff_that_nothing_ties_to_the_cve_shows_no_fix() {
         let content = looker.look(&record(), &[named, diff(FIX)]);
         let expected = if expected == "no" { "no" } else { "yes" };
         assert_eq!(word(&content.carried), expected);
+    }
+}
+
+#[test]
+fn whole_files_tell_what_lines_do_not() {
+    let whole = |text: &str| -> String {
+        let mut diff = "--- a/net/x/x.c\n+++ b/net/x/x.c\n@@ -1,9 +1,11 @@\n".to_owned();
+        for line in text.lines() {
+            let is_new = line.contains("is_ready") || line.contains("EAGAIN");
+            diff.push_str(if is_new { "+" } else { " " });
+            diff.push_str(line);
+            diff.push('\n');
+        }
+        diff
+    };
+    // Its lines are there, and another path leads by them.
+    let by = after()
+        .replace("\tif (!thing", "\tif (thing->is_old) {\n\tif (!thing")
+        .replace("EAGAIN;\n", "EAGAIN;\n\t}\n");
+    let whole = whole(&after());
+    for (text, expected) in [(after().as_str(), "yes"), (BEFORE, "no"), (&by, "partial")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let shown = FixDiff {
+            whole: Some(whole.as_bytes()),
+            ..diff(FIX)
+        };
+        let content = Looker::new(top.path(), None).look(&record(), &[shown]);
+        assert_eq!(word(&content.carried), expected, "{content:?}");
     }
 }
 

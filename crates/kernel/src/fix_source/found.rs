@@ -17,6 +17,9 @@ pub struct FoundDiff {
     /// The diff, `-p1`. Several commits follow each other in the order they are to be applied. Renamed
     /// files are written as one deleted and one new file, so that both paths are in it.
     pub text: String,
+    /// The same with all of each file as context, by which a tree is judged best; `None` where the source
+    /// does not give it.
+    pub whole: Option<String>,
     /// Whether it is one of several patches of which it is not known how they go together: it alone
     /// never shows that a kernel holds the fix.
     pub is_part: bool,

@@ -58,6 +58,7 @@ pub fn parse(text: &[u8], asked: GitId) -> Result<CommitDiff, CommitError> {
         time: 0,
         message,
         diff: without_signature(patch).to_owned(),
+        whole: None,
         renames: Vec::new(),
     }
     .checked()?;
