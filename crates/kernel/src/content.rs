@@ -349,14 +349,13 @@ pub fn fuzz(bytes: &[u8]) {
     let (Some(diff), Some(text)) = (parts.next(), parts.next()) else {
         return;
     };
-    let Ok(files) = diff::read(diff, Shows::Context) else {
-        return;
-    };
     let source = Source::read(&String::from_utf8_lossy(text));
-    for hunk in files.iter().flat_map(|file| &file.hunks) {
-        for block in carried::look(hunk, &source) {
-            let is_seen = !matches!(block.found, Found::Neither | Found::Nothing);
-            assert!(is_seen || block.line.is_none(), "a place of nothing");
+    for shows in [Shows::Context, Shows::Files] {
+        for file in &diff::read(diff, shows).unwrap_or_default() {
+            for block in carried::look_for(file, &source) {
+                let is_seen = !matches!(block.found, Found::Neither | Found::Nothing);
+                assert!(is_seen || block.line.is_none(), "a place of nothing");
+            }
         }
     }
 }

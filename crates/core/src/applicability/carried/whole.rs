@@ -587,9 +587,14 @@ impl<'a> Drift<'a> {
             && after.is_telling();
         let is_whole =
             !is_head(&self.new.units, change.new.end.checked_sub(1)) && before.is_telling();
+        // A label in between makes it another path: the arm of another case.
         let is_near = |places: &mut dyn Iterator<Item = usize>, from: usize| {
             let place = places.take(NEAR).find_map(|at| side.place(at));
-            place.is_some_and(|place| place.abs_diff(from) <= NEIGHBOURS)
+            place.is_some_and(|place| {
+                let between = self.own.units.get(place.min(from)..place.max(from));
+                let mut between = between.unwrap_or_default().iter();
+                place.abs_diff(from) <= NEIGHBOURS && !between.any(|unit| unit.code.ends_with(':'))
+            })
         };
         let joined = match (before.units, after.units) {
             (0, 0) => false,
@@ -615,7 +620,28 @@ impl<'a> Drift<'a> {
             .all(|number| !self.of_own.contains(number));
         is_reached
             && is_gone
+            && !self.is_set_again(change)
             && align::path(&self.own.units, at) == align::path(&self.new.units, change.new.start)
+    }
+
+    /// Tells whether a value that `change` sets is set more often than in the side after.
+    fn is_set_again(&self, change: &Change) -> bool {
+        let added = self.new.units.get(change.new.clone()).unwrap_or_default();
+        let heads = added.iter().filter_map(|unit| {
+            let (head, value) = unit.code.split_once(" = ")?;
+            let is_compared = value.starts_with('=') || head.ends_with(['!', '<', '>']);
+            (!is_compared && !head.contains('(')).then_some(head)
+        });
+        heads.into_iter().any(|head| {
+            let count = |units: &[Unit]| {
+                let sets = |unit: &&Unit| {
+                    let rest = unit.code.strip_prefix(head);
+                    rest.is_some_and(|rest| rest.starts_with(" = "))
+                };
+                units.iter().filter(sets).count()
+            };
+            count(&self.own.units) > count(&self.new.units)
+        })
     }
 
     /// Tells whether what `change` adds stands elsewhere in the definition.

@@ -537,6 +537,47 @@ fn a_later_line_beside_the_change_does_not_hide_it() {
 }
 
 #[test]
+fn what_stands_in_another_arm_or_is_set_back_is_not_it() {
+    let before = "int f(struct x *x, int a)\n{\n\tswitch (a) {\n\tcase 1:\n\t\tfirst(x, a);\n\t\tbreak;\n\tcase 2:\n\t\tsecond(x, a);\n\t\tbreak;\n\t}\n\tx->old = NULL;\n\tlast(x, a);\n\treturn 0;\n}\n\
+static struct ops ops = {\n\t.open = x_open,\n\t.read = x_read,\n};\n";
+    let after = put(
+        before,
+        "\t\tfirst(x, a);\n",
+        "\t\tfirst(x, a);\n\t\tcheck_it_all(x, a);\n",
+    );
+    let after = put(
+        &after,
+        "\tx->old = NULL;\n",
+        "\tx->old = NULL;\n\tx->buffer = NULL;\n",
+    );
+    let after = put(&after, ".read = x_read", ".read = checked_read");
+    assert_eq!(verdict(before, &after, &after), Verdict::Carries);
+    let check = "\t\tcheck_it_all(x, a);\n";
+    let without = put(&after, check, "");
+    for own in [
+        put(
+            &without,
+            "\t\tbreak;\n\tcase 2:\n",
+            &format!("\t\tbreak;\n\tcase 3:\n{check}\t\tbreak;\n\tcase 2:\n"),
+        ),
+        put(&without, "\tcase 2:\n", &format!("\tcase 2:\n{check}")),
+        put(&after, "\treturn 0;\n", "\tx->buffer = old;\n\treturn 0;\n"),
+        put(
+            &after,
+            "\tx->old = NULL;\n",
+            "\tx->buffer = old;\n\tx->old = NULL;\n",
+        ),
+        put(
+            &after,
+            "checked_read,\n",
+            "checked_read,\n\t.read = x_read_of,\n",
+        ),
+    ] {
+        assert_ne!(verdict(before, &after, &own), Verdict::Carries, "{own}");
+    }
+}
+
+#[test]
 fn a_header_is_judged_within_its_guard() {
     let guarded = |text: &str| format!("#ifndef X_H\n#define X_H\n{text}#endif\n");
     let (before, after) = (
