@@ -166,10 +166,12 @@ fn is_sure(
             starts.any(|start| (*start..start.saturating_add(length)).all(is_open))
         }
     };
-    // What was only removed may have moved.
+    // What was only removed may have moved; where the change itself puts it is another block's matter.
     let stays = |line: &CodeLine| {
-        let mut places = areas.iter().cloned().flatten();
-        places.any(|at| source.code_at(at) == Some(&line.code))
+        let places = areas.iter().cloned().flatten();
+        let there = places.filter(|at| source.code_at(*at) == Some(&line.code));
+        let kept = hunk.lines(FixSide::New).iter();
+        there.count() > kept.filter(|it| it.code == line.code).count()
     };
     let removed = hunk.lines(FixSide::Old).get(block.old.clone());
     let at = match place {
