@@ -9,6 +9,7 @@
 mod align;
 mod cut;
 mod decide;
+mod drift;
 mod normal;
 mod search;
 mod source;

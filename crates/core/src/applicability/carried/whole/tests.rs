@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{FileChange, FixFile, FixLine, Verdict, cut, look, look_for, weigh};
+use super::super::{FileChange, FixFile, FixLine, Verdict, align, cut, look, look_for, weigh};
 use super::*;
 
 const BEFORE: &str = "\
@@ -210,7 +210,7 @@ fn attacks() -> Vec<(&'static str, String)> {
     let function = |text: &str| {
         let start = text.find("static int probe").unwrap();
         let end = text.find("static int reset").unwrap();
-        text[start..end].to_owned()
+        text.get(start..end).unwrap().to_owned()
     };
     let (fixed, unfixed) = (function(&after), function(BEFORE));
     vec![
