@@ -426,14 +426,19 @@ fn functions_are_looked_up_by_what_this_tree_has_at_the_change() {
 #[test]
 fn garbled_diffs_texts_and_changelogs_are_read_or_refused() {
     type Seed = (&'static [u8], fn(&[u8]));
-    let seeds: [Seed; 3] = [
+    let seeds: [Seed; 5] = [
         (include_bytes!("../../../../fuzz/seeds/carried/small"), fuzz),
+        (include_bytes!("../../../../fuzz/seeds/carried/whole"), fuzz),
         (
             include_bytes!("../../../../fuzz/seeds/changelog/small"),
             changelog::fuzz,
         ),
         (
             include_bytes!("../../../../fuzz/seeds/c_text/small"),
+            tuxtape_core::ctext::fuzz,
+        ),
+        (
+            include_bytes!("../../../../fuzz/seeds/c_text/outline"),
             tuxtape_core::ctext::fuzz,
         ),
     ];
