@@ -169,7 +169,11 @@ fn look_whole(hunk: &FixHunk, source: &Source) -> Vec<Block> {
             let line = block.line;
             line.is_some_and(|line| sides.confirms(&region, source, line))
         };
-        if all(Found::Before) || (all(Found::After) && within.iter().all(is_in_force)) {
+        // A function that the fix brings and that is there in other words was not missing.
+        let is_brought = region.block.reach == Reach::NewFunctions;
+        if (all(Found::Before) && !is_brought)
+            || (all(Found::After) && within.iter().all(is_in_force))
+        {
             blocks.extend(within.into_iter().cloned());
         } else {
             blocks.push(region.block);

@@ -70,12 +70,27 @@ impl Sides {
             source,
         };
         let mut regions = Vec::new();
+        let mut is_lacking = false;
         for pair in pairs(&self.old, &self.new) {
             match pair {
                 (Some(old), Some(new)) => judge.changed(old, new, &mut regions),
                 (None, Some(new)) => regions.extend(judge.added(new)),
-                (Some(old), None) => regions.extend(judge.removed(old)),
+                (Some(old), None) => {
+                    let found = judge.removed(old);
+                    is_lacking |= found.is_none() && old.kind != ChunkKind::Include;
+                    regions.extend(found);
+                }
                 (None, None) => {}
+            }
+        }
+        // A file that lacks both what goes and what comes was never like either side.
+        let is_seen =
+            |region: &Region| region.block.found == Found::Before && region.block.line.is_some();
+        if is_lacking && !regions.iter().any(is_seen) {
+            for region in &mut regions {
+                if region.block.found == Found::Before {
+                    region.block.found = Found::Neither;
+                }
             }
         }
         regions

@@ -597,6 +597,18 @@ fn what_is_gone_proves_nothing_alone() {
     assert_eq!(verdict(before, after, before), Verdict::Lacks);
 }
 
+#[test]
+fn a_file_that_is_like_neither_side_does_not_lack_the_fix() {
+    let before = "int a(int b);\nATTRIBUTE(name_of_it);\n";
+    let after = "int a(int b);\nstatic int name_of_it_show(int a)\n{\n\treturn checked(a, 1);\n}\nDEVICE_ATTRIBUTE(name_of_it);\n";
+    assert_eq!(verdict(before, after, before), Verdict::Lacks);
+    assert_eq!(verdict(before, after, after), Verdict::Carries);
+    assert_eq!(verdict(before, after, "int a(int b);\n"), Verdict::Partial);
+    // The function is there in other words.
+    let own = after.replace("checked(a, 1)", "checked(a, 2)");
+    assert_eq!(verdict(before, after, &own), Verdict::Partial);
+}
+
 /// A file of functions, and changes of some of its lines.
 #[derive(Clone, Debug)]
 struct Case {
