@@ -348,9 +348,17 @@ impl Judge<'_> {
             (None, Some(name)) if !normal::has_word(self.source.lines(), name) => {
                 (Found::Before, None)
             }
+            // It is there in other words, which is no side of the change.
+            (None, _) if own.iter().any(|own| !self.is_of_old(own)) => (Found::Both, None),
             (None, _) => (Found::Neither, None),
         };
         Some(self.whole(None, Some(new), found, line))
+    }
+
+    /// Tells whether a definition is one that the side before has.
+    fn is_of_old(&self, own: &Chunk) -> bool {
+        let same = |old: &Chunk| (old.kind, &old.key) == (own.kind, &own.key) && is_same(old, own);
+        self.sides.old.iter().any(same)
     }
 
     /// Tells whether the file has what declared `name` before the change.
