@@ -5,9 +5,13 @@
 
 mod extents;
 mod lexer;
+mod outline;
+mod units;
 
 pub use extents::{FunctionExtent, functions};
 pub use lexer::{CodeLine, code_lines};
+pub use outline::{Chunk, ChunkKind, outline, outline_by};
+pub use units::Unit;
 
 /// Entry for fuzzing: reads bytes as C source.
 pub fn fuzz(bytes: &[u8]) {
@@ -24,6 +28,13 @@ pub fn fuzz(bytes: &[u8]) {
             usize::try_from(last).is_ok_and(|last| last <= lines),
             "a function lies in its text"
         );
+    }
+    let mut last = 0;
+    for chunk in outline(&text) {
+        let (first, end) = chunk.lines;
+        assert!(last <= first && first <= end, "chunks are in order");
+        assert!(!chunk.units.is_empty(), "a chunk has code");
+        last = first;
     }
     for line in code_lines(&text) {
         assert!(!line.code.is_empty(), "a line of code has code");

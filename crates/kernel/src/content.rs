@@ -18,9 +18,11 @@ use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen};
 use tuxtape_core::cve::Cve;
 use tuxtape_core::profile::functions::FunctionTable;
 
+use crate::fix_source::found::Tie;
 use crate::unified::{DiffError, TreePath};
 
 use changelog::Changelog;
+use diff::Shows;
 pub use judged::{Judged, JudgedFile};
 use tree::Tree;
 
@@ -31,8 +33,12 @@ pub struct FixDiff<'a> {
     pub origin: &'a str,
     /// The unified diff, `-p1`.
     pub text: &'a [u8],
+    /// The same with all of each file as context, as `git diff -U1000000` writes it; it decides more.
+    pub whole: Option<&'a [u8]>,
     /// Whether it is one of several patches of the fix: it alone never shows that the fix is there.
     pub is_part: bool,
+    /// What says that it is the fix of the CVE: without that it never shows that the fix is there.
+    pub tie: &'a Tie,
 }
 
 /// A source tree known not to hold a fix.
@@ -104,7 +110,7 @@ impl<'a> Looker<'a> {
         let mut failures = Vec::new();
         for diff in diffs {
             match self.judge_for(cve, diff) {
-                Ok(found) => judged.push((diff.origin, found)),
+                Ok(found) => judged.push((diff, found)),
                 Err(error) => failures.push((diff.origin, error)),
             }
         }
@@ -124,8 +130,8 @@ impl<'a> Looker<'a> {
             content.functions = Functions::NotLooked { gap, why };
         }
         let decisive = decisive(&judged);
-        if let Some((origin, found)) = decisive.and_then(|at| judged.get(at)) {
-            content.carried = answer(origin, found, &judged);
+        if let Some((diff, found)) = decisive.and_then(|at| judged.get(at)) {
+            content.carried = answer(diff, found, &judged);
             content.moved = moved(found);
             content.functions = self.functions(found);
         }
@@ -137,7 +143,10 @@ impl<'a> Looker<'a> {
     /// the first diff are the same there, byte for byte, this one does not hold it either.
     pub fn look_beside(&self, cve: &Cve, diffs: &[FixDiff<'_>], unfixed: Unfixed<'_>) -> Content {
         let mut content = self.look(cve, diffs);
-        let Some(files) = diffs.first().and_then(|diff| diff::read(diff.text).ok()) else {
+        let Some(files) = diffs
+            .first()
+            .and_then(|diff| diff::read(diff.text, Shows::Context).ok())
+        else {
             return content;
         };
         if !judged::is_about(&files, cve) || !self.equals(&files, unfixed.tree) {
@@ -165,11 +174,23 @@ impl<'a> Looker<'a> {
 
     /// Judges one diff alone, whatever it is of.
     pub fn judge(&self, diff: &[u8]) -> Result<Judged, LookError> {
-        self.judge_files(&diff::read(diff)?)
+        self.judge_files(&diff::read(diff, Shows::Context)?)
+    }
+
+    /// As [`judge`](Self::judge), of a diff that shows all of each file, as `git diff -U1000000` writes
+    /// it: by whole functions, which tells more than lines do.
+    pub fn judge_whole(&self, diff: &[u8]) -> Result<Judged, LookError> {
+        self.judge_files(&diff::read(diff, Shows::Files)?)
     }
 
     fn judge_for(&self, cve: &Cve, diff: &FixDiff<'_>) -> Result<Judged, LookError> {
-        let files = diff::read(diff.text)?;
+        let whole = diff
+            .whole
+            .and_then(|whole| diff::read(whole, Shows::Files).ok());
+        let files = match whole {
+            Some(files) => files,
+            None => diff::read(diff.text, Shows::Context)?,
+        };
         if !judged::is_about(&files, cve) {
             return Err(LookError::OtherFiles);
         }
@@ -241,24 +262,40 @@ fn hint(carried: &mut Carried, text: String) {
 
 /// Returns the index of the diff that decides: the first that says yes or no, else the first that
 /// says anything.
-fn decisive(judged: &[(&str, Judged)]) -> Option<usize> {
-    let verdict = |(_, found): &(&str, Judged)| found.verdict();
+fn decisive(judged: &[(&FixDiff<'_>, Judged)]) -> Option<usize> {
+    let verdict = |(_, found): &(&FixDiff<'_>, Judged)| found.verdict();
+    let decides = |one: &(&FixDiff<'_>, Judged)| match verdict(one) {
+        Verdict::Carries => untied(one.0).is_none(),
+        Verdict::Lacks => true,
+        Verdict::Partial | Verdict::Nothing => false,
+    };
+    let says =
+        |one: &(&FixDiff<'_>, Judged)| matches!(verdict(one), Verdict::Carries | Verdict::Partial);
     judged
         .iter()
-        .position(|one| matches!(verdict(one), Verdict::Carries | Verdict::Lacks))
-        .or_else(|| {
-            judged
-                .iter()
-                .position(|one| verdict(one) == Verdict::Partial)
-        })
+        .position(decides)
+        .or_else(|| judged.iter().position(says))
 }
 
-fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
+/// Says why a diff may be that of another fix.
+fn untied<'a>(diff: &FixDiff<'a>) -> Option<&'a str> {
+    match diff.tie {
+        Tie::Commit | Tie::Index | Tie::Message => None,
+        Tie::Untied { why } => Some(why),
+    }
+}
+
+fn answer(diff: &FixDiff<'_>, found: &Judged, all: &[(&FixDiff<'_>, Judged)]) -> Carried {
     let mut seen = Seen {
-        origin: origin.to_owned(),
+        origin: diff.origin.to_owned(),
         places: found.places(),
         hints: Vec::new(),
     };
+    if let (Verdict::Carries, Some(why)) = (found.verdict(), untied(diff)) {
+        seen.hints
+            .push(format!("all of the diff is there, but {why}"));
+        return Carried::Partial(seen);
+    }
     let against = match found.verdict() {
         Verdict::Carries => Found::Before,
         Verdict::Lacks => Found::After,
@@ -266,7 +303,7 @@ fn answer(origin: &str, found: &Judged, all: &[(&str, Judged)]) -> Carried {
     };
     if let Some((other, _)) = all.iter().find(|(_, other)| other.any(against)) {
         seen.hints
-            .push(format!("the diff of {other} says otherwise"));
+            .push(format!("the diff of {} says otherwise", other.origin));
         return Carried::Partial(seen);
     }
     match against {
@@ -312,14 +349,13 @@ pub fn fuzz(bytes: &[u8]) {
     let (Some(diff), Some(text)) = (parts.next(), parts.next()) else {
         return;
     };
-    let Ok(files) = diff::read(diff) else {
-        return;
-    };
     let source = Source::read(&String::from_utf8_lossy(text));
-    for hunk in files.iter().flat_map(|file| &file.hunks) {
-        for block in carried::look(hunk, &source) {
-            let is_seen = !matches!(block.found, Found::Neither | Found::Nothing);
-            assert!(is_seen || block.line.is_none(), "a place of nothing");
+    for shows in [Shows::Context, Shows::Files] {
+        for file in &diff::read(diff, shows).unwrap_or_default() {
+            for block in carried::look_for(file, &source) {
+                let is_seen = !matches!(block.found, Found::Neither | Found::Nothing);
+                assert!(is_seen || block.line.is_none(), "a place of nothing");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod list;
 pub mod mail;
 mod repository;
 pub mod spec;
+mod tie;
 mod web;
 
 use std::collections::BTreeMap;

@@ -6,10 +6,14 @@
 //! the right one is known. Every doubt makes a block [`Found::Neither`] or [`Found::Both`]: to take a
 //! kernel for fixed that is not is the error to avoid.
 
+mod align;
+mod cut;
 mod decide;
+mod drift;
 mod normal;
 mod search;
 mod source;
+mod whole;
 
 use std::ops::Range;
 
@@ -26,6 +30,8 @@ pub struct FixFile {
     pub change: FileChange,
     /// The hunks in order.
     pub hunks: Vec<FixHunk>,
+    /// Whether its one hunk shows all of the file, as `git diff -U1000000` writes it.
+    pub is_whole: bool,
 }
 
 /// What happens to a file as a whole.
@@ -111,6 +117,18 @@ pub enum Reach {
     Unknown,
 }
 
+/// Looks for the change of one file in `source`.
+pub fn look_for(file: &FixFile, source: &Source) -> Vec<Block> {
+    match (file.is_whole, file.hunks.as_slice()) {
+        (true, [hunk]) => look_whole(hunk, source),
+        _ => file
+            .hunks
+            .iter()
+            .flat_map(|hunk| look(hunk, source))
+            .collect(),
+    }
+}
+
 /// Looks for the blocks of `hunk` in `source`.
 pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
     let hunk = NormalHunk::of(hunk);
@@ -119,6 +137,63 @@ pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
         .iter()
         .filter(|block| hunk.has_code(block))
         .map(|block| decide::block(&hunk, block, source, &whole))
+        .collect()
+}
+
+/// Looks for the change of a file that `hunk` shows as a whole. What its definitions leave open is
+/// looked for by lines, as that of any hunk.
+fn look_whole(hunk: &FixHunk, source: &Source) -> Vec<Block> {
+    let sides = whole::Sides::of(hunk);
+    let regions = sides.look(source);
+    let is_open = |found| match found {
+        Found::Neither => true,
+        Found::After | Found::Before | Found::Both | Found::Nothing => false,
+    };
+    if !regions.iter().any(|region| is_open(region.block.found)) {
+        return regions.into_iter().map(|region| region.block).collect();
+    }
+    let by_lines: Vec<whole::Region> = cut::hunks(hunk)
+        .iter()
+        .flat_map(|part| look_by_lines(part, source))
+        .collect();
+    let mut blocks = Vec::with_capacity(regions.len());
+    for region in regions {
+        if !is_open(region.block.found) {
+            blocks.push(region.block);
+            continue;
+        }
+        let within = by_lines.iter().filter(|other| region.touches(other));
+        let within: Vec<&Block> = within.map(|other| &other.block).collect();
+        let all = |found| !within.is_empty() && within.iter().all(|block| block.found == found);
+        let is_in_force = |block: &&Block| {
+            let line = block.line;
+            line.is_some_and(|line| sides.confirms(&region, source, line))
+        };
+        // A function that the fix brings and that is there in other words was not missing.
+        let is_brought = region.block.reach == Reach::NewFunctions;
+        if (all(Found::Before) && !is_brought)
+            || (all(Found::After) && within.iter().all(is_in_force))
+        {
+            blocks.extend(within.into_iter().cloned());
+        } else {
+            blocks.push(region.block);
+        }
+    }
+    blocks
+}
+
+/// As [`look`], with the lines of the file's sides that each block changes.
+fn look_by_lines(part: &cut::Part, source: &Source) -> Vec<whole::Region> {
+    let hunk = NormalHunk::of(&part.hunk);
+    let whole = decide::whole(&hunk, source);
+    hunk.blocks()
+        .iter()
+        .filter(|block| hunk.has_code(block))
+        .map(|block| whole::Region {
+            block: decide::block(&hunk, block, source, &whole),
+            old: part.old_lines(hunk.numbers(block, FixSide::Old)),
+            new: part.new_lines(hunk.numbers(block, FixSide::New)),
+        })
         .collect()
 }
 

@@ -56,10 +56,7 @@ pub fn code_lines(text: &str) -> Vec<CodeLine> {
         }),
     };
     let (text, offset) = skip_comment_tail(text);
-    for token in (Lexer {
-        directives: false,
-        ..Lexer::new(text)
-    }) {
+    for token in Lexer::plain(text) {
         add(token.line.saturating_add(offset), token.text);
     }
     lines
@@ -113,7 +110,7 @@ pub(super) struct Lexer<'a> {
     /// Nothing but white space and comments on this line so far.
     fresh: bool,
     /// Whether directives come as one token.
-    pub(super) directives: bool,
+    directives: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -124,6 +121,14 @@ impl<'a> Lexer<'a> {
             line: 1,
             fresh: true,
             directives: true,
+        }
+    }
+
+    /// As [`new`](Self::new), with the tokens of directives as those of other code.
+    pub(super) fn plain(text: &'a str) -> Self {
+        Self {
+            directives: false,
+            ..Self::new(text)
         }
     }
 

@@ -4,8 +4,17 @@ use tuxtape_core::applicability::carried::{FileChange, FixFile, FixHunk, FixLine
 
 use crate::unified::{self, Change, DiffError, Side};
 
+/// How much of each file a diff shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// Some lines around each change.
+    Context,
+    /// All of it, as `git diff -U1000000` writes it.
+    Files,
+}
+
 /// Reads a diff with the headings of its hunks.
-pub(super) fn read(text: &[u8]) -> Result<Vec<FixFile>, DiffError> {
+pub(super) fn read(text: &[u8], shows: Shows) -> Result<Vec<FixFile>, DiffError> {
     let diff = unified::parse(text)?;
     let count: usize = diff.files.iter().map(|file| file.hunks.len()).sum();
     let mut headings = headings(text);
@@ -39,6 +48,9 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<FixFile>, DiffError> {
                     lines: hunk.lines.iter().map(line).collect(),
                 })
                 .collect(),
+            // A file shown in parts is not shown as a whole, whatever was said of the diff.
+            is_whole: shows == Shows::Files
+                && matches!(file.hunks.as_slice(), [hunk] if hunk.old_start <= 1),
         });
     }
     Ok(files)
@@ -64,6 +76,7 @@ mod tests {
     fn hunks_keep_their_headings() {
         let files = read(
             b"--- a/x.c\n+++ b/x.c\n@@ -1,1 +1,2 @@ int f(void)\n a\n+b\n@@ -9 +10 @@\n-c\n+d\n",
+            Shows::Context,
         )
         .unwrap();
         let headings: Vec<&str> = files[0]

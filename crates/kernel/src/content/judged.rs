@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tuxtape_core::applicability::carried::{
-    self, Block, FileChange, FixFile, Found, Source, Verdict,
-};
+use tuxtape_core::applicability::carried::{self, Block, FileChange, FixFile, Found, Verdict};
 use tuxtape_core::applicability::moved;
 use tuxtape_core::cve::Cve;
 
@@ -103,7 +101,7 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
     };
     if let Some((path, found)) = known {
         let blocks = match file.change {
-            FileChange::Edited | FileChange::Created => look(file, &found.source),
+            FileChange::Edited | FileChange::Created => carried::look_for(file, &found.source),
             // It is still there.
             FileChange::Deleted => whole(file, Found::Before),
         };
@@ -117,7 +115,7 @@ fn one(file: &FixFile, tree: &Tree) -> Result<JudgedFile, LookError> {
             let Some(found) = read(path)? else {
                 continue;
             };
-            let blocks = old_side(look(file, &found.source));
+            let blocks = old_side(carried::look_for(file, &found.source));
             let hits = blocks
                 .iter()
                 .filter(|block| block.found == Found::Before)
@@ -167,13 +165,6 @@ fn old_side(blocks: Vec<Block>) -> Vec<Block> {
 fn whole(file: &FixFile, found: Found) -> Vec<Block> {
     let blocks = file.hunks.iter().flat_map(carried::unseen);
     blocks.map(|block| Block { found, ..block }).collect()
-}
-
-fn look(file: &FixFile, source: &Source) -> Vec<Block> {
-    file.hunks
-        .iter()
-        .flat_map(|hunk| carried::look(hunk, source))
-        .collect()
 }
 
 fn extension(path: &str) -> Option<&str> {

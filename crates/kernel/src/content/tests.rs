@@ -70,7 +70,9 @@ fn diff(text: &str) -> FixDiff<'_> {
     FixDiff {
         origin: "commit 1",
         text: text.as_bytes(),
+        whole: None,
         is_part: false,
+        tie: &Tie::Commit,
     }
 }
 
@@ -245,6 +247,58 @@ fn a_part_of_a_fix_alone_shows_no_fix() {
 }
 
 #[test]
+fn a_diff_that_nothing_ties_to_the_cve_shows_no_fix() {
+    let untied = Tie::Untied {
+        why: "nothing but the name of its file ties it to the CVE".to_owned(),
+    };
+    let named = FixDiff {
+        tie: &untied,
+        ..diff(FIX)
+    };
+    for (text, expected) in [(after().as_str(), "partial"), (BEFORE, "no")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let looker = Looker::new(top.path(), None);
+        let content = looker.look(&record(), &[named]);
+        assert_eq!(word(&content.carried), expected);
+        if expected == "partial" {
+            assert!(content.carried.found().contains("name of its file"));
+        }
+        // Beside one that is tied it says nothing more.
+        let content = looker.look(&record(), &[named, diff(FIX)]);
+        let expected = if expected == "no" { "no" } else { "yes" };
+        assert_eq!(word(&content.carried), expected);
+    }
+}
+
+#[test]
+fn whole_files_tell_what_lines_do_not() {
+    let whole = |text: &str| -> String {
+        let mut diff = "--- a/net/x/x.c\n+++ b/net/x/x.c\n@@ -1,9 +1,11 @@\n".to_owned();
+        for line in text.lines() {
+            let is_new = line.contains("is_ready") || line.contains("EAGAIN");
+            diff.push_str(if is_new { "+" } else { " " });
+            diff.push_str(line);
+            diff.push('\n');
+        }
+        diff
+    };
+    // Its lines are there, and another path leads by them.
+    let by = after()
+        .replace("\tif (!thing", "\tif (thing->is_old) {\n\tif (!thing")
+        .replace("EAGAIN;\n", "EAGAIN;\n\t}\n");
+    let whole = whole(&after());
+    for (text, expected) in [(after().as_str(), "yes"), (BEFORE, "no"), (&by, "partial")] {
+        let top = tree(&[("net/x/x.c", text)]);
+        let shown = FixDiff {
+            whole: Some(whole.as_bytes()),
+            ..diff(FIX)
+        };
+        let content = Looker::new(top.path(), None).look(&record(), &[shown]);
+        assert_eq!(word(&content.carried), expected, "{content:?}");
+    }
+}
+
+#[test]
 fn a_link_out_of_the_tree_is_no_file_of_it() {
     let outside = tree(&[("x.c", &after())]);
     let top = tree(&[("net/x/y.c", "int a;\n")]);
@@ -372,14 +426,19 @@ fn functions_are_looked_up_by_what_this_tree_has_at_the_change() {
 #[test]
 fn garbled_diffs_texts_and_changelogs_are_read_or_refused() {
     type Seed = (&'static [u8], fn(&[u8]));
-    let seeds: [Seed; 3] = [
+    let seeds: [Seed; 5] = [
         (include_bytes!("../../../../fuzz/seeds/carried/small"), fuzz),
+        (include_bytes!("../../../../fuzz/seeds/carried/whole"), fuzz),
         (
             include_bytes!("../../../../fuzz/seeds/changelog/small"),
             changelog::fuzz,
         ),
         (
             include_bytes!("../../../../fuzz/seeds/c_text/small"),
+            tuxtape_core::ctext::fuzz,
+        ),
+        (
+            include_bytes!("../../../../fuzz/seeds/c_text/outline"),
             tuxtape_core::ctext::fuzz,
         ),
     ];

@@ -26,6 +26,8 @@ pub struct CommitDiff {
     pub message: String,
     /// Its diff against its one parent, `-p1`, a moved file as one deleted and one new.
     pub diff: String,
+    /// The same with all of each file as context; `None` where the source does not give it.
+    pub whole: Option<String>,
     /// Old and new path of each file it moved.
     pub renames: Vec<(String, String)>,
 }
@@ -91,7 +93,7 @@ impl CommitDiff {
 
 /// Reads a line such as `commit SHA upstream.`, `[ Upstream commit SHA ]` or `(cherry picked from
 /// commit SHA)`.
-fn upstream(line: &str) -> Option<GitId> {
+pub(super) fn upstream(line: &str) -> Option<GitId> {
     let line = line.trim().to_ascii_lowercase();
     let (before, rest) = line.split_once("commit ")?;
     let id: GitId = rest.get(..40)?.parse().ok()?;
@@ -158,6 +160,8 @@ struct Wire {
     time: i64,
     message: String,
     diff: String,
+    #[serde(default)]
+    whole: Option<String>,
     renames: Vec<(String, String)>,
 }
 
@@ -181,8 +185,8 @@ impl Shelf {
     pub(super) fn get(&self, id: GitId) -> Option<CommitDiff> {
         let path = self.place(id);
         let length = usize::try_from(fs::metadata(&path).ok()?.len()).ok()?;
-        // Twice: quotes and line ends are escaped.
-        if length > 2 * LONGEST_DIFF {
+        // Twice each of two diffs: quotes and line ends are escaped.
+        if length > 4 * LONGEST_DIFF {
             return None;
         }
         read(&fs::read(path).ok()?, id)
@@ -212,6 +216,7 @@ fn written(commit: &CommitDiff) -> Vec<u8> {
         time: commit.time,
         message: commit.message.clone(),
         diff: commit.diff.clone(),
+        whole: commit.whole.clone(),
         renames: commit.renames.clone(),
     };
     let body = serde_json::to_vec(&wire).expect("texts and a number always become JSON");
@@ -235,6 +240,7 @@ fn read(text: &[u8], id: GitId) -> Option<CommitDiff> {
         time: wire.time,
         message: wire.message,
         diff: wire.diff,
+        whole: wire.whole,
         renames: wire.renames,
     })
 }
@@ -255,6 +261,7 @@ mod tests {
             time: 7,
             message: "net: fix\n\nbody\n".to_owned(),
             diff: "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-1\n+2\n".to_owned(),
+            whole: None,
             renames: Vec::new(),
         }
     }

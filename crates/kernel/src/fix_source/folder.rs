@@ -73,6 +73,15 @@ pub struct Patch {
     pub file: PathBuf,
     /// Every CVE it closes, sorted.
     pub cves: Vec<CveId>,
+    /// Whether the index says so, and not the file's name alone.
+    pub is_listed: bool,
+}
+
+/// Whether the index names a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    Yes,
+    No,
 }
 
 /// The patches of a folder, by the CVEs they close.
@@ -108,7 +117,7 @@ impl Patches {
         let mut found = Self::default();
         for (id, cves) in lines.iter().flatten() {
             let file = path.join(format!("{id}.patch"));
-            found.add(file, cves.clone());
+            found.add(file, cves.clone(), Listed::Yes);
         }
         for entry in fs::read_dir(path).map_err(failed)? {
             let file = entry.map_err(failed)?.path();
@@ -120,13 +129,13 @@ impl Patches {
             if let Some(id) = id
                 && found.patches.iter().all(|patch| patch.file != file)
             {
-                found.add(file, vec![id]);
+                found.add(file, vec![id], Listed::No);
             }
         }
         Ok(found)
     }
 
-    fn add(&mut self, file: PathBuf, mut cves: Vec<CveId>) {
+    fn add(&mut self, file: PathBuf, mut cves: Vec<CveId>, listed: Listed) {
         cves.sort();
         cves.dedup();
         for cve in &cves {
@@ -135,7 +144,11 @@ impl Patches {
                 .or_default()
                 .push(self.patches.len());
         }
-        self.patches.push(Patch { file, cves });
+        self.patches.push(Patch {
+            file,
+            cves,
+            is_listed: listed == Listed::Yes,
+        });
     }
 
     /// Returns the patches that close `cve`, in the order of the index.

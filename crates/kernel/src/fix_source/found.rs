@@ -17,11 +17,33 @@ pub struct FoundDiff {
     /// The diff, `-p1`. Several commits follow each other in the order they are to be applied. Renamed
     /// files are written as one deleted and one new file, so that both paths are in it.
     pub text: String,
+    /// The same with all of each file as context, by which a tree is judged best; `None` where the source
+    /// does not give it.
+    pub whole: Option<String>,
     /// Whether it is one of several patches of which it is not known how they go together: it alone
     /// never shows that a kernel holds the fix.
     pub is_part: bool,
+    /// What says that it is the fix of the CVE it was asked for.
+    pub tie: Tie,
     /// What a person must know of it, one sentence each: doubts, follow-ups, renames.
     pub notes: Vec<String>,
+}
+
+/// What says that a diff is the fix of a CVE. One that is of another CVE and changes the same file could
+/// make an open kernel look fixed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// The record names its commits, and they were asked for by id.
+    Commit,
+    /// The index of its folder names it for the CVE.
+    Index,
+    /// Its own text names the CVE, a commit of the record, or has the record's title.
+    Message,
+    /// Nothing that can be believed.
+    Untied {
+        /// Why not, for people.
+        why: String,
+    },
 }
 
 /// How near to a kernel a diff was made; the order is the order of preference.

@@ -58,6 +58,7 @@ pub fn parse(text: &[u8], asked: GitId) -> Result<CommitDiff, CommitError> {
         time: 0,
         message,
         diff: without_signature(patch).to_owned(),
+        whole: None,
         renames: Vec::new(),
     }
     .checked()?;
@@ -95,7 +96,7 @@ fn begins_mail(line: &str) -> bool {
 }
 
 /// Returns the subject of a mail's headers, unfolded, without `[PATCH]`.
-fn subject(headers: &str) -> String {
+pub(super) fn subject(headers: &str) -> String {
     let mut subject = String::new();
     for line in headers.lines() {
         let folded = line.starts_with([' ', '\t']);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tuxtape_core::git_id::GitId;
 use tuxtape_core::version::Branch;
-use tuxtape_sys::git::commits::{CommitText, Renames};
+use tuxtape_sys::git::commits::{CommitText, Renames, Shown};
 use tuxtape_sys::git::partial::NotFetched;
 use tuxtape_sys::git::{GitError, Repository};
 
@@ -45,6 +45,10 @@ pub(super) fn read(
     for id in ids {
         match shelf.get(*id) {
             Some(commit) => {
+                // One without whole files is read again, where the source is still there.
+                if commit.whole.is_none() {
+                    wanted.push(*id);
+                }
                 commits.insert(*id, Ok(commit));
             }
             None => wanted.push(*id),
@@ -53,14 +57,19 @@ pub(super) fn read(
     if wanted.is_empty() {
         return commits;
     }
+    let add = |commits: &mut Commits, id, outcome: Result<CommitDiff, CommitError>| {
+        if outcome.is_ok() || !commits.contains_key(&id) {
+            commits.insert(id, outcome);
+        }
+    };
     let (repository, not_fetched) = match opened(place, &shelf, &wanted, network) {
         Ok(opened) => opened,
         Err(error) => {
             let why = told(&error);
-            commits.extend(wanted.into_iter().map(|id| {
+            for id in wanted {
                 let why = why.clone();
-                (id, Err(CommitError::Source { why }))
-            }));
+                add(&mut commits, id, Err(CommitError::Source { why }));
+            }
             return commits;
         }
     };
@@ -76,7 +85,9 @@ pub(super) fn read(
                 *error = CommitError::Source { why: why.clone() };
             }
         }
-        commits.extend(found);
+        for (id, outcome) in found {
+            add(&mut commits, id, outcome);
+        }
     }
     commits
 }
@@ -283,7 +294,10 @@ fn with_contents(
         }
     }
     let pairs = pairs_of(readable.iter().map(|(text, _)| text));
-    let diffs = repository.diffs(&pairs, READ)?;
+    let diffs = repository.diffs(&pairs, Shown::Lines, READ)?;
+    // They say more of a tree, but are not needed: what is too long for one answer is left out.
+    let wholes = repository.diffs(&pairs, Shown::Files, READ);
+    let mut wholes = wholes.unwrap_or_default().into_iter();
     let moves = pairs_of(
         readable
             .iter()
@@ -307,7 +321,7 @@ fn with_contents(
     }
     for ((text, _), diff) in readable.into_iter().zip(diffs) {
         let moved = renames.remove(&text.id).unwrap_or_default();
-        commits.insert(text.id, joined(text, diff, moved));
+        commits.insert(text.id, joined(text, diff, wholes.next(), moved));
     }
     Ok(commits)
 }
@@ -321,16 +335,19 @@ fn pairs_of<'a>(texts: impl Iterator<Item = &'a CommitText>) -> Vec<(GitId, GitI
 fn joined(
     text: CommitText,
     diff: Vec<u8>,
+    whole: Option<Vec<u8>>,
     renames: Vec<(String, String)>,
 ) -> Result<CommitDiff, CommitError> {
     if diff.len() > LONGEST_DIFF {
         return Err(crate::unified::DiffError::TooLong { length: diff.len() }.into());
     }
+    let whole = whole.filter(|whole| whole.len() <= LONGEST_DIFF);
     CommitDiff {
         id: text.id,
         time: text.time,
         message: text.message,
         diff: String::from_utf8(diff).map_err(|_| CommitError::NotText)?,
+        whole: whole.and_then(|whole| String::from_utf8(whole).ok()),
         renames,
     }
     .checked()

@@ -95,10 +95,15 @@ impl Repository {
     pub fn diffs(
         &self,
         pairs: &[(GitId, GitId)],
+        shown: Shown,
         deadline: Duration,
     ) -> Result<Vec<Vec<u8>>, GitError> {
         let mut command = self.diff_tree(Renames::AsTwo);
-        command.args(["--patch", "--unified=3", "--full-index"]);
+        command.args(["--patch", "--full-index"]);
+        command.arg(match shown {
+            Shown::Lines => "--unified=3",
+            Shown::Files => "--unified=1000000",
+        });
         command.args(["--src-prefix=a/", "--dst-prefix=b/"]);
         let answer = process::run_ok_with(&mut command, &pair_lines(pairs), deadline)?.stdout;
         patches(&answer, pairs).ok_or_else(|| unexpected("diff-tree", &answer))
@@ -159,6 +164,15 @@ impl Repository {
         });
         command
     }
+}
+
+/// How much of a file a diff shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Three lines around each change.
+    Lines,
+    /// All of it, in one hunk.
+    Files,
 }
 
 /// How a file that moved is listed.

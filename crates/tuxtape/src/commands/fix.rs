@@ -107,13 +107,24 @@ enum Verb {
         /// Diffs, -p1
         #[arg(required = true, value_name = "FILE")]
         diffs: Vec<PathBuf>,
+        /// The diffs show all of each file, as `git diff -U1000000` writes them; whole functions are
+        /// compared then
+        #[arg(long)]
+        whole: bool,
     },
 }
 
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     match arguments.verb {
-        Verb::Carried { tree, diffs } => carried::run(context, &tree, &diffs),
+        Verb::Carried { tree, diffs, whole } => {
+            let shows = if whole {
+                carried::Shows::Files
+            } else {
+                carried::Shows::Context
+            };
+            carried::run(context, &tree, &diffs, shows)
+        }
         Verb::Show {
             kernel,
             cve,

@@ -151,6 +151,10 @@ fn is_sure(
         {
             return false;
         }
+        // Nor one that another statement controls, which the change does not know of.
+        Ok(place) if place.lines.start == place.at && !hunk.begins(block, source, place.at) => {
+            return false;
+        }
         Ok(place) => {
             let last = place.at.saturating_add(own.len().max(1));
             (place.at.saturating_sub(1)..last).all(is_open)
@@ -162,12 +166,27 @@ fn is_sure(
             starts.any(|start| (*start..start.saturating_add(length)).all(is_open))
         }
     };
-    // What was only removed may have moved.
+    // What was only removed may have moved; where the change itself puts it is another block's matter.
     let stays = |line: &CodeLine| {
-        let mut places = areas.iter().cloned().flatten();
-        places.any(|at| source.code_at(at) == Some(&line.code))
+        let places = areas.iter().cloned().flatten();
+        let there = places.filter(|at| source.code_at(*at) == Some(&line.code));
+        let kept = hunk.lines(FixSide::New).iter();
+        there.count() > kept.filter(|it| it.code == line.code).count()
     };
     let removed = hunk.lines(FixSide::Old).get(block.old.clone());
+    let at = match place {
+        Ok(place) => Some(place.at),
+        Err(starts) => starts
+            .first()
+            .map(|start| start.saturating_add(block.new.start)),
+    };
+    let number = at.and_then(|at| source.number_at(at));
+    if number.is_some_and(|number| {
+        source.is_undone(number, own)
+            || (block.function.is_none() && source.is_beside(hunk.heading(block), number))
+    }) {
+        return false;
+    }
     let is_gone = !own.is_empty()
         || !removed
             .unwrap_or_default()

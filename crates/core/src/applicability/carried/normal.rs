@@ -2,14 +2,11 @@
 
 use std::ops::Range;
 
-use super::{BlockAt, FixHunk, FixLine, FixSide};
+use super::{BlockAt, FixHunk, FixLine, FixSide, Source, align, source};
 use crate::ctext::{self, CodeLine};
 
 /// Fewest tokens of a line that says anything: `return 0;` and `goto out;` stand everywhere.
 const TELLING: u32 = 4;
-
-/// Most cells of the table by which two sides are compared; longer ones are compared at their ends.
-const LARGEST_TABLE: usize = 4 << 20;
 
 /// A hunk without comments, blanks and indentation. Lines that differ in those alone are context.
 pub(super) struct NormalHunk {
@@ -18,6 +15,7 @@ pub(super) struct NormalHunk {
     /// The text that each side was read from.
     old_text: String,
     new_text: String,
+    heading: String,
     blocks: Vec<BlockAt>,
 }
 
@@ -45,6 +43,7 @@ impl NormalHunk {
             new,
             old_text,
             new_text,
+            heading: hunk.heading.clone(),
             blocks,
         };
         normal.name(hunk);
@@ -83,10 +82,53 @@ impl NormalHunk {
         &self.blocks
     }
 
+    /// Returns the line that begins the definition in which a block's new side is, as far as the hunk
+    /// says.
+    pub(super) fn heading(&self, block: &BlockAt) -> &str {
+        let number = self.new.get(block.new.start).map(|line| line.number);
+        let before = number.and_then(|number| usize::try_from(number).ok());
+        let mut heading = self.heading.as_str();
+        let shown = self.new_text.lines();
+        for line in shown.take(before.unwrap_or(1).saturating_sub(1)) {
+            match line.bytes().next() {
+                Some(b'}') => heading = "",
+                Some(c) if c.is_ascii_alphabetic() || c == b'_' => heading = line,
+                Some(_) | None => {}
+            }
+        }
+        heading
+    }
+
+    /// Tells whether the new side of a block, found at index `at` of `source` without the line before
+    /// it, is controlled there by nothing else than it is in the change.
+    pub(super) fn begins(&self, block: &BlockAt, source: &Source, at: usize) -> bool {
+        let before = block
+            .new
+            .start
+            .checked_sub(1)
+            .and_then(|at| self.new.get(at));
+        let is_free = before
+            .is_none_or(|line| source::ends_statement(&line.code) && !line.code.ends_with('{'));
+        is_free && source.begins_statement(at)
+    }
+
     pub(super) fn lines(&self, side: FixSide) -> &[CodeLine] {
         match side {
             FixSide::Old => &self.old,
             FixSide::New | FixSide::Both => &self.new,
+        }
+    }
+
+    /// Returns the lines of a block in the text of one side, from 1, from the first to behind the last.
+    pub(super) fn numbers(&self, block: &BlockAt, side: FixSide) -> Range<u32> {
+        let own = match side {
+            FixSide::Old => self.old.get(block.old.clone()),
+            FixSide::New | FixSide::Both => self.new.get(block.new.clone()),
+        };
+        match own.unwrap_or_default() {
+            [] => 0..0,
+            [one] => one.number..one.number.saturating_add(1),
+            [first, .., last] => first.number..last.number.saturating_add(1),
         }
     }
 
@@ -194,7 +236,7 @@ fn is_word(token: &str) -> bool {
 }
 
 /// Returns the text of a hunk without the lines of the `other` side.
-fn text(lines: &[FixLine], other: FixSide) -> String {
+pub(super) fn text(lines: &[FixLine], other: FixSide) -> String {
     let mut text = String::new();
     for line in lines.iter().filter(|line| line.side != other) {
         text.push_str(&line.text);
@@ -248,58 +290,10 @@ fn pairs(lines: &[FixLine], old: &[CodeLine], new: &[CodeLine]) -> Option<Vec<(u
 
 /// Returns the pairs of equal lines of a longest common subsequence.
 fn common(old: &[CodeLine], new: &[CodeLine]) -> Vec<(usize, usize)> {
-    let same = |(left, right): &(&CodeLine, &CodeLine)| left.code == right.code;
-    let front = old.iter().zip(new).take_while(same).count();
-    let back = old
-        .iter()
-        .skip(front)
-        .rev()
-        .zip(new.iter().skip(front).rev())
-        .take_while(same)
-        .count();
-    let mut pairs: Vec<(usize, usize)> = (0..front).map(|at| (at, at)).collect();
-    let inner_old = old.get(front..old.len() - back).unwrap_or_default();
-    let inner_new = new.get(front..new.len() - back).unwrap_or_default();
-    let (rows, columns) = (inner_old.len() + 1, inner_new.len() + 1);
-    if rows.saturating_mul(columns) <= LARGEST_TABLE {
-        let table = lengths(inner_old, inner_new);
-        let (mut row, mut column) = (0, 0);
-        while let (Some(left), Some(right)) = (inner_old.get(row), inner_new.get(column)) {
-            let cell = |row: usize, column: usize| table.get(row * columns + column).copied();
-            if left.code == right.code {
-                pairs.push((front + row, front + column));
-                (row, column) = (row + 1, column + 1);
-            } else if cell(row + 1, column) >= cell(row, column + 1) {
-                row += 1;
-            } else {
-                column += 1;
-            }
-        }
+    fn codes(lines: &[CodeLine]) -> Vec<&str> {
+        lines.iter().map(|line| line.code.as_str()).collect()
     }
-    let (from_old, from_new) = (old.len() - back, new.len() - back);
-    pairs.extend((0..back).map(|at| (from_old + at, from_new + at)));
-    pairs
-}
-
-/// Fills the table of the lengths of common subsequences of the tails, row by row.
-fn lengths(old: &[CodeLine], new: &[CodeLine]) -> Vec<u32> {
-    let columns = new.len() + 1;
-    let mut table = vec![0_u32; (old.len() + 1) * columns];
-    for (row, left) in old.iter().enumerate().rev() {
-        for (column, right) in new.iter().enumerate().rev() {
-            let at = |row: usize, column: usize| row * columns + column;
-            let get = |index: usize| table.get(index).copied().unwrap_or(0);
-            let best = if left.code == right.code {
-                get(at(row + 1, column + 1)) + 1
-            } else {
-                get(at(row + 1, column)).max(get(at(row, column + 1)))
-            };
-            if let Some(cell) = table.get_mut(at(row, column)) {
-                *cell = best;
-            }
-        }
-    }
-    table
+    align::common(&codes(old), &codes(new))
 }
 
 /// Finds lines at the margin that begin a definition in the new side, with the function's name where

@@ -217,6 +217,30 @@ fn what_was_removed_and_stands_elsewhere_in_the_function_may_have_moved() {
 }
 
 #[test]
+fn what_a_change_moves_is_looked_for_where_it_goes() {
+    let moves = hunk(
+        "static int probe(struct device *dev)",
+        " \tmutex_lock(&thing->lock);\n-\tstart_it(thing, dev->id);\n \tprepare_it(thing, dev->id);\n+\tstart_it(thing, dev->id);\n \tmutex_unlock(&thing->lock);\n \treturn 0;\n",
+    );
+    let before = FUNCTION.replace("dev->id);\n", "dev->id);\n\tprepare_it(thing, dev->id);\n");
+    let start = "\tstart_it(thing, dev->id);\n";
+    let prepare = "\tprepare_it(thing, dev->id);\n";
+    let after = before.replace(&format!("{start}{prepare}"), &format!("{prepare}{start}"));
+    check(&moves, &before, &[Found::Before, Found::Before]);
+    check(&moves, &after, &[Found::After, Found::After]);
+    // It was done twice.
+    let twice = after.replace(
+        "\treturn 0;\n",
+        &format!("\tlog_it(thing, 1);\n{start}\treturn 0;\n"),
+    );
+    let found = look(&moves, &Source::read(&twice));
+    assert_ne!(
+        weigh(found.iter().map(|block| block.found)),
+        Verdict::Carries
+    );
+}
+
+#[test]
 fn one_block_in_doubt_makes_the_whole_partial() {
     use Found::{After, Before, Both, Neither, Nothing};
     for (blocks, expected) in [

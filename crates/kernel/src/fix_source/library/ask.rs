@@ -11,9 +11,10 @@ use crate::fix_source::Origin;
 use crate::fix_source::choose::Candidate;
 use crate::fix_source::commit::CommitDiff;
 use crate::fix_source::folder::Patches;
-use crate::fix_source::found::{DiffKind, Found, FoundDiff, PassedOver};
+use crate::fix_source::found::{DiffKind, Found, FoundDiff, PassedOver, Tie};
 use crate::fix_source::repository::{self, Commits};
 use crate::fix_source::spec::{GitPlace, SourceSpec};
+use crate::fix_source::tie;
 use crate::unified;
 
 /// Tells of a diff that was found whether no further one is needed.
@@ -89,7 +90,9 @@ impl Asked<'_> {
             origin,
             kind: candidate.kind,
             text: whole.iter().map(|commit| commit.diff.as_str()).collect(),
+            whole: whole.iter().map(|commit| commit.whole.as_deref()).collect(),
             is_part: false,
+            tie: Tie::Commit,
             notes,
         });
         true
@@ -200,7 +203,9 @@ pub(super) fn ask_folder(path: &Path, source: &SourceSpec, asked: &mut [Asked<'_
                         cves: patch.cves.clone(),
                     },
                     kind: DiffKind::Hand,
+                    tie: tie::of(&text, cve, patch.is_listed),
                     text,
+                    whole: None,
                     is_part: false,
                     notes: closes_also(cve.id, &patch.cves),
                 }),
@@ -225,7 +230,14 @@ fn together(mut parts: Vec<FoundDiff>, lacking: bool) -> Vec<FoundDiff> {
     }
     if !lacking && let Some(text) = joined(&parts) {
         let names: Vec<String> = parts.iter().map(|part| part.origin.to_string()).collect();
+        let untied = parts
+            .iter()
+            .position(|part| matches!(part.tie, Tie::Untied { .. }));
+        let untied = untied
+            .and_then(|at| parts.get(at))
+            .map(|part| part.tie.clone());
         let mut whole = parts.swap_remove(0);
+        whole.tie = untied.unwrap_or(whole.tie);
         for part in parts {
             let more = part.notes.into_iter();
             let more: Vec<String> = more.filter(|note| !whole.notes.contains(note)).collect();

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::git::commits::Shown;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -107,7 +108,7 @@ fn a_fetch_brings_a_commit_and_what_it_changes_and_nothing_else() {
         .unwrap();
     assert_eq!(failed, BTreeMap::new());
     let diff = store
-        .diffs(&[pair(&store, change)], DEADLINE)
+        .diffs(&[pair(&store, change)], Shown::Lines, DEADLINE)
         .unwrap()
         .remove(0);
     let diff = String::from_utf8(diff).unwrap();
@@ -134,7 +135,7 @@ fn the_parent_of_one_fetched_commit_can_be_fetched_itself() {
         .fetch_commits(&server.url(), &[first], DEADLINE)
         .unwrap();
     let diff = store
-        .diffs(&[pair(&store, first)], DEADLINE)
+        .diffs(&[pair(&store, first)], Shown::Lines, DEADLINE)
         .unwrap()
         .remove(0);
     let diff = String::from_utf8(diff).unwrap();
@@ -157,7 +158,11 @@ fn a_missing_commit_is_named_and_the_others_are_fetched() {
     let names: Vec<GitId> = failed.keys().copied().collect();
     assert_eq!(names, [missing, too]);
     assert!(failed.values().all(|why| *why == NotFetched::Missing));
-    assert!(store.diffs(&[pair(&store, change)], DEADLINE).is_ok());
+    assert!(
+        store
+            .diffs(&[pair(&store, change)], Shown::Lines, DEADLINE)
+            .is_ok()
+    );
 }
 
 #[test]

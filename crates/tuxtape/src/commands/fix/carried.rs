@@ -13,6 +13,15 @@ use tuxtape_sys::regular;
 use crate::context::Context;
 use crate::output;
 
+/// How much of each file the diffs show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// Some lines around each change.
+    Context,
+    /// All of it.
+    Files,
+}
+
 /// What is printed for programs, one line per diff.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -40,14 +49,21 @@ struct BlockLine<'a> {
 }
 
 /// Says for each of `diffs` whether the source tree at `tree` holds it.
-pub(super) fn run(context: &Context, tree: &Path, diffs: &[PathBuf]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    context: &Context,
+    tree: &Path,
+    diffs: &[PathBuf],
+    shows: Shows,
+) -> anyhow::Result<ExitCode> {
     let looker = Looker::new(tree, None);
     let mut worst = Verdict::Carries;
     for path in diffs {
         let text = read(path)?;
-        let judged = looker
-            .judge(&text)
-            .with_context(|| format!("could not look for {}", path.display()))?;
+        let judged = match shows {
+            Shows::Context => looker.judge(&text),
+            Shows::Files => looker.judge_whole(&text),
+        };
+        let judged = judged.with_context(|| format!("could not look for {}", path.display()))?;
         let verdict = judged.verdict();
         worst = worse(worst, verdict);
         if context.json {

@@ -354,7 +354,9 @@ fn look(looker: &Looker<'_>, cve: &Cve, found: Option<&Found>) -> Content {
         .map(|(diff, origin)| FixDiff {
             origin,
             text: diff.text.as_bytes(),
+            whole: diff.whole.as_deref().map(str::as_bytes),
             is_part: diff.is_part,
+            tie: &diff.tie,
         })
         .collect();
     looker.look(cve, &diffs)
