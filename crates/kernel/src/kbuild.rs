@@ -13,7 +13,7 @@ mod flags;
 mod folder;
 mod follow;
 mod functions;
-mod includes;
+pub(crate) mod includes;
 mod kconfig;
 pub(crate) mod links;
 mod makefile;

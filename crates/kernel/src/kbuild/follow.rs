@@ -218,7 +218,8 @@ impl<'a> Graph<'a> {
         // A name of a file that is compiled anyway, as in messages, shows nothing new.
         let mut defined: Defined<'_, 'a> = BTreeMap::new();
         for (path, seen) in &self.seen {
-            for (name, file) in &seen.defined {
+            let code = seen.defined.iter();
+            for (name, file) in code.filter(|(_, file)| includes::is_code(file.name())) {
                 let meant = self.names.meant(path, file);
                 let more = meant.into_iter().filter(|to| !compiled.contains(to));
                 let mut more = more.peekable();
@@ -295,7 +296,8 @@ impl<'a> Graph<'a> {
         link: Link,
     ) -> (Vec<&'a str>, Link) {
         if let Some(value) = self.setting(name) {
-            return (self.names.meant(path, value), link);
+            let file = includes::Written::Quoted(value.to_owned());
+            return (self.names.meant(path, &file), link);
         }
         if let Some(own) = defined.get(name) {
             return (own.iter().copied().collect(), link);

@@ -23,13 +23,13 @@ const DEEPEST: usize = 16;
 
 /// The files of a tree by their names.
 #[derive(Debug)]
-pub(super) struct Names<'a> {
+pub(crate) struct Names<'a> {
     files: &'a BTreeSet<String>,
     named: HashMap<&'a str, Vec<&'a str>>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(files: &'a BTreeSet<String>) -> Self {
+    pub(crate) fn new(files: &'a BTreeSet<String>) -> Self {
         let mut named: HashMap<&str, Vec<&str>> = HashMap::new();
         for path in files
             .iter()
@@ -48,12 +48,15 @@ impl<'a> Names<'a> {
 
     /// Returns the files that `written` in the file `path` may mean: the one beside it, or else all
     /// that a folder given by a flag could lead to.
-    pub(super) fn meant(&self, path: &str, written: &str) -> Vec<&'a str> {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let beside = inside(&format!("{folder}/{written}"));
-        if let Some(found) = beside.and_then(|path| self.files.get(&path)) {
-            return vec![found];
+    pub(crate) fn meant(&self, path: &str, written: &Written) -> Vec<&'a str> {
+        if let Written::Quoted(name) = written {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let beside = inside(&format!("{folder}/{name}"));
+            if let Some(found) = beside.and_then(|path| self.files.get(&path)) {
+                return vec![found];
+            }
         }
+        let written = written.name();
         let plain = written
             .split('/')
             .filter(|part| !matches!(*part, "" | "." | ".."))
@@ -81,23 +84,41 @@ pub(super) fn is_read(path: &str) -> bool {
 /// Tells whether a file is one of the build's programs or of another architecture: kernel sources reach
 /// none of those by flags.
 pub(super) fn apart(path: &str) -> bool {
-    ["tools/", "scripts/", "Documentation/", "samples/"]
+    ["tools/", "scripts/", "Documentation/"]
         .iter()
         .any(|folder| path.starts_with(folder))
         || (path.starts_with("arch/") && !path.starts_with("arch/x86/"))
 }
 
+/// A file name as an `#include` line or a `#define` line has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Written {
+    /// In quotes: looked for beside the file itself first.
+    Quoted(String),
+    /// In angle brackets: looked for in the folders of the command line alone.
+    Angled(String),
+}
+
+impl Written {
+    /// The name itself.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Quoted(name) | Self::Angled(name) => name,
+        }
+    }
+}
+
 /// What a file may have to do with others, whatever its conditions say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Skimmed {
-    /// What its `#include` lines name, as written.
-    pub(super) named: BTreeSet<String>,
+pub(crate) struct Skimmed {
+    /// What its `#include` lines name.
+    pub(crate) named: BTreeSet<Written>,
     /// Macros that `#include` lines name instead of a file.
-    pub(super) macros: BTreeSet<String>,
+    pub(crate) macros: BTreeSet<String>,
     /// Settings that it defines or takes back.
     pub(super) settings: BTreeSet<String>,
-    /// Code files that its `#define` lines name, with the macro.
-    pub(super) defined: BTreeSet<(String, String)>,
+    /// Files that its `#define` lines name, with the macro. Any text may be one.
+    pub(crate) defined: BTreeSet<(String, Written)>,
 }
 
 /// Reads `path`; an error says why it cannot be.
@@ -110,56 +131,113 @@ pub(super) fn read(path: &str, tree: &dyn SourceTree) -> Result<Vec<u8>, String>
 }
 
 /// Looks through a file for all that it may include.
-pub(super) fn skim(bytes: &[u8]) -> Skimmed {
-    let bytes = unspliced(bytes);
+pub(crate) fn skim(bytes: &[u8]) -> Skimmed {
     let mut found = Skimmed::default();
-    for word in [&b"include"[..], b"import"] {
-        for at in memmem::find_iter(&bytes, word) {
-            if !is_directive(bytes.get(..at).unwrap_or_default()) {
-                continue;
-            }
-            let rest = bytes.get(at + word.len()..).unwrap_or_default();
-            let rest = rest.strip_prefix(b"_next").unwrap_or(rest);
-            match operand(past_comments(rest)) {
-                Some(Operand::File(name)) => found.named.insert(name),
-                Some(Operand::Macro(name)) => found.macros.insert(name),
-                None => false,
-            };
+    for at in memchr::memchr_iter(b'#', bytes) {
+        directive(bytes.get(at + 1..).unwrap_or_default(), &mut found);
+    }
+    for sign in [&b"%:"[..], b"??="] {
+        for at in memmem::find_iter(bytes, sign) {
+            directive(bytes.get(at + sign.len()..).unwrap_or_default(), &mut found);
         }
     }
-    for at in memmem::find_iter(&bytes, b"CONFIG_") {
-        let before = bytes.get(..at).unwrap_or_default().trim_ascii_end();
-        let word = ["define", "undef"]
-            .iter()
-            .find_map(|word| before.strip_suffix(word.as_bytes()));
-        if word.is_some_and(is_directive) {
-            let name = bytes.get(at + 7..).unwrap_or_default();
-            found.settings.insert(identifier(name));
-        }
-    }
-    for end in [&b".c\""[..], b".c>", b".S\"", b".S>"] {
-        for at in memmem::find_iter(&bytes, end) {
-            let line = bytes.get(..at + end.len()).unwrap_or_default();
-            let start = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
-            found
-                .defined
-                .extend(defined(line.get(start..).unwrap_or_default()));
+    // The assembler's own; the preprocessor passes it on.
+    for at in memmem::find_iter(bytes, b".include") {
+        let rest = bytes.get(at + 8..).unwrap_or_default();
+        if let Some(Operand::File(written)) = operand(rest.trim_ascii_start()) {
+            found.named.insert(written);
         }
     }
     found
 }
 
-/// Reads the part of a `#define` line up to the name of a code file.
-fn defined(line: &[u8]) -> Option<(String, String)> {
-    let text = String::from_utf8_lossy(line);
-    let rest = text
-        .trim_start()
-        .trim_start_matches(['#', '%', ':', ' ', '\t']);
-    let rest = rest.strip_prefix("define")?.trim_start();
-    let name = identifier(rest.as_bytes());
-    let text = text.get(..text.len().checked_sub(1)?)?;
-    let at = text.rfind(['"', '<'])?;
-    Some((name, text.get(at + 1..)?.to_owned()))
+/// Reads what stands behind the sign of a directive. Whether the sign opens its line is not asked:
+/// rather one too many.
+fn directive(rest: &[u8], found: &mut Skimmed) {
+    let Some(first) = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')) else {
+        return;
+    };
+    if !matches!(first, b'i' | b'd' | b'u' | b'/' | b'\\') {
+        return;
+    }
+    let line = unspliced(logical_line(rest));
+    let line = past_comments(&line);
+    let end = line
+        .iter()
+        .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+        .unwrap_or(line.len());
+    let (word, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
+    match word {
+        b"include" | b"include_next" | b"import" => match operand(past_comments(rest)) {
+            Some(Operand::File(name)) => {
+                found.named.insert(name);
+            }
+            Some(Operand::Macro(name)) => {
+                found.macros.insert(name);
+            }
+            None => {}
+        },
+        b"define" | b"undef" => {
+            let rest = past_comments(rest);
+            let name = identifier(rest);
+            if let Some(setting) = name.strip_prefix("CONFIG_") {
+                found.settings.insert(setting.to_owned());
+            }
+            if word == b"define" {
+                let text = rest.get(name.len()..).unwrap_or_default();
+                found.defined.extend(texts(&name, text));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Cuts off behind the line, with what it joins by a backslash or a comment.
+fn logical_line(rest: &[u8]) -> &[u8] {
+    let mut end = 0;
+    loop {
+        let tail = rest.get(end..).unwrap_or_default();
+        let Some(newline) = memchr::memchr(b'\n', tail) else {
+            return rest;
+        };
+        end += newline + 1;
+        let line = rest.get(..end).unwrap_or(rest);
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.ends_with(b"\\") {
+            continue;
+        }
+        let Some(open) = memmem::rfind(line, b"/*") else {
+            return line;
+        };
+        let comment = line.get(open + 2..).unwrap_or_default();
+        if memmem::find(comment, b"*/").is_some() {
+            return line;
+        }
+        match memmem::find(rest.get(end..).unwrap_or_default(), b"*/") {
+            Some(close) => end += close + 2,
+            None => return rest,
+        }
+    }
+}
+
+/// Lists the texts that may be file names in what the macro `name` stands for.
+fn texts(name: &str, text: &[u8]) -> Vec<(String, Written)> {
+    let mut found = Vec::new();
+    for at in memchr::memchr2_iter(b'"', b'<', text) {
+        if let Some(Operand::File(written)) = operand(text.get(at..).unwrap_or_default()) {
+            // The end of one text and the start of the next enclose no name.
+            if written.name().contains('.') && !written.name().contains([' ', '\t', '%']) {
+                found.push((name.to_owned(), written));
+            }
+        }
+    }
+    // include/trace/define_trace.h makes the name of this and `.h`.
+    if name == "TRACE_INCLUDE_FILE" {
+        let file = identifier(text.trim_ascii_start());
+        found.push((name.to_owned(), Written::Quoted(format!("{file}.h"))));
+    }
+    found
 }
 
 /// Takes out what joins lines, as the compiler does before anything else.
@@ -184,25 +262,6 @@ fn unspliced(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Tells whether what ends here is the sign of a directive: `#`, or its other spellings, with blanks
-/// and comments behind it.
-fn is_directive(before: &[u8]) -> bool {
-    let mut before = before;
-    loop {
-        before = before.trim_ascii_end();
-        match before.strip_suffix(b"*/") {
-            Some(comment) => match memmem::rfind(comment, b"/*") {
-                Some(at) => before = before.get(..at).unwrap_or_default(),
-                None => return false,
-            },
-            None => break,
-        }
-    }
-    [&b"#"[..], b"%:", b"??="]
-        .iter()
-        .any(|sign| before.ends_with(sign))
-}
-
 fn past_comments(rest: &[u8]) -> &[u8] {
     let mut rest = rest;
     loop {
@@ -220,7 +279,7 @@ fn past_comments(rest: &[u8]) -> &[u8] {
 /// What an `#include` line names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operand {
-    File(String),
+    File(Written),
     Macro(String),
 }
 
@@ -236,7 +295,12 @@ fn operand(rest: &[u8]) -> Option<Operand> {
     let rest = rest.get(1..)?;
     let line = rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?;
     let name = line.get(..memchr::memchr(close, line)?)?;
-    Some(Operand::File(String::from_utf8_lossy(name).into_owned()))
+    let name = String::from_utf8_lossy(name).into_owned();
+    Some(Operand::File(if close == b'"' {
+        Written::Quoted(name)
+    } else {
+        Written::Angled(name)
+    }))
 }
 
 fn identifier(bytes: &[u8]) -> String {
@@ -543,8 +607,8 @@ mod tests {
         let shown: Vec<String> = lines(text.as_bytes(), &config)
             .into_iter()
             .filter_map(|line| match (line.operand, line.read) {
-                (Operand::File(name), Read::Yes) => Some(name),
-                (Operand::File(name), Read::Maybe) => Some(format!("{name}?")),
+                (Operand::File(file), Read::Yes) => Some(file.name().to_owned()),
+                (Operand::File(file), Read::Maybe) => Some(format!("{}?", file.name())),
                 (_, _) => None,
             })
             .filter(|name| name.strip_suffix(".h").is_none())
@@ -552,7 +616,8 @@ mod tests {
         assert_eq!(shown, expected, "{text}");
         let all = skim(text.as_bytes()).named;
         for name in shown {
-            assert!(all.contains(name.trim_end_matches('?')), "{name}: {text}");
+            let name = name.trim_end_matches('?');
+            assert!(all.iter().any(|file| file.name() == name), "{name}: {text}");
         }
     }
 
@@ -648,10 +713,16 @@ mod tests {
     #[test]
     fn macros_and_settings_of_a_file_are_seen() {
         let found = skim(
-            b"#define X \"x.c\"\n# define Y <d/y.c>\n#include X\n#undef CONFIG_A\n#define\tCONFIG_B 1\nputs(\"CONFIG_C\");\n",
+            b"#define X \"x.c\"\n# define Y <d/y.c>\n#define Z \\\n  \"z.h\" /*\n \"no file.c\" */ \"%s.c\"\n#define TRACE_INCLUDE_FILE t\n#include X\n#undef CONFIG_A\n#define\tCONFIG_B 1\nputs(\"CONFIG_C\");\n",
         );
-        let pair = |name: &str, file: &str| (name.to_owned(), file.to_owned());
-        assert_eq!(found.defined, [pair("X", "x.c"), pair("Y", "d/y.c")].into());
+        let expected = [
+            ("TRACE_INCLUDE_FILE", Written::Quoted("t.h".to_owned())),
+            ("X", Written::Quoted("x.c".to_owned())),
+            ("Y", Written::Angled("d/y.c".to_owned())),
+            ("Z", Written::Quoted("z.h".to_owned())),
+        ];
+        let expected = expected.map(|(name, file)| (name.to_owned(), file));
+        assert_eq!(found.defined, expected.into());
         assert_eq!(found.macros, ["X".to_owned()].into());
         assert_eq!(found.settings, ["A".to_owned(), "B".to_owned()].into());
     }
@@ -675,7 +746,11 @@ mod tests {
             ("d.c", &["fs/d.c", "mm/d.c"]),
             ("made.c", &[]),
         ] {
-            assert_eq!(names.meant("net/a.c", written), expected, "{written}");
+            let written = Written::Quoted(written.to_owned());
+            assert_eq!(names.meant("net/a.c", &written), expected, "{written:?}");
         }
+        // In brackets the file beside it is one among others.
+        let written = Written::Angled("d.c".to_owned());
+        assert_eq!(names.meant("mm/x.c", &written), ["fs/d.c", "mm/d.c"]);
     }
 }

@@ -4,7 +4,7 @@
 //! from any compiled file was in none of them. Every line counts, whatever condition it stands under,
 //! and a name that can mean several files means all of them: too many headers, never too few.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use tuxtape_core::applicability::built;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_sys::regular;
 
+use crate::kbuild::includes::{self, Names, Written};
 use crate::unified::TreePath;
 
 /// Largest file that is read, in bytes. Generated register headers have 14 MB.
@@ -23,6 +24,10 @@ const LARGEST: u64 = 32 << 20;
 pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<String>> {
     let tree = &profile.tree_files;
     let names = Names::new(tree);
+    let mut headers: HashMap<&str, Vec<&str>> = HashMap::new();
+    for file in tree.iter().filter(|file| file.ends_with(".h")) {
+        headers.entry(folder_of(file)).or_default().push(file);
+    }
     let mut roots: BTreeSet<&str> = BTreeSet::new();
     for file in tree {
         let is_compiled =
@@ -43,7 +48,7 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
     while !next.is_empty() {
         let found: Vec<BTreeSet<&str>> = next
             .par_iter()
-            .map(|file| read_by(top, file, &names))
+            .map(|file| read_by(top, file, &names, &headers))
             .collect::<io::Result<_>>()?;
         let new: BTreeSet<&str> = found.into_iter().flatten().collect();
         next = new
@@ -58,126 +63,31 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
         .collect())
 }
 
-/// The files of a tree by their last part.
-struct Names<'a> {
-    tree: &'a BTreeSet<String>,
-    called: BTreeMap<&'a str, Vec<&'a str>>,
-}
-
-impl<'a> Names<'a> {
-    fn new(tree: &'a BTreeSet<String>) -> Self {
-        let mut called: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for path in tree.iter().filter(|path| !is_apart(path)) {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            called.entry(name).or_default().push(path);
-        }
-        Self { tree, called }
-    }
-
-    /// Returns the headers in `folder` itself.
-    fn headers_of(&self, folder: &str) -> impl Iterator<Item = &'a str> {
-        let is_there = move |path: &&str| {
-            let (own, name) = path.rsplit_once('/').unwrap_or(("", path));
-            own == folder && matches!(name.rsplit_once('.'), Some((_, "h")))
-        };
-        self.tree.iter().map(String::as_str).filter(is_there)
-    }
-
-    /// Returns the files that `written` in a file of `folder` can mean.
-    fn meant(&self, folder: &str, written: &Written<'_>) -> Vec<&'a str> {
-        if let Written::Quoted(text) = written
-            && let Some(beside) = joined(folder, text)
-            && let Some(found) = self.tree.get(&beside)
-        {
-            // The folder of the file itself comes before all others.
-            return vec![found];
-        }
-        let text = written.text();
-        let parts: Vec<&str> = text
-            .split('/')
-            .filter(|part| !matches!(*part, "" | "." | ".."))
-            .collect();
-        let Some(name) = parts.last() else {
-            return Vec::new();
-        };
-        let plain = parts.join("/");
-        let end = format!("/{plain}");
-        let called = self.called.get(name).map_or(&[][..], Vec::as_slice);
-        let is_meant = |path: &&&str| **path == plain || path.ends_with(&end);
-        called.iter().filter(is_meant).copied().collect()
-    }
-}
-
-/// What stands behind an `#include`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Written<'a> {
-    Quoted(&'a str),
-    Angled(&'a str),
-}
-
-impl Written<'_> {
-    fn text(&self) -> &str {
-        match self {
-            Self::Quoted(text) | Self::Angled(text) => text,
-        }
-    }
-}
-
 /// Lists the files that `file` can read.
-fn read_by<'a>(top: &Path, file: &str, names: &Names<'a>) -> io::Result<BTreeSet<&'a str>> {
-    let text = read(top, file)?;
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut found = BTreeSet::new();
-    for line in text.lines() {
-        let line = line.trim_start();
-        let directive = line.strip_prefix('#').map(str::trim_start).or_else(|| {
-            line.strip_prefix('.')
-                .filter(|rest| rest.starts_with("inc"))
-        });
-        let Some(directive) = directive else {
-            continue;
-        };
-        if let Some(rest) = directive
-            .strip_prefix("include")
-            .map(|rest| rest.strip_prefix("_next").unwrap_or(rest))
-        {
-            match written(rest.trim_start()) {
-                Some(written) => found.extend(names.meant(folder, &written)),
-                // A macro: it stands for a header that a `define` names, or for one of this folder.
-                None => found.extend(names.headers_of(folder)),
-            }
-        } else if let Some(rest) = directive.strip_prefix("define") {
-            found.extend(defined(rest, folder, names));
-        }
+fn read_by<'a>(
+    top: &Path,
+    file: &str,
+    names: &Names<'a>,
+    headers: &HashMap<&'a str, Vec<&'a str>>,
+) -> io::Result<BTreeSet<&'a str>> {
+    let found = includes::skim(&read(top, file)?);
+    let named = found
+        .named
+        .iter()
+        .chain(found.defined.iter().map(|(_, written)| written));
+    let mut meant: BTreeSet<&str> = named
+        .flat_map(|written| names.meant(file, written))
+        .collect();
+    if !found.macros.is_empty() {
+        // A macro stands for a header that a `define` names, or for one of this folder.
+        let folder = folder_of(file);
+        meant.extend(headers.get(folder).into_iter().flatten());
     }
-    Ok(found)
+    Ok(meant)
 }
 
-/// Lists the headers that the text of a macro names: `#include` may be given it.
-fn defined<'a>(rest: &str, folder: &str, names: &Names<'a>) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    let mut words = rest.split_whitespace();
-    if words.next() == Some("TRACE_INCLUDE_FILE")
-        && let Some(name) = words.next()
-    {
-        let name = format!("{name}.h");
-        found.extend(names.meant(folder, &Written::Quoted(&name)));
-    }
-    for (at, _) in rest.match_indices(['"', '<']) {
-        let text = rest.get(at..).unwrap_or_default();
-        if let Some(written) = written(text) {
-            found.extend(names.meant(folder, &written));
-        }
-    }
-    found
-}
-
-fn written(text: &str) -> Option<Written<'_>> {
-    if let Some(rest) = text.strip_prefix('"') {
-        return rest.split_once('"').map(|(text, _)| Written::Quoted(text));
-    }
-    let (text, _) = text.strip_prefix('<')?.split_once('>')?;
-    Some(Written::Angled(text))
+fn folder_of(file: &str) -> &str {
+    file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Lists the files that makefiles force on the compiler by `-include`.
@@ -192,52 +102,32 @@ fn forced<'a>(
     };
     let mut found = BTreeSet::new();
     for path in tree.iter().filter(is_makefile) {
-        let text = read(top, path)?;
+        let bytes = read(top, path)?;
+        let text = String::from_utf8_lossy(&bytes);
         for (at, _) in text.match_indices("-include") {
             let rest = text.get(at + "-include".len()..).unwrap_or_default();
             let word = rest.split_whitespace().next().unwrap_or_default();
             // Of `$(srctree)/a/b.h` the last part is enough.
             let name = word.rsplit('/').next().unwrap_or(word);
-            found.extend(names.meant("", &Written::Angled(name)));
+            found.extend(names.meant("", &Written::Angled(name.to_owned())));
         }
     }
     Ok(found)
 }
 
-fn read(top: &Path, file: &str) -> io::Result<String> {
+fn read(top: &Path, file: &str) -> io::Result<Vec<u8>> {
     let path: TreePath = file
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let path = top.join(path.as_str());
     // Links to folders stand among the files; what is in the folder is listed where it lies.
     if path.is_dir() {
-        return Ok(String::new());
+        return Ok(Vec::new());
     }
     match regular::read_linked(&path, LARGEST)? {
-        Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Some(bytes) => Ok(bytes),
         None => Err(io::ErrorKind::FileTooLarge.into()),
     }
-}
-
-/// Resolves `..` and `.`; `None` where it leads out of the tree.
-fn joined(folder: &str, text: &str) -> Option<String> {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-/// Tells whether a file is of another architecture, which no compiled file reads.
-fn is_apart(path: &str) -> bool {
-    path.strip_prefix("arch/")
-        .is_some_and(|rest| !rest.starts_with("x86/") && !rest.starts_with("um/"))
 }
 
 #[cfg(test)]
