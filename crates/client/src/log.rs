@@ -1,6 +1,6 @@
 //! What the kernel log says about a level that was just loaded.
 
-use tuxtape_klog::header::Severity;
+use tuxtape_klog::report::Severity;
 use tuxtape_klog::judge::{self, Verdict};
 
 use crate::load::LogVerdict;

@@ -85,6 +85,26 @@ pub fn read(text: &str) -> Option<Said<'_>> {
     }
 }
 
+/// Texts of which each message read here has one.
+#[cfg(test)]
+pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
+    ["livepatch: ", "Loading of "]
+        .into_iter()
+        .chain(LOADER.iter().copied())
+        .chain(RELOCATION.iter().copied())
+}
+
+/// Returns the error number a message ends in: `(-16)`, `(err -2)`.
+pub fn errno(text: &str) -> Option<i32> {
+    let inside = text.trim_end().strip_suffix(')')?;
+    let (_, number) = inside.rsplit_once(['(', ' '])?;
+    number
+        .strip_prefix('-')?
+        .parse()
+        .ok()
+        .map(|number: i32| -number)
+}
+
 fn from_core(text: &str) -> Option<Said<'_>> {
     let said = |kind, module, object| {
         Some(Said {

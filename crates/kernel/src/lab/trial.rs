@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tuxtape_core::identity::ObjectName;
-use tuxtape_klog::header::Severity;
+use tuxtape_klog::report::Severity;
 use tuxtape_klog::judge::Report;
 
 use super::accelerator::Accelerator;

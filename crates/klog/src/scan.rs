@@ -1,0 +1,118 @@
+//! One pass over raw bytes for the few lines worth a look.
+//!
+//! A clean log has nearly none of them, so nothing of it is split, copied or decoded. The texts
+//! searched for are a small set that covers all headers, events and notes: half as many cost half.
+
+use std::sync::LazyLock;
+
+use aho_corasick::packed;
+
+/// Texts of which every line worth a look has at least one.
+pub(crate) const COVER: &[&str] = &[
+    // Headers.
+    "BUG",
+    "ARNING:",
+    "INFO:",
+    "anic",
+    "PANIC",
+    "Unable to handle",
+    "general protection",
+    "stack segment: ",
+    "divide",
+    "invalid opcode",
+    "int3:",
+    "UBSAN:",
+    "Booting the k",
+    "unregister_netdevice",
+    "VFS: ",
+    "Internal error",
+    "Unhandled fault",
+    "Alignment trap",
+    "fatal error",
+    "SYZFA",
+    " hard LOCKUP",
+    "ftrace bug",
+    "Missing ENDBR",
+    "Unexpected #CP",
+    "CFI failure",
+    "NETDEV WATCHDOG",
+    "_add corruption",
+    "_del corruption",
+    "refcount_t: ",
+    "detected buffer overflow",
+    "usercopy: ",
+    "NX-protected",
+    "(SMEP?)",
+    "recursive fault",
+    "exited with",
+    "nobody cared",
+    "duplicate filename",
+    "rcu_tasks detected",
+    "Oops: ",
+    "[ cut here",
+    // What livepatches and the module loader do.
+    "livepatch",
+    "relocation",
+    "Loading of ",
+    "disagrees about",
+    "Unknown symbol",
+    "version magic",
+    "symbol version",
+    "module us",
+    // What speaks against blame.
+    "Hardware Error",
+    "EDAC",
+    "NMI received",
+    "emperature above",
+    "Out of memory",
+    "Killed process",
+    // What the reader of reports has to know.
+    "printk message",
+    "Linux version",
+    "ending NMI from",
+    "lock debugging",
+    "allocation failure",
+    "FAULT_",
+    "VM disconnected",
+    "SIGBUS",
+    "stack smashing",
+];
+
+static SEARCHER: LazyLock<packed::Searcher> = LazyLock::new(|| {
+    packed::Config::new()
+        .builder()
+        .extend(COVER)
+        .build()
+        .expect("the set is not empty and fits the packed search")
+});
+
+/// Returns where the next text of [`COVER`] begins in `bytes` from `from` on.
+pub(crate) fn next(bytes: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    SEARCHER.find(rest).map(|found| from + found.start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_header_and_event_is_covered() {
+        let covered = |text: &str| COVER.iter().any(|cover| text.contains(cover));
+        for literal in crate::report::literals() {
+            assert!(covered(literal), "{literal}");
+        }
+        for text in crate::event::texts() {
+            assert!(covered(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_is_found() {
+        let text = b"clean\nWARNING: x\nBUG: y";
+        assert_eq!(next(text, 0), Some(7));
+        assert_eq!(next(text, 8), Some(17));
+        assert_eq!(next(text, 18), None);
+        assert_eq!(next(text, 100), None);
+    }
+}
