@@ -134,7 +134,7 @@ struct Open {
     severity: Severity,
     end: usize,
     /// Lines until another report of its context began, or of any where nothing tells them apart.
-    own: Option<usize>,
+    own: Option<(usize, usize)>,
     frozen: bool,
     frozen_by_last: bool,
     lines: usize,
@@ -143,6 +143,9 @@ struct Open {
     panic_after: usize,
     plain: u32,
     ended: bool,
+    frames: bool,
+    /// Its stack came to an end.
+    complete: bool,
     last_us: Option<u64>,
     /// Lines of others since the last of its own.
     others: u32,
@@ -334,7 +337,7 @@ impl Assembler {
                 open.frozen_by_last = true;
             }
             if opens && (open.report.context == record.context || !open.report.context.is_told()) {
-                let before = open.text.all().len();
+                let before = (open.text.all().len(), open.text.told().len());
                 open.own.get_or_insert(before);
             }
             let ours = open.report.context == record.context
@@ -384,6 +387,17 @@ impl Assembler {
             Standing::Alone => {}
         }
         let mut open = self.start(record, line, header);
+        // What follows may be the rest of the one before: nothing tells whose it is.
+        if !record.context.is_told() {
+            for before in self
+                .open
+                .iter_mut()
+                .filter(|open| same(open) && !open.complete)
+            {
+                before.report.interleaved = true;
+                open.report.interleaved = true;
+            }
+        }
         if let Some(index) = self.foretold.iter().position(same) {
             let before = self.foretold.remove(index);
             if before.header.class != Class::Warn {
@@ -451,6 +465,8 @@ impl Assembler {
             panic_after: if kmsan { 16 } else { 22 },
             plain: 0,
             ended: false,
+            frames: false,
+            complete: false,
             last_us: record.time_us,
             others: 0,
         };
@@ -515,13 +531,13 @@ impl Assembler {
     fn close(&mut self, index: usize, out: &mut Vec<Item>) {
         let open = self.open.remove(index);
         self.counts.reports += 1;
-        let told = open.report.context.is_told();
         let mut report = Draft {
             family: open.header.family,
             at: open.header.at,
             class: open.class,
             end: open.end,
-            own: open.own.unwrap_or(usize::MAX),
+            own: open.own.map_or(usize::MAX, |(all, _)| all),
+            own_told: open.own.map_or(usize::MAX, |(_, told)| told),
             lines: open.text,
             sequences: open.sequences,
             severity: open.severity,
@@ -529,7 +545,6 @@ impl Assembler {
             report: open.report,
         }
         .finish();
-        report.interleaved = open.frozen && !told;
         report.first_in_boot = !self.seen_in_boot;
         report.suppressed |= self.suppressed;
         if self.counts.console_lost {
@@ -600,6 +615,11 @@ impl Open {
             self.plain += 1;
         }
         self.ended |= line.starts_with(b"---[ end ");
+        if !self.frozen {
+            let frame = memchr::memmem::find(line, b"+0x").is_some();
+            self.frames |= frame;
+            self.complete = self.ended || (self.frames && (!frame || is_outermost(line)));
+        }
         self.keep(record, line, !skip);
     }
 
@@ -668,6 +688,23 @@ fn is_guess(line: &[u8]) -> bool {
     let question = memchr::memchr_iter(b'?', line)
         .any(|at| at > 0 && line.get(at - 1) == Some(&b' ') && line.get(at + 1) == Some(&b' '));
     (question || line.ends_with(b" (unreliable)")) && memchr::memmem::find(line, b"<EOI>").is_none()
+}
+
+/// Functions that nothing calls.
+fn is_outermost(line: &[u8]) -> bool {
+    const ENTRIES: [&[u8]; 8] = [
+        b"entry_SYSCALL",
+        b"entry_INT80",
+        b"ret_from_fork",
+        b"ret_from_exception",
+        b"ret_to_user",
+        b"ret_fast_syscall",
+        b"el0",
+        b"secondary_startup",
+    ];
+    ENTRIES
+        .iter()
+        .any(|entry| memchr::memmem::find(line, entry).is_some())
 }
 
 /// Tells whether a line looks like a part of a report: frames, registers, and their headings.

@@ -441,7 +441,9 @@ impl Watched {
             .iter()
             .any(|evidence| evidence.strength >= Strength::Indirect);
         self.died_inside |= direct && report.severity == Severity::Oops;
-        self.raise(found.verdict, report.severity, report.provenance, &why);
+        // With panic_on_warn a warning ends in a panic and is a warning all the same.
+        let severity = report.class.severity();
+        self.raise(found.verdict, severity, report.provenance, &why);
     }
 
     fn raise(&mut self, verdict: Verdict, severity: Severity, believed: Provenance, why: &str) {

@@ -107,6 +107,8 @@ pub(crate) struct Draft {
     pub(crate) end: usize,
     /// All lines up to where the next report of the same context begins.
     pub(crate) own: usize,
+    /// The same of the lines it is named by.
+    pub(crate) own_told: usize,
     pub(crate) sequences: Vec<u64>,
     pub(crate) severity: Severity,
     pub(crate) keep_text: bool,
@@ -129,7 +131,11 @@ impl Draft {
             report.kind = kind::of(&name.title);
             report.frame = title::frame(&name.title);
             report.corrupted = name.corrupted;
-            let guilty = name.guilty.as_ref();
+            // A name may come from the next report of the same caller; blame may not.
+            let guilty = name
+                .guilty
+                .as_ref()
+                .filter(|guilty| guilty.line.is_some_and(|line| line < self.own_told));
             let prints = fingerprint::make(
                 report.class,
                 &name.title,

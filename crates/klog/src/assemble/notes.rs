@@ -123,7 +123,8 @@ pub(super) fn note(line: &[u8]) -> Option<Note> {
         return Some(Note::Incident(IncidentKind::OutOfMemory));
     }
     let hardware = has("[Hardware Error]")
-        || line.starts_with(b"EDAC ")
+        // `EDAC MC: Ver: 3.0.0` is printed at each boot.
+        || (line.starts_with(b"EDAC ") && (has(" CE ") || has(" UE ")))
         || has("NMI received for unknown reason")
         || has("emperature above threshold");
     hardware.then_some(Note::Incident(IncidentKind::Hardware))

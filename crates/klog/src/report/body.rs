@@ -192,6 +192,15 @@ impl Body {
             }
             return;
         }
+        // The second line of a hung task's report.
+        if self.comm.is_none() && self.taint.is_none() {
+            for start in [&b"Tainted: "[..], b"Not tainted "] {
+                if inside.starts_with(start) {
+                    self.read_taint(&text(inside));
+                    return;
+                }
+            }
+        }
         if walk::is_trace(line) {
             if self.frames.is_empty() {
                 self.reading = Reading::Trace(Stack::Task);
@@ -257,22 +266,25 @@ impl Body {
             None => (rest.as_str(), ""),
         };
         self.comm = Some(comm.trim_end().to_owned());
-        let words = after_comm.trim_start();
-        let words = words
-            .strip_prefix("Tainted: ")
-            .map_or_else(|| words.strip_prefix("Not tainted "), Some)
+        self.read_taint(after_comm.trim_start());
+    }
+
+    /// `Tainted: G      D    OE K 6.1.0-47 #1`, `Not tainted 6.1.0-47 #1`.
+    fn read_taint(&mut self, said: &str) {
+        let tainted = said.strip_prefix("Tainted: ");
+        let words = tainted
+            .or_else(|| said.strip_prefix("Not tainted "))
             .unwrap_or_default();
-        // The letters stand in columns of their own; the release is the first word with a digit.
+        // The letters stand in columns of their own; the release is the first word of another kind.
         let release = words
             .split(' ')
-            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        if let Some(release) = release {
-            self.release = Some(release.to_owned());
-            if after_comm.starts_with(" Tainted: ") {
-                let end = words.find(release).unwrap_or_default();
-                let letters = words.get(..end).unwrap_or_default().trim_end();
-                self.taint = Some(letters.to_owned());
-            }
+            .find(|word| word.bytes().any(|byte| !byte.is_ascii_uppercase()));
+        let Some(release) = release else { return };
+        self.release = Some(release.to_owned());
+        if tainted.is_some() {
+            let end = words.find(release).unwrap_or_default();
+            let letters = words.get(..end).unwrap_or_default().trim_end();
+            self.taint = Some(letters.to_owned());
         }
     }
 

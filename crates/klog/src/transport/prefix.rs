@@ -16,6 +16,8 @@ pub(super) struct Stripped<'a> {
     pub(super) context: Context,
     /// Records the console says it dropped before this line.
     pub(super) dropped: u64,
+    /// A part of a message: where it begins in it, and how long all is.
+    pub(super) fragment: Option<(u64, u64)>,
     pub(super) text: Cow<'a, [u8]>,
 }
 
@@ -29,6 +31,7 @@ impl<'a> Stripped<'a> {
             wall_us: None,
             context: Context::Bare,
             dropped: 0,
+            fragment: None,
             text: Cow::Borrowed(text),
         }
     }
@@ -52,7 +55,7 @@ fn strip_plain(line: &[u8]) -> Stripped<'_> {
     let stripped = match line.first() {
         Some(b'[') => bracket(line),
         Some(b'<') => angle(line),
-        Some(b'0'..=b'9') => kmsg(line).or_else(|| iso(line)),
+        Some(b'0'..=b'9') => kmsg(line).or_else(|| iso(line)).or_else(|| released(line)),
         Some(b'*') => dropped(line),
         Some(b'A'..=b'Z') => syslog(line),
         Some(b'a'..=b'z') => words(line),
@@ -450,6 +453,7 @@ pub(super) fn kmsg(line: &[u8]) -> Option<Stripped<'_>> {
     }
     rest = rest.get(flags..)?;
     let mut context = Context::Console;
+    let mut fragment = None;
     // At most as many fields as there are bytes.
     while let Some(field) = rest.strip_prefix(b",") {
         let end = memchr::memchr2(b',', b';', field)?;
@@ -462,6 +466,10 @@ pub(super) fn kmsg(line: &[u8]) -> Option<Stripped<'_>> {
                 (b'C', Some(number)) => Context::Cpu(number),
                 _ => Context::Console,
             };
+        } else if let Some(place) = value.strip_prefix(b"ncfrag=") {
+            let (from, place) = number(place)?;
+            let (total, _) = number(place.strip_prefix(b"/")?)?;
+            fragment = Some((from, total));
         }
         rest = after;
     }
@@ -474,8 +482,16 @@ pub(super) fn kmsg(line: &[u8]) -> Option<Stripped<'_>> {
         wall_us: None,
         context,
         dropped: 0,
+        fragment,
         text: unescape(text),
     })
+}
+
+/// netconsole's `release,` in front of a record.
+fn released(line: &[u8]) -> Option<Stripped<'_>> {
+    let comma = memchr::memchr(b',', line.get(..80).unwrap_or(line))?;
+    memchr::memchr(b'.', line.get(..comma)?)?;
+    kmsg(line.get(comma + 1..)?)
 }
 
 /// Undoes `\xNN`. Done after splitting, so that an escaped newline stays inside its record.

@@ -1,83 +1,12 @@
 //! The public set of kernel reports: what share is named exactly as expected, field by field.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::fs;
-use std::path::PathBuf;
 
 use tuxtape_klog::assemble::{Item, Limits};
 use tuxtape_klog::parser::parse;
 use tuxtape_klog::report::Report;
 
-#[derive(serde::Deserialize)]
-struct Case {
-    id: String,
-    log: String,
-    log_b64: Option<String>,
-    title: String,
-    alt: Vec<String>,
-    #[serde(rename = "type")]
-    kind: String,
-    corrupted: bool,
-    suppressed: bool,
-    frame: String,
-    #[serde(default)]
-    panicked: bool,
-    start: Option<String>,
-    scope: String,
-}
-
-impl Case {
-    fn bytes(&self) -> Vec<u8> {
-        self.log_b64
-            .as_deref()
-            .map_or_else(|| self.log.clone().into_bytes(), from_base64)
-    }
-}
-
-fn from_base64(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => continue,
-        };
-        held = held << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from(held >> bits & 0xff).unwrap());
-        }
-    }
-    bytes
-}
-
-fn cases() -> Option<Vec<Case>> {
-    let folder = env::var_os("TUXTAPE_CORPUS").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/corpus"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("klog/dev.jsonl");
-    let Ok(text) = fs::read_to_string(&path) else {
-        eprintln!("skipped: no {}", path.display());
-        return None;
-    };
-    Some(
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-    )
-}
+use crate::set::cases;
 
 /// The first report by where it begins, and whether the log has a panic.
 fn first(log: &[u8]) -> (Option<Report>, bool) {
