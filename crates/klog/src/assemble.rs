@@ -144,8 +144,8 @@ struct Open {
     plain: u32,
     ended: bool,
     frames: bool,
-    /// Its stack came to an end.
-    complete: bool,
+    /// The last line, where it is a frame.
+    last_frame: Vec<u8>,
     last_us: Option<u64>,
     /// Lines of others since the last of its own.
     others: u32,
@@ -392,7 +392,7 @@ impl Assembler {
             for before in self
                 .open
                 .iter_mut()
-                .filter(|open| same(open) && !open.complete)
+                .filter(|open| same(open) && !open.is_complete())
             {
                 before.report.interleaved = true;
                 open.report.interleaved = true;
@@ -466,7 +466,7 @@ impl Assembler {
             plain: 0,
             ended: false,
             frames: false,
-            complete: false,
+            last_frame: Vec::new(),
             last_us: record.time_us,
             others: 0,
         };
@@ -571,6 +571,12 @@ impl Open {
         self.frozen = true;
     }
 
+    /// Tells whether its stack came to an end.
+    fn is_complete(&self) -> bool {
+        let over = self.last_frame.is_empty() || is_outermost(&self.last_frame);
+        self.ended || (self.frames && over)
+    }
+
     fn raise(&mut self, class: Class) {
         self.severity = self.severity.max(class.severity());
         if class == Class::Panic {
@@ -616,9 +622,13 @@ impl Open {
         }
         self.ended |= line.starts_with(b"---[ end ");
         if !self.frozen {
-            let frame = memchr::memmem::find(line, b"+0x").is_some();
+            let frame = has_offset(line);
             self.frames |= frame;
-            self.complete = self.ended || (self.frames && (!frame || is_outermost(line)));
+            self.last_frame.clear();
+            if frame {
+                self.last_frame
+                    .extend_from_slice(line.get(..64).unwrap_or(line));
+            }
         }
         self.keep(record, line, !skip);
     }
@@ -690,6 +700,11 @@ fn is_guess(line: &[u8]) -> bool {
     (question || line.ends_with(b" (unreliable)")) && memchr::memmem::find(line, b"<EOI>").is_none()
 }
 
+/// Tells whether a line has a function's offset.
+fn has_offset(line: &[u8]) -> bool {
+    memchr::memchr_iter(b'+', line).any(|at| line.get(at + 1..at + 3) == Some(b"0x"))
+}
+
 /// Functions that nothing calls.
 fn is_outermost(line: &[u8]) -> bool {
     const ENTRIES: [&[u8]; 8] = [
@@ -712,7 +727,7 @@ fn is_part(line: &[u8]) -> bool {
     match line.first() {
         None | Some(b' ' | b'\t' | b'-' | b'=') => true,
         Some(_) => {
-            memchr::memmem::find(line, b"+0x").is_some()
+            has_offset(line)
                 || memchr::memchr(b':', line.get(..24).unwrap_or(line)).is_some_and(|at| {
                     line.get(..at).is_some_and(|name| {
                         PARTS.iter().any(|part| name.starts_with(part.as_bytes()))

@@ -48,6 +48,24 @@ impl Kind {
         }
     }
 
+    /// Returns which way a transition goes that the step is of.
+    pub fn direction(self) -> Option<&'static str> {
+        match self {
+            Self::Started(direction) | Self::Completed(direction) => Some(match direction {
+                Direction::Patching => "patching",
+                Direction::Unpatching => "unpatching",
+            }),
+            Self::Enabling
+            | Self::Stalled
+            | Self::Forced
+            | Self::Failed
+            | Self::Applying
+            | Self::Reverting
+            | Self::RefusedLoad
+            | Self::BuildFault => None,
+        }
+    }
+
     /// Returns the word used in output.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -7,7 +7,9 @@
 pub mod assemble;
 pub mod blame;
 pub mod event;
+pub mod fold;
 pub mod judge;
+pub mod output;
 pub mod parser;
 pub mod patches;
 pub mod record;

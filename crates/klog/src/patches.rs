@@ -190,19 +190,29 @@ impl Seen {
     /// Returns the chance that as many of the nodes hit would have the level, were it of no matter:
     /// Fisher's exact test, one-sided.
     pub fn chance(self) -> f64 {
-        let (with_hit, with_all) = self.with;
-        let (without_hit, without_all) = self.without;
-        let with_hit = with_hit.min(with_all);
-        let hits = with_hit + without_hit.min(without_all);
+        // No fleet is larger; beyond it the sums would overflow.
+        let nodes = |count: u64| count.min(1 << 32);
+        let (with_all, without_all) = (nodes(self.with.1), nodes(self.without.1));
+        let with_hit = self.with.0.min(with_all);
+        let hits = with_hit + self.without.0.min(without_all);
         let all = with_all + without_all;
-        let most = hits.min(with_all);
-        // Beyond a million nodes the sum is cut: it is large or nothing long before.
-        (with_hit..=most.min(with_hit.saturating_add(1_000_000)))
-            .map(|k| {
-                (choose(with_all, k) + choose(without_all, hits - k) - choose(all, hits)).exp()
-            })
-            .sum::<f64>()
-            .min(1.0)
+        let mut sum = 0.0;
+        // Terms only get smaller from some point on: what is left then is nothing.
+        let mut last = 0.0;
+        for k in (with_hit..=hits.min(with_all)).take(1_000_000) {
+            let ways = choose(with_all, k) + choose(without_all, hits - k);
+            let term = (ways - choose(all, hits)).exp();
+            sum += term;
+            if term < last && term < sum * 1e-12 {
+                break;
+            }
+            last = term;
+        }
+        if sum.is_finite() {
+            sum.clamp(0.0, 1.0)
+        } else {
+            1.0
+        }
     }
 }
 

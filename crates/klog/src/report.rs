@@ -22,7 +22,7 @@ pub use class::{Class, Severity};
 pub(crate) use clean::title as clean_title;
 #[cfg(test)]
 pub(crate) use families::literals;
-pub use frame::{Frame, Stack};
+pub use frame::{Frame, Stack, read_frame};
 pub(crate) use lines::Text;
 pub(crate) use shape::Standing;
 
@@ -120,8 +120,9 @@ impl Draft {
     pub(crate) fn finish(self) -> Report {
         let mut report = self.report;
         let mut body = Body::default();
-        for (index, line) in self.lines.all().first(self.own).iter().enumerate() {
-            body.read(index, line);
+        let own = self.lines.all().first(self.own);
+        for (index, line) in own.iter().enumerate() {
+            body.read(index, line, own.words(index));
         }
         let told = self.lines.told();
         report.header = header_text(told.get(0), self.at);

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::packed;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 
 /// Texts of which every line worth a look has at least one.
 pub(crate) const COVER: &[&str] = &[
@@ -85,6 +85,29 @@ static SEARCHER: LazyLock<packed::Searcher> = LazyLock::new(|| {
         .build()
         .expect("the set is not empty and fits the packed search")
 });
+
+/// Which of up to 64 texts a line has, in one pass over it.
+#[derive(Debug)]
+pub(crate) struct Words(AhoCorasick);
+
+impl Words {
+    /// Takes the texts; their numbers are their places.
+    pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let texts: Vec<&str> = texts.into_iter().collect();
+        assert!(texts.len() <= 64, "a set of 64 is all that is kept");
+        let built = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(texts);
+        Self(built.expect("a few dozen short texts fit"))
+    }
+
+    /// Returns a bit for each text that `line` has.
+    pub(crate) fn of(&self, line: &[u8]) -> u64 {
+        self.0
+            .find_overlapping_iter(line)
+            .fold(0, |all, found| all | 1 << found.pattern().as_u32())
+    }
+}
 
 /// Returns where the next text of [`COVER`] begins in `bytes` from `from` on.
 pub(crate) fn next(bytes: &[u8], from: usize) -> Option<usize> {

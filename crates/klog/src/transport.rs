@@ -12,6 +12,8 @@ pub(crate) use export::Export;
 pub use form::{Form, HEAD, Source, detect};
 pub(crate) use journal::{Entry, Meaning};
 pub(crate) use json::{Object, Objects};
+#[cfg(test)]
+pub(crate) use prefix::clock;
 pub use record::{Context, Record};
 
 use crate::record::LINE_LIMIT;

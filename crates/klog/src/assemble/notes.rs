@@ -1,5 +1,9 @@
 //! Lines that are no report and matter to one.
 
+use std::sync::LazyLock;
+
+use crate::scan::Words;
+
 /// Something is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -81,7 +85,33 @@ pub(super) enum Note {
     Incident(IncidentKind),
 }
 
+/// Texts of which each line noted here has one.
+const MARKS: &[&str] = &[
+    "printk message",
+    "Linux version ",
+    "VM disconnected",
+    "panic: ",
+    "PANIC",
+    "fatal error",
+    "SIGBUS",
+    "Out of memory",
+    "out of memory",
+    "Killed process",
+    "stack smashing",
+    "allocation failure",
+    "FAULT_",
+    "[Hardware Error]",
+    "EDAC ",
+    "NMI received",
+    "emperature above",
+];
+
+static MARKED: LazyLock<Words> = LazyLock::new(|| Words::new(MARKS.iter().copied()));
+
 pub(super) fn note(line: &[u8]) -> Option<Note> {
+    if MARKED.of(line) == 0 {
+        return None;
+    }
     let has = |text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
     if has("printk message") {
         if has("** replaying previous printk message **") {

@@ -97,7 +97,7 @@ enum Reading {
 
 impl Body {
     /// Takes in line `index` of the report.
-    pub(crate) fn read(&mut self, index: usize, line: &[u8]) {
+    pub(crate) fn read(&mut self, index: usize, line: &[u8], words: u16) {
         if self.reading == Reading::Modules {
             if line.first() == Some(&b' ') && frame::parse(line).is_none() {
                 self.read_modules(line);
@@ -106,22 +106,26 @@ impl Body {
             self.reading = Reading::Nothing;
         }
         match line.first() {
-            Some(b' ' | b'\t') => self.read_indented(index, line),
+            Some(b' ' | b'\t') => self.read_indented(index, line, words),
             Some(b'[' | b'(') => self.read_frame(index, line),
-            Some(_) => self.read_words(index, line),
+            Some(_) => self.read_words(index, line, words),
             None => {}
         }
     }
 
-    fn read_words(&mut self, index: usize, line: &[u8]) {
-        if let Some(rest) = after(line, b"Modules linked in:") {
+    fn read_words(&mut self, index: usize, line: &[u8], words: u16) {
+        if words & walk::MODULES != 0
+            && let Some(rest) = after(line, b"Modules linked in:")
+        {
             if self.modules.is_empty() {
                 self.reading = Reading::Modules;
                 self.read_modules(rest);
             }
             return;
         }
-        if let Some(rest) = after(line, b"CPU: ") {
+        if words & walk::CPU != 0
+            && let Some(rest) = after(line, b"CPU: ")
+        {
             if line.starts_with(b"CPU: ") && walk::has(line, b" Comm: ") {
                 self.read_task(rest);
             }
@@ -141,7 +145,7 @@ impl Body {
             }
             return;
         }
-        if walk::is_trace(line) {
+        if walk::may_start_stack(words) && walk::is_trace(line) {
             // The first trace is the task's; a second one is a panic's or another CPU's.
             self.reading = if self.frames.is_empty() {
                 Reading::Trace(Stack::Task)
@@ -150,10 +154,12 @@ impl Body {
             };
             return;
         }
-        if walk::starts_stack(line) || line.ends_with(b":") && !line.starts_with(b"RIP") {
+        if walk::starts_stack(line, words) || line.ends_with(b":") && !line.starts_with(b"RIP") {
             self.reading = Reading::Other;
         }
-        if let Some(found) = frame::pointer(line) {
+        if words & walk::POINTER != 0
+            && let Some(found) = frame::pointer(line)
+        {
             self.note_arch(line);
             // After a trace it is a user's, or a second report of the first fault.
             if self.ip.is_none() && self.frames.is_empty() {
@@ -168,7 +174,7 @@ impl Body {
         self.read_frame(index, line);
     }
 
-    fn read_indented(&mut self, index: usize, line: &[u8]) {
+    fn read_indented(&mut self, index: usize, line: &[u8], words: u16) {
         let inside = line.trim_ascii();
         let brackets: [(&[u8], Stack); 6] = [
             (b"<TASK>", Stack::Task),
@@ -201,17 +207,19 @@ impl Body {
                 }
             }
         }
-        if walk::is_trace(line) {
+        if walk::may_start_stack(words) && walk::is_trace(line) {
             if self.frames.is_empty() {
                 self.reading = Reading::Trace(Stack::Task);
             }
             return;
         }
-        if walk::starts_stack(line) {
+        if walk::starts_stack(line, words) {
             self.reading = Reading::Other;
             return;
         }
-        if let Some(found) = frame::pointer(line) {
+        if words & walk::POINTER != 0
+            && let Some(found) = frame::pointer(line)
+        {
             self.note_arch(inside);
             if self.ip.is_none() && self.frames.is_empty() {
                 self.ip = Some(found);

@@ -52,6 +52,11 @@ impl Stack {
 /// Longest name of a function or module that is taken for one.
 const NAME_LIMIT: usize = 511;
 
+/// Reads a frame of a stack's line without its prefix.
+pub fn read_frame(line: &[u8]) -> Option<Frame> {
+    parse(line)
+}
+
 /// `f+0x1/0x2 [m]`, with a `?`, an address, or arm's `(f) from …` around it.
 pub(super) fn parse(line: &[u8]) -> Option<Frame> {
     let text = line.trim_ascii();

@@ -6,6 +6,7 @@ use super::class::Class;
 use super::families::FAMILIES;
 use super::pattern::Pattern;
 use super::shape::Standing;
+use crate::scan::Words;
 
 /// A line that opens a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub struct Header {
     /// How it stands to other headers.
     pub(crate) standing: Standing,
 }
+
+/// Which families a line could open a report of.
+static LITERALS: LazyLock<Words> =
+    LazyLock::new(|| Words::new(FAMILIES.iter().map(|family| family.literal)));
 
 static UNLESS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| {
     FAMILIES
@@ -57,20 +62,24 @@ pub fn find(text: &[u8], strict: bool) -> Option<Header> {
         Some(end) => text.get(..end)?,
         None => text,
     };
-    FAMILIES.iter().enumerate().find_map(|(index, family)| {
+    let mut left = LITERALS.of(line);
+    while left != 0 {
+        let index = left.trailing_zeros() as usize;
+        left &= left - 1;
+        let family = FAMILIES.get(index)?;
         let at = memchr::memmem::find(line, family.literal.as_bytes())?;
         let unless = UNLESS.get(index)?;
         let excluded = unless.iter().any(|other| other.find_in(line).is_some());
-        if excluded || (strict && !stands_first(line, at)) {
-            return None;
+        if !excluded && (!strict || stands_first(line, at)) {
+            return Some(Header {
+                family: index,
+                at,
+                class: family.class,
+                standing: family.place,
+            });
         }
-        Some(Header {
-            family: index,
-            at,
-            class: family.class,
-            standing: family.place,
-        })
-    })
+    }
+    None
 }
 
 /// Tells whether only known prefixes stand before byte `at`.

@@ -1,18 +1,28 @@
 //! The text of one report, line by line.
 
+use super::walk;
+
 /// Lines of a report without the transport's prefixes, as bytes: a console need not be UTF-8.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
     bytes: Vec<u8>,
-    all: Vec<(u32, u32)>,
-    told: Vec<(u32, u32)>,
+    all: Vec<Span>,
+    told: Vec<Span>,
+}
+
+/// A line: where it begins and ends, and which words of [`walk::WORDS`] it has.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+    words: u16,
 }
 
 /// A part of a [`Text`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines<'a> {
     bytes: &'a [u8],
-    spans: &'a [(u32, u32)],
+    spans: &'a [Span],
 }
 
 /// A place in the text of a report.
@@ -32,7 +42,11 @@ impl Text {
         self.bytes.extend_from_slice(line);
         // The caller bounds a report far below 4 GiB.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let span = (place(start), place(self.bytes.len()));
+        let span = Span {
+            start: place(start),
+            end: place(self.bytes.len()),
+            words: walk::words(line),
+        };
         self.all.push(span);
         if told {
             self.told.push(span);
@@ -67,19 +81,19 @@ impl<'a> Lines<'a> {
         self.spans.len()
     }
 
-    /// Tells whether there is no line.
-    pub(crate) fn is_empty(self) -> bool {
-        self.spans.is_empty()
-    }
-
     /// Returns line `index`, or nothing beyond the end.
     pub(crate) fn get(self, index: usize) -> &'a [u8] {
-        let Some((start, end)) = self.spans.get(index) else {
+        let Some(span) = self.spans.get(index) else {
             return &[];
         };
         self.bytes
-            .get(*start as usize..*end as usize)
+            .get(span.start as usize..span.end as usize)
             .unwrap_or_default()
+    }
+
+    /// Returns which words line `index` has.
+    pub(crate) fn words(self, index: usize) -> u16 {
+        self.spans.get(index).map_or(0, |span| span.words)
     }
 
     /// Returns a line from a place in it on.

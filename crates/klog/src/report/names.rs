@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub(super) struct Names {
     /// Names that may stand anywhere, by their first two bytes: a function is walked over once.
     anywhere: HashMap<[u8; 2], Vec<Box<[u8]>>>,
+    /// A bit for each of their first two bytes: most places of a function have none.
+    starts: Vec<u64>,
     bound: Vec<Bound>,
 }
 
@@ -41,6 +43,11 @@ impl Names {
                     .collect();
                 names.bound.push(Bound { start, end, pieces });
             } else if let [first, second, ..] = name.as_bytes() {
+                let bit = usize::from(u16::from_le_bytes([*first, *second]));
+                names.starts.resize(1024, 0);
+                if let Some(word) = names.starts.get_mut(bit / 64) {
+                    *word |= 1 << (bit % 64);
+                }
                 names
                     .anywhere
                     .entry([*first, *second])
@@ -53,14 +60,17 @@ impl Names {
 
     /// Tells whether `function` is on the list.
     pub(super) fn has(&self, function: &[u8]) -> bool {
-        let somewhere = (0..function.len()).any(|at| {
-            let rest = function.get(at..).unwrap_or_default();
-            let [first, second, ..] = rest else {
-                return false;
-            };
-            self.anywhere
-                .get(&[*first, *second])
-                .is_some_and(|names| names.iter().any(|name| rest.starts_with(name)))
+        let somewhere = function.windows(2).enumerate().any(|(at, pair)| {
+            let &[first, second] = pair else { return false };
+            let bit = usize::from(u16::from_le_bytes([first, second]));
+            let may = self
+                .starts
+                .get(bit / 64)
+                .is_some_and(|word| word >> (bit % 64) & 1 != 0);
+            may && self.anywhere.get(&[first, second]).is_some_and(|names| {
+                let rest = function.get(at..).unwrap_or_default();
+                names.iter().any(|name| rest.starts_with(name))
+            })
         });
         somewhere || self.bound.iter().any(|bound| bound.fits(function))
     }

@@ -112,26 +112,21 @@ impl Pattern {
     ///
     /// Each part is taken where it first fits: what has to follow it can only be missed there if it
     /// is missing behind every later place too.
-    pub(super) fn find(&self, lines: Lines<'_>, from: Place) -> Option<Match> {
+    ///
+    /// `firsts` are the lines, in order, that a match can start on.
+    pub(super) fn find(&self, lines: Lines<'_>, from: Place, firsts: &[usize]) -> Option<Match> {
         let (first, more) = self.lines.split_first()?;
         let mut found = Match::default();
-        let mut at = from;
-        loop {
-            if at.line >= lines.len() {
-                return None;
-            }
-            let line = lines.get(at.line);
-            if let Some(column) = find_runs(first, line, at.column, &mut found.captures) {
-                found.line = at.line;
-                found.column = column;
-                break;
-            }
-            found.captures.clear();
-            at = Place {
-                line: at.line + 1,
-                column: 0,
-            };
-        }
+        let start = firsts
+            .iter()
+            .filter(|line| **line >= from.line)
+            .find_map(|line| {
+                let column = if *line == from.line { from.column } else { 0 };
+                found.captures.clear();
+                let column = find_runs(first, lines.get(*line), column, &mut found.captures)?;
+                Some((*line, column))
+            });
+        (found.line, found.column) = start?;
         let mut next = found.line + 1;
         for runs in more {
             let before = found.captures.len();
@@ -350,7 +345,11 @@ mod tests {
 
     fn check(pattern: &'static str, text: &str, expected: Option<&[&str]>) {
         let lines: Text = text.split('\n').map(str::as_bytes).collect();
-        let found = Pattern::new(pattern).find(lines.told(), Place { line: 0, column: 0 });
+        let found = Pattern::new(pattern).find(
+            lines.told(),
+            Place { line: 0, column: 0 },
+            &(0..lines.told().len()).collect::<Vec<_>>(),
+        );
         let captures = found.map(|found| {
             found
                 .captures

@@ -65,7 +65,8 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
     let kind = FAMILIES.get(family)?;
     let ready = READY.get(family)?;
     let told = lines.first(end);
-    let start = first(kind, told)?;
+    let firsts = with_literal(kind, told);
+    let start = first(kind, told, &firsts)?;
     let mut best: Option<Choice> = None;
     let mut best_at = Place {
         line: usize::MAX,
@@ -74,7 +75,7 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
     let mut alt = Vec::new();
     let mut fits = false;
     for (shape, ready) in kind.shapes.iter().zip(ready) {
-        let Some(header) = ready.header.find(told, start) else {
+        let Some(header) = ready.header.find(told, start, &firsts) else {
             continue;
         };
         let at = Place {
@@ -91,7 +92,7 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
         fits = true;
         let found = match &ready.whole {
             None => header,
-            Some(whole) => match whole.find(told, start) {
+            Some(whole) => match whole.find(told, start, &firsts) {
                 Some(found) => found,
                 None => continue,
             },
@@ -168,10 +169,24 @@ fn sorted(mut name: Name) -> Name {
     name
 }
 
+/// Lines that have the literal: every pattern of the family starts with it.
+fn with_literal(family: &Family, lines: Lines<'_>) -> Vec<usize> {
+    let finder = memchr::memmem::Finder::new(family.literal.trim_end_matches('.'));
+    lines
+        .iter()
+        .enumerate()
+        .filter(|(_, text)| finder.find(text).is_some())
+        .map(|(line, _)| line)
+        .collect()
+}
+
 /// The first place of the literal.
-fn first(family: &Family, lines: Lines<'_>) -> Option<Place> {
-    lines.iter().enumerate().find_map(|(line, text)| {
-        memchr::memmem::find(text, family.literal.as_bytes()).map(|column| Place { line, column })
+fn first(family: &Family, lines: Lines<'_>, firsts: &[usize]) -> Option<Place> {
+    firsts.iter().find_map(|line| {
+        memchr::memmem::find(lines.get(*line), family.literal.as_bytes()).map(|column| Place {
+            line: *line,
+            column,
+        })
     })
 }
 

@@ -8,6 +8,7 @@ use super::names::Names;
 use super::pattern::{self, Pattern};
 use super::shape::{Pick, Step, Walk};
 use super::skip;
+use crate::scan::Words;
 
 /// A function found guilty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,7 @@ fn pass(steps: &[Step], pick: Pick, tools: &Tools, lines: Lines<'_>, from: Place
         lines,
         next: from,
         functions: Vec::new(),
+        first_only: pick == Pick::First,
     };
     let mut guilty = Vec::new();
     let mut whole = true;
@@ -125,10 +127,11 @@ struct Reader<'a> {
     lines: Lines<'a>,
     next: Place,
     functions: Vec<(Vec<u8>, usize)>,
+    first_only: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn line(&mut self) -> Option<(&'a [u8], usize)> {
+    fn line(&mut self) -> Option<(&'a [u8], usize, u16)> {
         let at = self.next;
         if at.line >= self.lines.len() {
             return None;
@@ -137,7 +140,7 @@ impl<'a> Reader<'a> {
             line: at.line + 1,
             column: 0,
         };
-        Some((self.lines.get_from(at), at.line))
+        Some((self.lines.get_from(at), at.line, self.lines.words(at.line)))
     }
 
     fn add(&mut self, functions: Vec<Vec<u8>>, line: usize) {
@@ -149,22 +152,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn find(&self, step: Step, line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    fn find(&self, step: Step, line: &[u8], words: u16) -> Option<Vec<Vec<u8>>> {
+        let pointed = || (words & POINTER != 0).then(|| pointer(line)).flatten();
         match step {
-            Step::Pointer => pointer(line),
-            Step::PointerOrInterrupt => pointer(line).or_else(|| INTERRUPT.find_in(line)),
-            Step::Trace => is_trace(line).then(Vec::new),
+            Step::Pointer => pointed(),
+            Step::PointerOrInterrupt => pointed().or_else(|| {
+                (words & INTERRUPTED != 0)
+                    .then(|| INTERRUPT.find_in(line))
+                    .flatten()
+            }),
+            Step::Trace => (words & TRACE != 0 && is_trace(line)).then(Vec::new),
             Step::Line(text) => self.tools.patterns.get(text)?.find_in(line),
             Step::Frames => None,
         }
     }
 
     fn seek(&mut self, step: Step) -> Stop {
-        while let Some((line, index)) = self.line() {
-            if is_foreign(line) {
+        while let Some((line, index, words)) = self.line() {
+            if words & FOREIGN != 0 && is_foreign(line) {
                 return Stop::Foreign;
             }
-            if let Some(functions) = self.find(step, line) {
+            if let Some(functions) = self.find(step, line, words) {
                 self.add(functions, index);
                 break;
             }
@@ -173,16 +181,20 @@ impl<'a> Reader<'a> {
     }
 
     fn frames(&mut self, until: Option<&Step>) -> Stop {
-        while let Some((line, index)) = self.line() {
-            if is_foreign(line) {
+        while let Some((line, index, words)) = self.line() {
+            if words & FOREIGN != 0 && is_foreign(line) {
                 return Stop::Foreign;
             }
-            if starts_stack(line) {
+            if starts_stack(line, words) {
                 break;
             }
-            if let Some(functions) = until.and_then(|step| self.find(*step, line)) {
+            if let Some(functions) = until.and_then(|step| self.find(*step, line, words)) {
                 self.add(functions, index);
                 return Stop::NextStep;
+            }
+            // Of a stack of which the first function counts, the rest is only looked through.
+            if self.first_only && !self.functions.is_empty() {
+                continue;
             }
             if let Some(functions) = frame(line) {
                 self.add(functions, index);
@@ -265,6 +277,42 @@ fn demangle(function: Vec<u8>) -> Vec<u8> {
     readable.map_or(function, String::into_bytes)
 }
 
+/// Words that matter in a line of a report: [`words`] has a bit for each.
+const WORDS: [&str; 16] = [
+    "Call ",
+    "Allocated",
+    "Freed",
+    " backtrace",
+    "Backtrace:",
+    "Uninit was stored",
+    "badaddr: ",
+    "should_fail",
+    "IP",
+    "pc ",
+    "PC is at",
+    "--- interrupt: ",
+    "Modules linked in:",
+    "CPU: ",
+    "PSW",
+    "Tainted",
+];
+
+/// Bits of the words that start a stack.
+const STACK: u16 = 0b111_1111;
+const TRACE: u16 = 0b1_0001;
+const FOREIGN: u16 = 1 << 7;
+/// Bits of the words before an instruction pointer.
+pub(super) const POINTER: u16 = 0b111 << 8 | 1 << 14;
+const INTERRUPTED: u16 = 1 << 11;
+pub(super) const MODULES: u16 = 1 << 12;
+pub(super) const CPU: u16 = 1 << 13;
+
+/// Returns which of [`WORDS`] a line has.
+pub(super) fn words(line: &[u8]) -> u16 {
+    static SET: LazyLock<Words> = LazyLock::new(|| Words::new(WORDS));
+    u16::try_from(SET.of(line)).unwrap_or(u16::MAX)
+}
+
 static INTERRUPT: LazyLock<Pattern> =
     LazyLock::new(|| Pattern::new("--- interrupt: {num} at {func}"));
 
@@ -299,9 +347,17 @@ pub(super) const STARTS: [fn(&[u8]) -> bool; 9] = [
     is_riscv_state,
 ];
 
+/// Place of riscv's in [`STARTS`].
+pub(super) const RISCV_STATE: usize = 8;
+
 /// Tells whether a stack starts here.
-pub(super) fn starts_stack(line: &[u8]) -> bool {
-    STARTS.iter().any(|start| start(line))
+pub(super) fn starts_stack(line: &[u8], words: u16) -> bool {
+    words & STACK != 0 && STARTS.iter().any(|start| start(line))
+}
+
+/// Tells whether a line may start a stack of any kind.
+pub(super) fn may_start_stack(words: u16) -> bool {
+    words & STACK != 0
 }
 
 fn by_task(line: &[u8], text: &[u8]) -> bool {
@@ -333,7 +389,7 @@ fn is_leak_trace(line: &[u8]) -> bool {
 }
 
 /// The last line of riscv's registers: its stack comes without a line of its own.
-pub(super) fn is_riscv_state(line: &[u8]) -> bool {
+fn is_riscv_state(line: &[u8]) -> bool {
     static STATE: LazyLock<Pattern> =
         LazyLock::new(|| Pattern::new("status: {hex} badaddr: {hex} cause: {hex}"));
     has(line, b"badaddr: ") && STATE.find_in(line).is_some()

@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use super::pattern;
-use super::walk::{self, STARTS};
+use super::walk::{self, RISCV_STATE, STARTS};
 
 /// Lines behind the start of a stack in which a frame has to come.
 const NEAR: usize = 15;
@@ -17,6 +17,9 @@ pub(super) fn check(title: &[u8], lines: Lines<'_>, bare: bool) -> Option<&'stat
     }
     let mut firsts = [None; STARTS.len()];
     for (index, line) in lines.iter().enumerate() {
+        if !walk::may_start_stack(lines.words(index)) {
+            continue;
+        }
         for (first, start) in firsts.iter_mut().zip(STARTS) {
             if first.is_none() && start(line) {
                 *first = Some(index);
@@ -24,21 +27,20 @@ pub(super) fn check(title: &[u8], lines: Lines<'_>, bare: bool) -> Option<&'stat
         }
     }
     let mut has_stack = false;
-    for (first, start) in firsts.iter().zip(STARTS) {
+    for (kind, first) in firsts.iter().enumerate() {
         let Some(first) = *first else { continue };
         if lines.len() - first < 3 {
             return Some("it ends where a stack starts");
         }
         let framed = (first + 1..lines.len().min(first + 1 + NEAR))
-            .map(|index| lines.get(index))
-            .take_while(|line| !walk::starts_stack(line))
-            .any(|line| {
-                walk::has(line, b"(stack is not available)") || walk::frame(line).is_some()
+            .map(|index| (lines.get(index), lines.words(index)))
+            .take_while(|(line, words)| !walk::starts_stack(line, *words))
+            .any(|(line, _)| {
+                walk::frame(line).is_some() || walk::has(line, b"(stack is not available)")
             });
         has_stack |= framed;
         // riscv's registers come with and without a stack behind them.
-        let excused = start as usize == walk::is_riscv_state as usize;
-        if !framed && !excused {
+        if !framed && kind != RISCV_STATE {
             return Some("a stack has no frames");
         }
     }

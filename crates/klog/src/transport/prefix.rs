@@ -360,7 +360,7 @@ fn daemon(rest: &[u8], wall_us: Option<i64>) -> Option<Stripped<'_>> {
 }
 
 /// Microseconds since 1970 of an ISO time with a zone.
-pub(super) fn clock(text: &[u8]) -> Option<i64> {
+pub(crate) fn clock(text: &[u8]) -> Option<i64> {
     let part = |from: usize, to: usize| {
         let (value, rest) = number(text.get(from..to)?)?;
         rest.is_empty().then_some(i64::try_from(value).ok()?)
