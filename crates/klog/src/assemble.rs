@@ -4,10 +4,12 @@ use crate::event;
 use crate::record::Provenance;
 use crate::report::header::{self, Header};
 use crate::report::{self, Body, Class, Draft, Report, Severity, Standing, Text};
+use crate::scan::{self, May};
 use crate::transport::{Context, Record};
 
 mod notes;
 
+pub(crate) use notes::marks;
 pub use notes::{Gap, GapReason, Incident, IncidentKind};
 use notes::{Note, note};
 
@@ -171,16 +173,15 @@ impl Assembler {
         self.follow_sequence(record, out);
         let line = record.line();
         let strict = record.provenance == Provenance::Record;
+        let may = marked.then(|| scan::look(line));
+        let header = may.and_then(|may| header::find_among(line, may.headers, strict));
         if record.is_from_user() {
-            if marked && header::find(line, strict).is_some() {
-                self.counts.untrusted_headers += 1;
-            }
+            self.counts.untrusted_headers += u64::from(header.is_some());
             return;
         }
-        if marked && self.take_note(record, line, out) {
+        if may.is_some_and(|may| self.take_note(record, line, may, out)) {
             return;
         }
-        let header = marked.then(|| header::find(line, strict)).flatten();
         self.close_quiet(record, out);
         self.append(record, line, header, marked);
         if let Some(header) = header {
@@ -233,8 +234,14 @@ impl Assembler {
     }
 
     /// Lines that are no part of a report; returns whether the line is used up.
-    fn take_note(&mut self, record: &Record<'_>, line: &[u8], out: &mut Vec<Item>) -> bool {
-        match note(line) {
+    fn take_note(
+        &mut self,
+        record: &Record<'_>,
+        line: &[u8],
+        may: May,
+        out: &mut Vec<Item>,
+    ) -> bool {
+        match may.note.then(|| note(line)).flatten() {
             Some(Note::Replayed) => {
                 self.forget_last();
                 return true;
@@ -264,6 +271,9 @@ impl Assembler {
                 time_us: record.time_us,
             })),
             None => {}
+        }
+        if !may.event {
+            return false;
         }
         let text = String::from_utf8_lossy(line);
         let Some(said) = event::read(&text) else {

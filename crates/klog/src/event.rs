@@ -104,7 +104,6 @@ pub fn read(text: &str) -> Option<Said<'_>> {
 }
 
 /// Texts of which each message read here has one.
-#[cfg(test)]
 pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
     ["livepatch: ", "Loading of "]
         .into_iter()

@@ -97,7 +97,7 @@ fn said(body: &Body) -> Value {
         })),
         "ip": body.ip.as_ref().map(frame),
         "frames": body.frames.iter().map(frame).collect::<Vec<_>>(),
-        "registers": body.registers.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
+        "registers": body.registers().iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
         "code": body.code,
     })
 }

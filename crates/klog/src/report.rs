@@ -20,7 +20,6 @@ mod whole;
 pub use body::{Body, FRAME_LIMIT, Module, ModuleState};
 pub use class::{Class, Severity};
 pub(crate) use clean::title as clean_title;
-#[cfg(test)]
 pub(crate) use families::literals;
 pub use frame::{Frame, Stack, read_frame};
 pub(crate) use lines::Text;

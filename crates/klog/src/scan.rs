@@ -7,16 +7,22 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 
+use crate::{assemble, event, report};
+
 /// Texts of which every line worth a look has at least one.
+///
+/// None is shorter than four bytes: the search looks at as many at once, and each byte fewer lets
+/// more of what is not searched for through.
 pub(crate) const COVER: &[&str] = &[
     // Headers.
-    "BUG",
+    "BUG:",
+    "ernel BUG",
+    "BUG kmalloc-",
     "ARNING:",
     "INFO:",
     "anic",
     "PANIC",
     "Unable to handle",
-    "general protection",
     "stack segment: ",
     "divide",
     "invalid opcode",
@@ -25,10 +31,9 @@ pub(crate) const COVER: &[&str] = &[
     "Booting the k",
     "unregister_netdevice",
     "VFS: ",
-    "Internal error",
-    "Unhandled fault",
+    " fault",
     "Alignment trap",
-    "fatal error",
+    "al error",
     "SYZFA",
     " hard LOCKUP",
     "ftrace bug",
@@ -36,14 +41,12 @@ pub(crate) const COVER: &[&str] = &[
     "Unexpected #CP",
     "CFI failure",
     "NETDEV WATCHDOG",
-    "_add corruption",
-    "_del corruption",
+    " corruption",
     "refcount_t: ",
     "detected buffer overflow",
     "usercopy: ",
     "NX-protected",
     "(SMEP?)",
-    "recursive fault",
     "exited with",
     "nobody cared",
     "duplicate filename",
@@ -86,7 +89,7 @@ static SEARCHER: LazyLock<packed::Searcher> = LazyLock::new(|| {
         .expect("the set is not empty and fits the packed search")
 });
 
-/// Which of up to 64 texts a line has, in one pass over it.
+/// Which of up to 128 texts a line has, in one pass over it.
 #[derive(Debug)]
 pub(crate) struct Words(AhoCorasick);
 
@@ -94,7 +97,7 @@ impl Words {
     /// Takes the texts; their numbers are their places.
     pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let texts: Vec<&str> = texts.into_iter().collect();
-        assert!(texts.len() <= 64, "a set of 64 is all that is kept");
+        assert!(texts.len() <= 128, "a set of 128 is all that is kept");
         let built = AhoCorasick::builder()
             .kind(Some(AhoCorasickKind::DFA))
             .build(texts);
@@ -102,10 +105,39 @@ impl Words {
     }
 
     /// Returns a bit for each text that `line` has.
-    pub(crate) fn of(&self, line: &[u8]) -> u64 {
+    pub(crate) fn of(&self, line: &[u8]) -> u128 {
         self.0
             .find_overlapping_iter(line)
             .fold(0, |all, found| all | 1 << found.pattern().as_u32())
+    }
+}
+
+/// What a marked line may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct May {
+    /// A bit for each family of reports whose literal it has.
+    pub(crate) headers: u64,
+    /// It has a text of [`crate::assemble`]'s notes.
+    pub(crate) note: bool,
+    /// It has a text of [`crate::event`].
+    pub(crate) event: bool,
+}
+
+/// Tells what a marked line may be.
+pub(crate) fn look(line: &[u8]) -> May {
+    static ALL: LazyLock<Words> = LazyLock::new(|| {
+        let texts = report::literals().chain(assemble::marks());
+        Words::new(texts.chain(event::texts()))
+    });
+    static COUNTS: LazyLock<(usize, usize)> =
+        LazyLock::new(|| (report::literals().count(), assemble::marks().count()));
+    let (headers, notes) = *COUNTS;
+    let found = ALL.of(line);
+    let below = |count: usize| (1_u128 << count) - 1;
+    May {
+        headers: u64::try_from(found & below(headers)).unwrap_or(u64::MAX),
+        note: found >> headers & below(notes) != 0,
+        event: found >> (headers + notes) != 0,
     }
 }
 
@@ -122,10 +154,10 @@ mod tests {
     #[test]
     fn every_header_and_event_is_covered() {
         let covered = |text: &str| COVER.iter().any(|cover| text.contains(cover));
-        for literal in crate::report::literals() {
+        for literal in report::literals() {
             assert!(covered(literal), "{literal}");
         }
-        for text in crate::event::texts() {
+        for text in event::texts().chain(assemble::marks()) {
             assert!(covered(text), "{text}");
         }
     }

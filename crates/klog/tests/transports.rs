@@ -366,7 +366,7 @@ fn one_report_is_the_same_by_every_transport() {
                 assert!(
                     report
                         .body
-                        .registers
+                        .registers()
                         .iter()
                         .any(|(name, value)| name == "RBX" && value == "ffff9f2c41b50000")
                 );

@@ -1,9 +1,5 @@
 //! Lines that are no report and matter to one.
 
-use std::sync::LazyLock;
-
-use crate::scan::Words;
-
 /// Something is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -85,17 +81,15 @@ pub(super) enum Note {
     Incident(IncidentKind),
 }
 
-/// Texts of which each line noted here has one.
 const MARKS: &[&str] = &[
     "printk message",
     "Linux version ",
     "VM disconnected",
     "panic: ",
-    "PANIC",
+    "PANIC: ",
     "fatal error",
     "SIGBUS",
     "Out of memory",
-    "out of memory",
     "Killed process",
     "stack smashing",
     "allocation failure",
@@ -106,12 +100,12 @@ const MARKS: &[&str] = &[
     "emperature above",
 ];
 
-static MARKED: LazyLock<Words> = LazyLock::new(|| Words::new(MARKS.iter().copied()));
+/// Texts of which each line noted here has one.
+pub(crate) fn marks() -> impl Iterator<Item = &'static str> {
+    MARKS.iter().copied()
+}
 
 pub(super) fn note(line: &[u8]) -> Option<Note> {
-    if MARKED.of(line) == 0 {
-        return None;
-    }
     let has = |text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
     if has("printk message") {
         if has("** replaying previous printk message **") {

@@ -7,8 +7,8 @@ use super::walk;
 pub const FRAME_LIMIT: usize = 128;
 /// Modules kept of one report.
 const MODULE_LIMIT: usize = 1024;
-/// Registers kept of one report.
-const REGISTER_LIMIT: usize = 128;
+/// Lines of registers kept of one report.
+const REGISTER_LIMIT: usize = 32;
 
 /// A module of `Modules linked in:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +74,8 @@ pub struct Body {
     pub frames: Vec<Frame>,
     /// Lines of the report they stand on.
     pub frame_lines: Vec<usize>,
-    /// Registers, in the order printed.
-    pub registers: Vec<(String, String)>,
+    /// Lines of registers, as printed; [`Body::registers`] takes them apart.
+    pub register_lines: Vec<String>,
     /// The bytes around the instruction.
     pub code: Option<String>,
     /// The kernel could not read the code the instruction pointer points to.
@@ -168,7 +168,7 @@ impl Body {
             }
             return;
         }
-        if self.registers.len() < REGISTER_LIMIT {
+        if self.register_lines.len() < REGISTER_LIMIT {
             self.read_registers(line);
         }
         self.read_frame(index, line);
@@ -228,7 +228,7 @@ impl Body {
             return;
         }
         self.read_frame(index, line);
-        if self.registers.len() < REGISTER_LIMIT && self.frames.is_empty() {
+        if self.register_lines.len() < REGISTER_LIMIT && self.frames.is_empty() {
             self.read_registers(inside);
         }
     }
@@ -317,44 +317,31 @@ impl Body {
         }
     }
 
-    /// `RAX: 0000000000000000 RBX: …`, `x29: …`, `ra : … sp : …`, `r10: …`, `GPR00: …`.
+    /// `RAX: 0000000000000000 RBX: …`, `x29: …`, `ra : … sp : …`, `r10: …`, `GPR00: …`: a short word,
+    /// a colon, and many hexadecimal digits.
     fn read_registers(&mut self, line: &[u8]) {
-        let Some(first) = memchr::memchr(b':', line.get(..8).unwrap_or(line)) else {
+        let head = line.get(..8).unwrap_or(line);
+        let Some(colon) = memchr::memchr(b':', head) else {
             return;
         };
-        if first == 0 || !line.is_ascii() {
-            return;
+        let rest = line.get(colon + 1..).unwrap_or_default().trim_ascii_start();
+        let digits = rest.strip_prefix(b"0x").unwrap_or(rest);
+        let length = digits
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':')
+            .count();
+        if colon > 0 && length >= 8 && line.is_ascii() {
+            self.register_lines.push(text(line));
         }
-        let line = text(line);
-        let words: Vec<&str> = line.split_ascii_whitespace().take(32).collect();
-        let mut found = Vec::new();
-        let mut name: Option<String> = None;
-        for word in words {
-            if word == ":" {
-                continue;
-            }
-            if let Some(new) = word.strip_suffix(':') {
-                name = Some(new.to_owned());
-            } else if is_register_value(word) {
-                if let Some(name) = &name {
-                    found.push((name.clone(), word.to_owned()));
-                }
-                name = None;
-            } else if word.len() <= 4 && word.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                name = Some(word.to_owned());
-            } else if let Some((new, value)) = word.split_once(':') {
-                if is_register_value(value) {
-                    found.push((new.to_owned(), value.to_owned()));
-                }
-                name = None;
-            } else {
-                return;
-            }
+    }
+
+    /// Returns the registers, in the order printed.
+    pub fn registers(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for line in &self.register_lines {
+            registers(line, &mut all);
         }
-        if found.iter().any(|(_, value)| value.len() >= 8) {
-            self.registers.extend(found);
-            self.registers.truncate(REGISTER_LIMIT);
-        }
+        all
     }
 
     fn note_arch(&mut self, line: &[u8]) {
@@ -386,6 +373,31 @@ fn without_mark(line: &[u8]) -> &[u8] {
         line.get(..at).unwrap_or(line)
     } else {
         line
+    }
+}
+
+fn registers(line: &str, all: &mut Vec<(String, String)>) {
+    let mut name: Option<&str> = None;
+    for word in line.split_ascii_whitespace() {
+        if word == ":" {
+            continue;
+        }
+        if let Some(new) = word.strip_suffix(':') {
+            name = Some(new);
+        } else if is_register_value(word) {
+            if let Some(name) = name.take() {
+                all.push((name.to_owned(), word.to_owned()));
+            }
+        } else if let Some((new, value)) = word.split_once(':') {
+            if is_register_value(value) && !is_register_value(new) {
+                all.push((new.to_owned(), value.to_owned()));
+            } else if let Some(name) = name.take() {
+                // `RSP: 0018:ffff…`: segment and offset.
+                all.push((name.to_owned(), word.to_owned()));
+            }
+        } else {
+            name = (word.len() <= 4).then_some(word);
+        }
     }
 }
 

@@ -23,7 +23,6 @@ pub(super) static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
 });
 
 /// The texts that open a report.
-#[cfg(test)]
 pub(crate) fn literals() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.literal)
 }

@@ -6,7 +6,7 @@ use super::class::Class;
 use super::families::FAMILIES;
 use super::pattern::Pattern;
 use super::shape::Standing;
-use crate::scan::Words;
+use crate::scan;
 
 /// A line that opens a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +20,6 @@ pub struct Header {
     /// How it stands to other headers.
     pub(crate) standing: Standing,
 }
-
-/// Which families a line could open a report of.
-static LITERALS: LazyLock<Words> =
-    LazyLock::new(|| Words::new(FAMILIES.iter().map(|family| family.literal)));
 
 static UNLESS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| {
     FAMILIES
@@ -62,7 +58,12 @@ pub fn find(text: &[u8], strict: bool) -> Option<Header> {
         Some(end) => text.get(..end)?,
         None => text,
     };
-    let mut left = LITERALS.of(line);
+    find_among(line, scan::look(line).headers, strict)
+}
+
+/// The same for one line, of which is known which families' literals it has.
+pub(crate) fn find_among(line: &[u8], families: u64, strict: bool) -> Option<Header> {
+    let mut left = families;
     while left != 0 {
         let index = left.trailing_zeros() as usize;
         left &= left - 1;

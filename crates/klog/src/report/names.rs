@@ -8,9 +8,9 @@ use std::collections::HashMap;
 /// Names to match a function's name against.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// Names that may stand anywhere, by their first two bytes: a function is walked over once.
-    anywhere: HashMap<[u8; 2], Vec<Box<[u8]>>>,
-    /// A bit for each of their first two bytes: most places of a function have none.
+    /// Names that may stand anywhere, by a key of their first bytes: a function is walked over once.
+    anywhere: HashMap<u16, Vec<Box<[u8]>>>,
+    /// A bit for each of their keys: most places of a function have none.
     starts: Vec<u64>,
     bound: Vec<Bound>,
 }
@@ -32,7 +32,7 @@ impl Names {
             .flatten()
             .flat_map(|name| expand(name))
         {
-            if name.contains(['^', '$', '#', '*']) || name.len() < 2 {
+            if name.contains(['^', '$', '#', '*']) || name.len() < 3 {
                 let start = name.starts_with('^');
                 let end = name.ends_with('$');
                 let pieces = name
@@ -42,15 +42,15 @@ impl Names {
                     .map(ToOwned::to_owned)
                     .collect();
                 names.bound.push(Bound { start, end, pieces });
-            } else if let [first, second, ..] = name.as_bytes() {
-                let bit = usize::from(u16::from_le_bytes([*first, *second]));
+            } else if let Some(key) = name.as_bytes().first_chunk().map(key) {
+                let bit = usize::from(key);
                 names.starts.resize(1024, 0);
                 if let Some(word) = names.starts.get_mut(bit / 64) {
                     *word |= 1 << (bit % 64);
                 }
                 names
                     .anywhere
-                    .entry([*first, *second])
+                    .entry(key)
                     .or_default()
                     .push(name.as_bytes().into());
             }
@@ -60,20 +60,29 @@ impl Names {
 
     /// Tells whether `function` is on the list.
     pub(super) fn has(&self, function: &[u8]) -> bool {
-        let somewhere = function.windows(2).enumerate().any(|(at, pair)| {
-            let &[first, second] = pair else { return false };
-            let bit = usize::from(u16::from_le_bytes([first, second]));
+        let somewhere = function.windows(3).enumerate().any(|(at, window)| {
+            let Some(key) = window.first_chunk().map(key) else {
+                return false;
+            };
+            let bit = usize::from(key);
             let may = self
                 .starts
                 .get(bit / 64)
                 .is_some_and(|word| word >> (bit % 64) & 1 != 0);
-            may && self.anywhere.get(&[first, second]).is_some_and(|names| {
+            may && self.anywhere.get(&key).is_some_and(|names| {
                 let rest = function.get(at..).unwrap_or_default();
                 names.iter().any(|name| rest.starts_with(name))
             })
         });
         somewhere || self.bound.iter().any(|bound| bound.fits(function))
     }
+}
+
+/// Names are of letters, digits and `_`: five bits of each byte tell most apart.
+fn key(bytes: &[u8; 3]) -> u16 {
+    bytes
+        .iter()
+        .fold(0, |key, byte| key << 5 | u16::from(byte & 0x1f))
 }
 
 impl Bound {
