@@ -55,6 +55,7 @@ impl State {
 
     /// Returns the state after a step. `unpatching complete` also follows a livepatch that never was
     /// applied.
+    #[must_use]
     pub fn after(self, kind: Kind) -> Self {
         match kind {
             Kind::Enabling => Self::Loading,

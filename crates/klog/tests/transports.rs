@@ -45,7 +45,7 @@ fn log(line: impl Fn(usize, &str) -> String) -> Vec<u8> {
 }
 
 fn seconds(index: usize) -> String {
-    format!("{:12.6}", 363.0 + index as f64 / 1000.0)
+    format!("{:>12}", format!("363.{:06}", index * 1000))
 }
 
 fn micros(index: usize) -> usize {

@@ -1,5 +1,7 @@
 //! The rules, one by one.
 
+use std::cmp::Reverse;
+
 use super::{Evidence, Finding, Strength, Verdict};
 use crate::patches::{Patch, Seen};
 use crate::record::Provenance;
@@ -51,7 +53,7 @@ pub(super) fn collect(
         state: timeline.state_at(report.bytes.0),
     };
     let mut evidence: Vec<Evidence> = FOR.iter().filter_map(|rule| rule(&case)).collect();
-    evidence.sort_by(|a, b| b.strength.cmp(&a.strength));
+    evidence.sort_by_key(|found| Reverse(found.strength));
     let strongest = evidence.first().map(|evidence| evidence.strength);
     let against: Vec<Evidence> = AGAINST
         .iter()
@@ -138,18 +140,13 @@ impl Case<'_> {
     }
 }
 
-fn found(
-    rule: &'static str,
-    strength: Strength,
-    found: String,
-    sequence: Option<u64>,
-) -> Option<Evidence> {
-    Some(Evidence {
+fn found(rule: &'static str, strength: Strength, found: String, sequence: Option<u64>) -> Evidence {
+    Evidence {
         rule,
         strength,
         found,
         sequence,
-    })
+    }
 }
 
 fn written(frame: &Frame) -> String {
@@ -167,17 +164,16 @@ fn written(frame: &Frame) -> String {
 fn ip_in_module(case: &Case<'_>) -> Option<Evidence> {
     // In a stall the instruction pointer is chance; the function the rule chose is not.
     let hangs = case.report.class.severity() == Severity::Hang;
-    let place = case
-        .places()
-        .skip(usize::from(hangs && case.report.body.ip.is_some()))
-        .chain(hangs.then(|| case.report.guilty.as_ref()).flatten())
+    let pointer = case.report.body.ip.iter().filter(|_| !hangs);
+    let place = pointer
+        .chain(&case.report.guilty)
         .find(|frame| frame.reliable && case.is_in(frame))?;
-    found(
+    Some(found(
         "ip-in-module",
         Strength::Direct,
         written(place),
         case.report.guilty_sequence,
-    )
+    ))
 }
 
 fn ip_in_unloaded(case: &Case<'_>) -> Option<Evidence> {
@@ -198,12 +194,12 @@ fn ip_in_unloaded(case: &Case<'_>) -> Option<Evidence> {
     if !unloaded || loaded {
         return None;
     }
-    found(
+    Some(found(
         "ip-in-unloaded",
         Strength::Direct,
         format!("{address:#x} after {} was unloaded", case.patch.name),
         case.report.guilty_sequence,
-    )
+    ))
 }
 
 fn livepatch_core(case: &Case<'_>) -> Option<Evidence> {
@@ -226,7 +222,7 @@ fn livepatch_core(case: &Case<'_>) -> Option<Evidence> {
             format!("{} while {}", case.report.header, case.state.as_str()),
             sequence,
         )
-    })?
+    })
 }
 
 fn loading(case: &Case<'_>) -> Option<Evidence> {
@@ -241,12 +237,12 @@ fn loading(case: &Case<'_>) -> Option<Evidence> {
                 Some("load_module" | "do_init_module" | "klp_enable_patch")
             )
     })?;
-    found(
+    Some(found(
         "loading",
         Strength::Direct,
         format!("{} is being loaded, {}", case.patch.name, written(frame)),
         case.report.sequence.map(|(first, _)| first),
-    )
+    ))
 }
 
 fn endbr(case: &Case<'_>) -> Option<Evidence> {
@@ -261,12 +257,12 @@ fn endbr(case: &Case<'_>) -> Option<Evidence> {
         .into_iter()
         .flatten()
         .find(|text| marks.iter().any(|mark| text.contains(mark)))?;
-    found(
+    Some(found(
         "endbr",
         Strength::Direct,
         said.clone(),
         case.report.sequence.map(|(first, _)| first),
-    )
+    ))
 }
 
 /// An error line of the livepatch core that is a report of its own.
@@ -292,12 +288,12 @@ fn livepatch_error(case: &Case<'_>) -> Option<Evidence> {
     } else {
         "livepatch-error"
     };
-    found(
+    Some(found(
         rule,
         strength,
         case.report.header.clone(),
         case.report.sequence.map(|(first, _)| first),
-    )
+    ))
 }
 
 fn stalled(case: &Case<'_>) -> Option<Evidence> {
@@ -319,7 +315,7 @@ fn stalled(case: &Case<'_>) -> Option<Evidence> {
             format!("its transition is open for {} s", age / 1_000_000),
             None,
         )
-    })?
+    })
 }
 
 fn frame_in_module(case: &Case<'_>) -> Option<Evidence> {
@@ -328,12 +324,12 @@ fn frame_in_module(case: &Case<'_>) -> Option<Evidence> {
         .iter()
         .position(|frame| frame.reliable && case.is_in(frame))?;
     let frame = frames.get(depth)?;
-    found(
+    Some(found(
         "frame-in-module",
         Strength::Indirect,
         format!("{}, frame {}", written(frame), depth + 1),
         case.report.frame_sequences.get(depth).copied(),
-    )
+    ))
 }
 
 fn patched_function(case: &Case<'_>) -> Option<Evidence> {
@@ -341,12 +337,12 @@ fn patched_function(case: &Case<'_>) -> Option<Evidence> {
     if !case.patches(&name) || !in_kernel(case.state) {
         return None;
     }
-    found(
+    Some(found(
         "patched-function",
         Strength::Indirect,
         format!("{name} is patched by it"),
         case.report.guilty_sequence,
-    )
+    ))
 }
 
 /// The snapshot says it is there, the log may not reach back that far.
@@ -371,12 +367,12 @@ fn near_patched(case: &Case<'_>) -> Option<Evidence> {
         let (caller, callee) = (plain(caller), plain(callee));
         (caller == name && case.patches(&callee)) || (callee == name && case.patches(&caller))
     })?;
-    found(
+    Some(found(
         "near-patched",
         Strength::Indirect,
         format!("{caller} calls {callee}"),
         None,
-    )
+    ))
 }
 
 fn fleet_ratio(case: &Case<'_>) -> Option<Evidence> {
@@ -392,7 +388,7 @@ fn fleet_ratio(case: &Case<'_>) -> Option<Evidence> {
             ),
             None,
         )
-    })?
+    })
 }
 
 fn new_after_load(case: &Case<'_>) -> Option<Evidence> {
@@ -410,10 +406,10 @@ fn new_after_load(case: &Case<'_>) -> Option<Evidence> {
             format!("first seen {} s after it was applied", age / 1_000_000),
             None,
         )
-    })?
+    })
 }
 
-fn against(rule: &'static str, text: String, sequence: Option<u64>) -> Option<Evidence> {
+fn against(rule: &'static str, text: String, sequence: Option<u64>) -> Evidence {
     found(rule, Strength::Against, text, sequence)
 }
 
@@ -422,11 +418,11 @@ fn seen_before(case: &Case<'_>) -> Option<Evidence> {
         && seen.without.0 > 0
         && seen.chance() >= 0.001
     {
-        return against(
+        return Some(against(
             "seen-before",
             format!("{} of {} nodes without it", seen.without.0, seen.without.1),
             None,
-        );
+        ));
     }
     let first = case.around.first_seen?;
     let enabled = case
@@ -440,7 +436,7 @@ fn seen_before(case: &Case<'_>) -> Option<Evidence> {
             "the same report came before it was loaded".to_owned(),
             None,
         )
-    })?
+    })
 }
 
 fn other_module(case: &Case<'_>) -> Option<Evidence> {
@@ -450,25 +446,29 @@ fn other_module(case: &Case<'_>) -> Option<Evidence> {
     if case.places().any(|frame| case.is_in(frame)) {
         return None;
     }
-    against("other-module", written(frame), case.report.guilty_sequence)
+    Some(against(
+        "other-module",
+        written(frame),
+        case.report.guilty_sequence,
+    ))
 }
 
 fn hardware(case: &Case<'_>) -> Option<Evidence> {
     let (age, sequence) = case.around.hardware?;
-    against(
+    Some(against(
         "hardware",
         format!("the machine reported an error {} s before", age / 1_000_000),
         sequence,
-    )
+    ))
 }
 
 fn oom(case: &Case<'_>) -> Option<Evidence> {
     let (age, sequence) = case.around.memory?;
-    against(
+    Some(against(
         "oom",
         format!("a task was killed for memory {} s before", age / 1_000_000),
         sequence,
-    )
+    ))
 }
 
 /// The taint is printed as it was before this report.
@@ -480,7 +480,7 @@ fn after_oops(case: &Case<'_>) -> Option<Evidence> {
             format!("tainted {taint}: fallout of an earlier oops"),
             None,
         )
-    })?
+    })
 }
 
 fn only_unreliable(case: &Case<'_>) -> Option<Evidence> {
@@ -491,11 +491,11 @@ fn only_unreliable(case: &Case<'_>) -> Option<Evidence> {
     if reliable {
         return None;
     }
-    against(
+    Some(against(
         "only-unreliable",
         format!("{} is a guess of the unwinder", written(&first)),
         None,
-    )
+    ))
 }
 
 fn corrupted(case: &Case<'_>) -> Option<Evidence> {
@@ -509,7 +509,7 @@ fn corrupted(case: &Case<'_>) -> Option<Evidence> {
     } else {
         return None;
     };
-    against("corrupted", why, None)
+    Some(against("corrupted", why, None))
 }
 
 fn untrusted(case: &Case<'_>) -> Option<Evidence> {
@@ -519,5 +519,5 @@ fn untrusted(case: &Case<'_>) -> Option<Evidence> {
             "the transport does not say that the kernel wrote it".to_owned(),
             None,
         )
-    })?
+    })
 }

@@ -30,8 +30,10 @@ pub(crate) fn title(title: &[u8]) -> String {
     clean
 }
 
+type Rule = fn(&[u8]) -> Vec<u8>;
+
 /// One application each, applied until nothing changes.
-const RULES: [fn(&[u8]) -> Vec<u8>; 9] = [
+const RULES: [Rule; 9] = [
     |text| process(text, b"syz-executor", true),
     |text| process(text, b"syzkaller", false),
     addresses,

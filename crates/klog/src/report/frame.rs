@@ -171,23 +171,24 @@ pub(super) fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
+/// What stands before an instruction pointer.
+const MARKS: [&[u8]; 11] = [
+    b"RIP: 0010:",
+    b"RIP: e030:",
+    b"RIP: ",
+    b"EIP: 0060:",
+    b"EIP: ",
+    b"IP: ",
+    b"pc : ",
+    b"PC is at ",
+    b"epc : ",
+    b"NIP ",
+    b"Krnl PSW : ",
+];
+
 /// The line of the instruction pointer, if the kernel was there: a user's own says nothing.
 pub(super) fn pointer(line: &[u8]) -> Option<Frame> {
     let text = line.trim_ascii_start();
-    const MARKS: [&[u8]; 12] = [
-        b"RIP: 0010:",
-        b"RIP: e030:",
-        b"RIP: ",
-        b"EIP: 0060:",
-        b"EIP: ",
-        b"IP: ",
-        b"pc : ",
-        b"PC is at ",
-        b"epc : ",
-        b"NIP ",
-        b"Krnl PSW : ",
-        b"lr : \0",
-    ];
     let mut rest = MARKS.iter().find_map(|mark| text.strip_prefix(*mark))?;
     if rest.starts_with(b"0033:") || rest.starts_with(b"0023:") {
         return None;

@@ -42,7 +42,7 @@ impl Names {
                     .map(ToOwned::to_owned)
                     .collect();
                 names.bound.push(Bound { start, end, pieces });
-            } else if let Some(key) = name.as_bytes().first_chunk().map(key) {
+            } else if let Some(key) = name.as_bytes().first_chunk().copied().map(key) {
                 let bit = usize::from(key);
                 names.starts.resize(1024, 0);
                 if let Some(word) = names.starts.get_mut(bit / 64) {
@@ -61,7 +61,7 @@ impl Names {
     /// Tells whether `function` is on the list.
     pub(super) fn has(&self, function: &[u8]) -> bool {
         let somewhere = function.windows(3).enumerate().any(|(at, window)| {
-            let Some(key) = window.first_chunk().map(key) else {
+            let Some(key) = window.first_chunk().copied().map(key) else {
                 return false;
             };
             let bit = usize::from(key);
@@ -79,7 +79,7 @@ impl Names {
 }
 
 /// Names are of letters, digits and `_`: five bits of each byte tell most apart.
-fn key(bytes: &[u8; 3]) -> u16 {
+fn key(bytes: [u8; 3]) -> u16 {
     bytes
         .iter()
         .fold(0, |key, byte| key << 5 | u16::from(byte & 0x1f))

@@ -30,7 +30,7 @@ pub(super) struct Pattern {
 }
 
 /// Pieces that follow each other without a gap.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Run {
     finder: Option<Finder<'static>>,
     pieces: Vec<Piece>,
@@ -185,15 +185,6 @@ impl Run {
             at = piece.fit(line, at, captures)?;
         }
         Some(at)
-    }
-}
-
-impl Default for Run {
-    fn default() -> Self {
-        Self {
-            finder: None,
-            pieces: Vec::new(),
-        }
     }
 }
 

@@ -117,47 +117,44 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
             whole,
         });
     }
-    let name = match best {
-        Some(choice) => {
-            let title = clean::title(&choice.title);
-            let corrupted = if !choice.whole {
-                Some("no function to blame was found")
-            } else if choice.shape.lost {
-                Some("its real header was lost")
-            } else {
-                whole::check(&choice.title, lines, choice.shape.bare)
-            };
-            Name {
-                title,
-                alt: alt.iter().map(|title| clean::title(title)).collect(),
-                corrupted,
-                class: choice.shape.class,
-                guilty: choice
-                    .guilty
-                    .into_iter()
-                    .next()
-                    .filter(|function| function.line.is_some()),
-                hangs: choice
-                    .shape
-                    .walk
-                    .is_some_and(|walk| walk.pick != super::shape::Pick::First),
-            }
+    let name = if let Some(choice) = best {
+        let title = clean::title(&choice.title);
+        let corrupted = if !choice.whole {
+            Some("no function to blame was found")
+        } else if choice.shape.lost {
+            Some("its real header was lost")
+        } else {
+            whole::check(&choice.title, lines, choice.shape.bare)
+        };
+        Name {
+            title,
+            alt: alt.iter().map(|title| clean::title(title)).collect(),
+            corrupted,
+            class: choice.shape.class,
+            guilty: choice
+                .guilty
+                .into_iter()
+                .next()
+                .filter(|function| function.line.is_some()),
+            hangs: choice
+                .shape
+                .walk
+                .is_some_and(|walk| walk.pick != super::shape::Pick::First),
         }
-        None => {
-            let header = told.get_from(start);
-            let corrupted = if fits {
-                Some("its header is known, what has to follow is not there")
-            } else {
-                whole::check_title(header)
-            };
-            Name {
-                title: clean::title(header),
-                alt: alt.iter().map(|title| clean::title(title)).collect(),
-                corrupted,
-                class: kind.class,
-                guilty: None,
-                hangs: false,
-            }
+    } else {
+        let header = told.get_from(start);
+        let corrupted = if fits {
+            Some("its header is known, what has to follow is not there")
+        } else {
+            whole::check_title(header)
+        };
+        Name {
+            title: clean::title(header),
+            alt: alt.iter().map(|title| clean::title(title)).collect(),
+            corrupted,
+            class: kind.class,
+            guilty: None,
+            hangs: false,
         }
     };
     Some(sorted(name))

@@ -166,7 +166,7 @@ mod tests {
     fn a_length_beyond_all_bounds_is_only_waited_for() {
         let mut log = b"MESSAGE\n".to_vec();
         log.extend_from_slice(&u64::MAX.to_le_bytes());
-        log.extend_from_slice(&[b'x'; 100_000]);
+        log.extend(std::iter::repeat_n(b'x', 100_000));
         let mut export = Export::default();
         export.push(&log, |_| panic!("no entry is complete"));
         assert!(export.held.len() <= VALUE_LIMIT + 8);

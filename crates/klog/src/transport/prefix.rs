@@ -81,9 +81,9 @@ fn without_ends(line: &[u8]) -> &[u8] {
 fn uncoloured(line: &[u8]) -> Vec<u8> {
     // A prompt or a progress line, then the kernel's own on top of it.
     let line = memchr::memchr_iter(b'\r', line)
+        .rev()
         .filter_map(|at| line.get(at + 1..))
-        .filter(|rest| matches!(rest.first(), Some(b'[' | b'<' | 0x1b)))
-        .last()
+        .find(|rest| matches!(rest.first(), Some(b'[' | b'<' | 0x1b)))
         .unwrap_or(line);
     let mut clean = Vec::with_capacity(line.len());
     let mut rest = line;

@@ -56,7 +56,13 @@ pub(super) fn run(arguments: &Decode) -> anyhow::Result<ExitCode> {
     for line in text_of(arguments.file.as_deref())?.lines() {
         let shown: String = line
             .chars()
-            .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+            .map(|c| {
+                if c.is_control() && c != '\t' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
             .collect();
         writeln!(text, "{shown}")?;
         let Some((frame, exact)) = frame_of(line) else {
@@ -88,7 +94,10 @@ pub(super) fn run(arguments: &Decode) -> anyhow::Result<ExitCode> {
 
 fn written(place: &Place) -> String {
     let inlined = if place.inlined { " (inlined)" } else { "" };
-    format!("        {} at {}:{}{inlined}", place.function, place.file, place.line)
+    format!(
+        "        {} at {}:{}{inlined}",
+        place.function, place.file, place.line
+    )
 }
 
 /// A frame somewhere in a line, and whether its address is the instruction's own: a stack holds

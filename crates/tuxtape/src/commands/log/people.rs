@@ -175,7 +175,11 @@ impl People {
             1 => "1 record".to_owned(),
             many => format!("{many} records"),
         };
-        let told = format!("{count} missing ({}) at byte {}", gap.reason.as_str(), gap.bytes.0);
+        let told = format!(
+            "{count} missing ({}) at byte {}",
+            gap.reason.as_str(),
+            gap.bytes.0
+        );
         format!("{}\n", self.paint(Weight::Doubtful, &told))
     }
 
@@ -216,7 +220,10 @@ impl People {
     pub(super) fn end(&self, counts: Counts, bytes: u64, again: &[(String, u64)]) -> String {
         let mut text = String::new();
         for (fingerprint, count) in again {
-            line(&mut text, format_args!("{fingerprint}: {count} times in all"));
+            line(
+                &mut text,
+                format_args!("{fingerprint}: {count} times in all"),
+            );
         }
         let mut parts = vec![format!(
             "{} records, {bytes} bytes: {} reports",

@@ -188,7 +188,10 @@ impl Session<'_> {
         parser.finish(&mut items);
         if parser.source().is_none() && parser.offset() > 0 {
             let shown = name.as_deref().unwrap_or("standard input");
-            let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let line = first
+                .split(|byte| *byte == b'\n')
+                .next()
+                .unwrap_or_default();
             bail!(
                 anyhow::anyhow!(
                     "{shown} is no kernel log of a known kind; it begins with \"{}\"",
@@ -241,8 +244,8 @@ impl Session<'_> {
                     if self.known.len() > 4096 {
                         self.known.clear();
                     }
-                    self.reached |= self.arguments.fail_on == FailOn::Report
-                        && report.class != Class::Reboot;
+                    self.reached |=
+                        self.arguments.fail_on == FailOn::Report && report.class != Class::Reboot;
                     let Told::Now(count) = self.fold.add(&report.fingerprint, report.time_us)
                     else {
                         continue;
@@ -304,7 +307,11 @@ impl Session<'_> {
                 .said
                 .iter()
                 .position(|(module, ..)| *module == verdict.module);
-            let new = (verdict.module.clone(), verdict.verdict, verdict.state.as_str());
+            let new = (
+                verdict.module.clone(),
+                verdict.verdict,
+                verdict.state.as_str(),
+            );
             let changed = match told {
                 Some(place) => self.said.get(place).is_some_and(|old| *old != new),
                 None => true,
@@ -317,7 +324,8 @@ impl Session<'_> {
                 FailOn::Guilty | FailOn::Report => Verdict::Guilty,
                 FailOn::Suspect => Verdict::Suspect,
             };
-            self.reached |= verdict.verdict >= limit && (verdict.ours || self.arguments.patches.is_none());
+            self.reached |=
+                verdict.verdict >= limit && (verdict.ours || self.arguments.patches.is_none());
             if !all && !changed {
                 continue;
             }
@@ -364,8 +372,11 @@ pub(super) fn text_of(path: Option<&Path>) -> anyhow::Result<String> {
         }
         _ => {
             let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut io::Read::take(io::stdin().lock(), FILE_LIMIT), &mut bytes)
-                .context("could not read standard input")?;
+            io::Read::read_to_end(
+                &mut io::Read::take(io::stdin().lock(), FILE_LIMIT),
+                &mut bytes,
+            )
+            .context("could not read standard input")?;
             bytes
         }
     };

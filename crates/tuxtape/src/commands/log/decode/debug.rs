@@ -98,7 +98,9 @@ impl Debug {
         let fits = |symbol: u64| symbol <= size && size <= symbol + PADDING;
         let mut fitting = all.iter().filter(|(_, symbol)| fits(*symbol));
         let Some((start, _)) = fitting.next() else {
-            return Err(format!("{name} has another size here: this is another build"));
+            return Err(format!(
+                "{name} has another size here: this is another build"
+            ));
         };
         if fitting.next().is_some() {
             return Err(format!("several functions are called {name}"));
