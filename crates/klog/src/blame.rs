@@ -495,7 +495,9 @@ impl Watched {
                 .rev()
                 .nth(1)
                 .is_some_and(|step| step.state == State::Removing);
-        let revert_possible = if self.timeline.forced || removal_stalls || self.died_inside {
+        // The livepatch core holds one reference of an enabled livepatch itself.
+        let held = self.died_inside && self.patch.refcount.is_some_and(|users| users > 1);
+        let revert_possible = if self.timeline.forced || removal_stalls || held {
             RevertPossible::No
         } else if oopsed {
             RevertPossible::Unknown

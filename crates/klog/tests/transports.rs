@@ -466,3 +466,32 @@ fn what_is_missing_is_said() {
         assert_eq!(gaps, [(reason, records)], "{log}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_mix_of_words_panics_or_depends_on_how_it_is_cut(
+        picks in proptest::collection::vec((0_usize..24, 0_usize..60), 0..80),
+        size in 1_usize..40,
+    ) {
+        const WORDS: [&str; 24] = [
+            "\n", "\n", "\n", "\0", "\r", "\u{1b}[31m", "{\"MESSAGE\":\"", "\"}", "_TRANSPORT=kernel\n",
+            "MESSAGE\n\u{5}\0\0\0\0\0\0\0", "6,1,1,-;", "6,1,1,-,ncfrag=0/9;", "[    1.000000][  T1] ",
+            "<4>[    1.000000] ", "Panic#1 Part1\n", "BUG: KASAN: use-after-free in f+0x1/0x2",
+            "WARNING: CPU: 0 PID: 1 at a.c:1 ", "INFO: task a:1 blocked for more than 120 seconds",
+            "Call Trace:\n", " f+0x1/0x2 [tt_1]\n", "RIP: 0010:", "** 3 printk messages dropped ** ",
+            "livepatch: '", "\u{e9}\u{ffff}",
+        ];
+        let log: String = picks
+            .iter()
+            .map(|(word, keep)| WORDS[*word].chars().take(*keep).collect::<String>())
+            .collect();
+        let whole = parse_any(log.as_bytes(), Limits::default());
+        let mut parser = Parser::detecting(Limits::default());
+        let mut items = Vec::new();
+        for piece in log.as_bytes().chunks(size) {
+            parser.push(piece, &mut items);
+        }
+        parser.finish(&mut items);
+        proptest::prop_assert_eq!((items, parser.counts()), whole);
+    }
+}
