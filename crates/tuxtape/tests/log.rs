@@ -96,10 +96,12 @@ fn a_guilty_level_is_told_to_people_and_programs_and_ends_in_3() {
 #[test]
 fn what_may_be_forged_is_read_and_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let plain: String = LOG
-        .lines()
-        .map(|line| format!("[  363.000000] {}\n", line.split_once(';').unwrap().1))
-        .collect();
+    let mut plain = String::new();
+    for line in LOG.lines() {
+        plain.push_str("[  363.000000] ");
+        plain.push_str(line.split_once(';').unwrap().1);
+        plain.push('\n');
+    }
     let output = log(home.path(), &["--json"], plain.as_bytes());
     assert_eq!(output.status.code(), Some(0), "{}", talk(&output));
     let all = lines(&output);

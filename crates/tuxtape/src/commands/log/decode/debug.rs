@@ -1,6 +1,5 @@
 //! Debug information of one ELF file: a kernel image or a module.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -159,7 +158,7 @@ fn section(
     };
     let mut data = section
         .uncompressed_data()
-        .map_or_else(|_| Cow::Borrowed(&[][..]), |data| data)
+        .with_context(|| format!("could not unpack its section {name}"))?
         .into_owned();
     if bases.is_empty() {
         return Ok(data);
