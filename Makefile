@@ -60,10 +60,11 @@ fuzz:
 	scripts/fuzz $(or $(SECONDS),10)
 
 bench:
-	@scripts/setup lab
+	@scripts/setup bench
 	@$(MAKE) --no-print-directory programs
 	TUXTAPE_CLIENT=$(CLIENT) bench/run
 	bench/cve
+	bench/klog
 
 clean:
 	rm -rf target fuzz/target

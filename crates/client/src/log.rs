@@ -1,7 +1,7 @@
 //! What the kernel log says about a level that was just loaded.
 
-use tuxtape_klog::header::Severity;
 use tuxtape_klog::judge::{self, Verdict};
+use tuxtape_klog::report::Severity;
 
 use crate::load::LogVerdict;
 

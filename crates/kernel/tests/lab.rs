@@ -25,7 +25,7 @@ use tuxtape_kernel::lab::tools::Tools;
 use tuxtape_kernel::lab::trial::{
     self, Late, Limits, Livepatch, Order, Problem, Trial, TrialOutcome,
 };
-use tuxtape_klog::header::Class;
+use tuxtape_klog::report::Class;
 use tuxtape_sys::process;
 
 struct Lab {

@@ -48,6 +48,24 @@ impl Kind {
         }
     }
 
+    /// Returns which way a transition goes that the step is of.
+    pub fn direction(self) -> Option<&'static str> {
+        match self {
+            Self::Started(direction) | Self::Completed(direction) => Some(match direction {
+                Direction::Patching => "patching",
+                Direction::Unpatching => "unpatching",
+            }),
+            Self::Enabling
+            | Self::Stalled
+            | Self::Forced
+            | Self::Failed
+            | Self::Applying
+            | Self::Reverting
+            | Self::RefusedLoad
+            | Self::BuildFault => None,
+        }
+    }
+
     /// Returns the word used in output.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,6 +101,25 @@ pub fn read(text: &str) -> Option<Said<'_>> {
         Some(text) => from_core(text),
         None => from_loader(text),
     }
+}
+
+/// Texts of which each message read here has one.
+pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
+    ["livepatch: ", "Loading of "]
+        .into_iter()
+        .chain(LOADER.iter().copied())
+        .chain(RELOCATION.iter().copied())
+}
+
+/// Returns the error number a message ends in: `(-16)`, `(err -2)`.
+pub fn errno(text: &str) -> Option<i32> {
+    let inside = text.trim_end().strip_suffix(')')?;
+    let (_, number) = inside.rsplit_once(['(', ' '])?;
+    number
+        .strip_prefix('-')?
+        .parse()
+        .ok()
+        .map(|number: i32| -number)
 }
 
 fn from_core(text: &str) -> Option<Said<'_>> {

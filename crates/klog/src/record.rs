@@ -27,7 +27,7 @@ pub struct Priority {
 }
 
 impl Priority {
-    fn from_number(number: u32) -> Self {
+    pub(crate) fn from_number(number: u32) -> Self {
         Self {
             facility: number / 8,
             level: u8::try_from(number % 8).unwrap_or(7),

@@ -8,6 +8,7 @@ pub mod export;
 pub mod fix;
 pub mod gauge;
 pub mod kernel;
+pub mod log;
 pub mod man;
 pub mod notice;
 pub mod patch;

@@ -60,6 +60,8 @@ pub enum Command {
     Fix(commands::fix::Arguments),
     /// Build, verify and test livepatch modules
     Patch(commands::patch::Arguments),
+    /// Read kernel logs: complaints, and whether a livepatch is to blame
+    Log(commands::log::Arguments),
     /// Show and send what people should hear of
     Notice(commands::notice::Arguments),
     /// Keep the signed archive that clients fetch from
@@ -163,6 +165,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Patch(arguments) => commands::patch::run(arguments, context),
         Command::Notice(arguments) => commands::notice::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
+        Command::Log(arguments) => commands::log::run(&arguments, context),
         Command::Export(arguments) => commands::export::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),
         Command::Completions(arguments) => commands::completions::run(&arguments, context),

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tuxtape_core::identity::ObjectName;
-use tuxtape_klog::header::Severity;
 use tuxtape_klog::judge::Report;
+use tuxtape_klog::report::Severity;
 
 use super::accelerator::Accelerator;
 use super::guest::{self, Ending, Fact, GuestError, GuestFile, GuestPlan, Outcome};
