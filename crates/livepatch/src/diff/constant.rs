@@ -1,0 +1,157 @@
+//! Changed constants: a private copy instead of a change, where only code that travels can read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Comparison, escape, memory};
+use crate::names;
+use crate::pairing::is_writable;
+use crate::refusal::Rule;
+use crate::unit::{AtomId, Class, Unit};
+
+/// Constants that are copied, and what follows from it.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// The constants, as atoms of the patched version.
+    pub constants: BTreeSet<AtomId>,
+    /// Functions that read them and must be redirected, too.
+    pub readers: BTreeSet<AtomId>,
+    /// What was proven, in words.
+    pub notes: Vec<String>,
+    /// Constants that cannot be copied, with the reason.
+    pub refused: Vec<(Rule, String, String)>,
+}
+
+/// Decides for each changed datum, given with what changed in it.
+pub(super) fn copies(comparison: &Comparison<'_>, changed: &[(AtomId, String)]) -> Copies {
+    let mut copies = Copies::default();
+    for (id, what) in changed {
+        let name = comparison.patched.atom(*id).name;
+        let mut family = Family::default();
+        match family.take(comparison, *id) {
+            Ok(()) => {
+                copies.notes.push(note(comparison, name, what, &family));
+                copies.constants.extend(family.constants.keys());
+                copies.readers.extend(family.readers);
+            }
+            Err(why) => copies.refused.push((
+                Rule::DataChanged,
+                name.to_owned(),
+                format!("{what}; no private copy will do: {why}"),
+            )),
+        }
+    }
+    copies
+}
+
+fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) -> String {
+    let list = |ids: &BTreeSet<AtomId>| -> String {
+        let names: BTreeSet<&str> = ids
+            .iter()
+            .map(|&id| comparison.patched.atom(id).name)
+            .collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let holders: BTreeSet<AtomId> = family
+        .constants
+        .keys()
+        .copied()
+        .filter(|&id| comparison.patched.atom(id).name != name)
+        .collect();
+    let with = if holders.is_empty() {
+        String::new()
+    } else {
+        format!(", with {} that name it", list(&holders))
+    };
+    format!(
+        "{name} changed ({what}): a private copy is read{with}; only {} read it, and its address is kept nowhere",
+        list(&family.readers)
+    )
+}
+
+/// A constant, the constants that hold its address, and who reads any of them.
+#[derive(Default)]
+struct Family {
+    /// By atom of the patched version: whether it was looked at already.
+    constants: BTreeMap<AtomId, ()>,
+    readers: BTreeSet<AtomId>,
+}
+
+impl Family {
+    fn take(&mut self, comparison: &Comparison<'_>, first: AtomId) -> Result<(), String> {
+        let mut waiting = vec![first];
+        // Ends: each atom is taken once.
+        while let Some(id) = waiting.pop() {
+            if self.constants.insert(id, ()).is_some() {
+                continue;
+            }
+            waiting.extend(self.one(comparison, id)?);
+        }
+        Ok(())
+    }
+
+    /// Takes one constant; returns the data that hold its address.
+    fn one(&mut self, comparison: &Comparison<'_>, id: AtomId) -> Result<Vec<AtomId>, String> {
+        let name = comparison.patched.atom(id).name;
+        let Some(original) = comparison.pairing.original_of(id) else {
+            return Err(format!("{name} is new and holds it"));
+        };
+        is_private(&comparison.original, original)?;
+        is_private(&comparison.patched, id)?;
+        if comparison.pairing.by_order.contains(&id) || comparison.pairing.ambiguous.contains(&id) {
+            return Err(format!("{name} shares its name with others"));
+        }
+        let before =
+            escape::references(&comparison.original, original).map_err(|leak| leak.to_string())?;
+        let after = escape::references(&comparison.patched, id).map_err(|leak| leak.to_string())?;
+        let mates = |ids: &BTreeSet<AtomId>| -> Vec<AtomId> {
+            ids.iter()
+                .filter_map(|id| comparison.pairing.patched_of(*id))
+                .collect()
+        };
+        // A reader that is gone is called by nobody who is not replaced, too.
+        for reader in mates(&before.readers).into_iter().chain(after.readers) {
+            self.readers.insert(whole(&comparison.patched, reader)?);
+        }
+        for holder in &before.holders {
+            if comparison.pairing.patched_of(*holder).is_none() {
+                let holder = comparison.original.atom(*holder).name;
+                return Err(format!("its address is held by {holder}, which is gone"));
+            }
+        }
+        Ok(mates(&before.holders)
+            .into_iter()
+            .chain(after.holders)
+            .collect())
+    }
+}
+
+/// The function of which `id` is the unlikely part, else `id` itself.
+fn whole(unit: &Unit<'_>, id: AtomId) -> Result<AtomId, String> {
+    let name = unit.atom(id).name;
+    let Some(parent) = names::cold_parent(name) else {
+        return Ok(id);
+    };
+    unit.atom_ids()
+        .find(|&other| unit.atom(other).is_code() && unit.atom(other).name == parent)
+        .ok_or_else(|| format!("{name} reads it, whose function is not in this unit"))
+}
+
+/// Whether only this unit can name the datum, and nobody can write it.
+fn is_private(unit: &Unit<'_>, id: AtomId) -> Result<(), String> {
+    let atom = unit.atom(id);
+    let section = unit.section(atom.section).name;
+    let name = atom.name;
+    if atom.class != Class::Data || is_writable(unit, id) {
+        Err(format!(
+            "{name} in {section} is held or read there and can be written"
+        ))
+    } else if atom.global {
+        Err(format!("{name} is global: other units may read it"))
+    } else if atom.symbols.is_empty() || !atom.whole || !section.starts_with(".rodata.") {
+        Err(format!("{name} shares {section} with others"))
+    } else if memory(unit, id).0.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{section} is memory of its own kind"))
+    }
+}
