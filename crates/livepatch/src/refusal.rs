@@ -11,6 +11,8 @@ pub enum Rule {
     DataChanged,
     /// New data in a section that only the boot code or the per-cpu allocator can set up.
     DataMoved,
+    /// An exported function takes or gives something else than before.
+    ExportCrc,
     /// A changed header may reach more units than may be compiled.
     HeaderReach,
     /// Code or data that is gone after boot or module load changed.
@@ -52,6 +54,7 @@ impl Rule {
             Self::AmbiguousStatic => "ambiguous-static",
             Self::DataChanged => "data-changed",
             Self::DataMoved => "data-moved",
+            Self::ExportCrc => "export-crc",
             Self::HeaderReach => "header-reach",
             Self::InitCode => "init-code",
             Self::KernelCannot => "kernel-cannot",
@@ -77,6 +80,9 @@ impl Rule {
             Self::AmbiguousStatic => "give the static variables of the fix distinct names",
             Self::DataChanged => "change the code that reads the data instead, or write a callback",
             Self::DataMoved => "put the new data into plain static storage",
+            Self::ExportCrc => {
+                "keep the old prototype for modules that call it, and give the new one another name"
+            }
             Self::HeaderReach => "cut the fix down to the functions that matter",
             Self::InitCode => "leave code that already ran out of the fix",
             Self::KernelCannot => "ask `tuxtape kernel check` which engine could",
