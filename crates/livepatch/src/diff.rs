@@ -4,6 +4,7 @@ mod boot;
 mod climb;
 mod constant;
 mod escape;
+mod exports;
 mod travel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,6 +145,10 @@ impl Comparison<'_> {
         let mut data = Vec::new();
         for &(one, other) in &self.pairing.pairs {
             let atom = self.patched.atom(other);
+            // Counted in are only the strings that exports name.
+            if self.patched.section(atom.section).name == exports::STRINGS {
+                continue;
+            }
             let (mine, theirs) = (left.content(one), right.content(other));
             // In a table that is read once, the place of an entry is part of what it says.
             let moved = atom.class == Class::Fixed && self.original.atom(one).start != atom.start;
@@ -196,6 +201,9 @@ impl Comparison<'_> {
                 )),
             }
         }
+        let names: BTreeSet<&str> = code.iter().map(|&id| self.patched.atom(id).name).collect();
+        let exports = exports::compare(&left, &right, &names);
+        refusals.extend(exports.refused);
         refusals.extend(tables_grown(&left, &right));
         gone.extend(gone_in_one(&left, &right));
         for &lost in &self.pairing.lost {
@@ -241,6 +249,7 @@ impl Comparison<'_> {
         self.changed = climbed.changed.into_iter().collect();
         self.own_versions = copies.constants;
         self.own_versions.extend(climbed.carried);
+        self.notes.extend(exports.notes);
         self.notes.extend(copies.notes);
         self.notes.extend(climbed.notes);
         for one in &gone {
@@ -298,6 +307,10 @@ fn tables_grown(left: &View<'_, '_>, right: &View<'_, '_>) -> Vec<(Rule, String,
     let mut found = Vec::new();
     for (view, word) in [(left, "gone from"), (right, "new in")] {
         for (_, name, section) in lone(view, Class::Fixed) {
+            let is_export = exports::exported(&section).is_some() || section == exports::STRINGS;
+            if is_export {
+                continue;
+            }
             found.push((Rule::Registration, name, format!("{word} {section}")));
         }
     }

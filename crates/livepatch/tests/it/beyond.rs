@@ -438,3 +438,70 @@ fn the_inverse_of_a_change_changes_the_same_functions() {
         }
     }
 }
+
+/// A unit with these exports, as the kernel's macros write them for 6.1.
+fn exporting(names: &[&str], code: &str) -> String {
+    let mut text = code.to_owned();
+    for name in names {
+        text.push_str(&format!(
+            "asm(\".section \\\"___ksymtab_gpl+{name}\\\",\\\"a\\\"\\n __ksymtab_{name}: .long {name} - ., __kstrtab_{name} - ., __kstrtabns_{name} - .\\n\"
+                 \".section \\\"__ksymtab_strings\\\",\\\"aMS\\\",%progbits,1\\n __kstrtab_{name}: .asciz \\\"{name}\\\"\\n __kstrtabns_{name}: .asciz \\\"\\\"\\n .previous\\n\");"
+        ));
+    }
+    text
+}
+
+#[test]
+fn exports_that_come_or_go_are_left_as_they_are() {
+    let code = |number: u32| {
+        format!(
+            "int a(int x) {{ private(1); return x; }} int b(int x) {{ private(2); return x; }}
+             int c(int x) {{ private({number}); return x; }}"
+        )
+    };
+    let (before, after) = (
+        exporting(&["a", "b"], &code(3)),
+        exporting(&["b", "c"], &code(4)),
+    );
+    let Some(pair) = Pair::of(&before, &after) else {
+        return;
+    };
+    let comparison = pair.compared();
+    assert_eq!(comparison.refusals, []);
+    assert_eq!(comparison.changed_functions(), ["c"]);
+    let notes = comparison.notes.join("\n");
+    assert!(notes.contains("a stays exported"), "{notes}");
+    assert!(notes.contains("new export c is left out"), "{notes}");
+}
+
+#[test]
+fn a_changed_function_that_is_exported_no_more_is_refused() {
+    let code = |number: u32| format!("int a(int x) {{ private({number}); return x; }}");
+    let Some(pair) = Pair::of(&exporting(&["a"], &code(1)), &exporting(&[], &code(2))) else {
+        return;
+    };
+    let refusals = pair.compared().refusals;
+    assert!(
+        refusals
+            .iter()
+            .any(|refusal| refusal.rule == Rule::Registration && refusal.symbol == "a"),
+        "{refusals:?}"
+    );
+}
+
+#[test]
+fn an_export_that_names_something_else_is_refused() {
+    let code = "int a(int x) { private(1); return x; } int b(int x) { private(2); return x; }";
+    let before = exporting(&["a", "b"], code);
+    let after = before.replace(".long b - .", ".long a - .");
+    let Some(pair) = Pair::of(&before, &after) else {
+        return;
+    };
+    let refusals = pair.compared().refusals;
+    assert!(
+        refusals
+            .iter()
+            .any(|refusal| refusal.rule == Rule::Registration),
+        "{refusals:?}"
+    );
+}
