@@ -1,6 +1,8 @@
 //! From fixes to one livepatch module: which files they touch, the units compiled twice, the module
 //! made of what changed.
 
+pub mod extend;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};

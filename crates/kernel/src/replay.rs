@@ -235,6 +235,42 @@ pub fn compile_pair(
     Ok(result)
 }
 
+/// Compiles only `units`, with `fix`; returns what does not compile.
+///
+/// Blocks for seconds per unit. The objects are not kept.
+pub fn try_units(
+    files: &KernelFiles,
+    fix: &Diff,
+    units: &BTreeSet<TreePath>,
+    budget: &Budget,
+    out: &Path,
+) -> Result<Vec<CompileError>, ReplayError> {
+    let toolchain = session::toolchain(files)?;
+    let work = files.top.join("work");
+    let tree = WorkTree::take(&files.source, &work, budget.patience, budget.told)?;
+    let built = built_units(files, &tree)?;
+    let changed = select::apply(fix, &tree)?;
+    let targets = select::targets_of(units, &built);
+    let session = Session {
+        files,
+        tree: &tree,
+        toolchain: &toolchain,
+        budget,
+    };
+    let originals = session.originals(&targets)?;
+    fs::create_dir_all(out).map_err(|source| ReplayError::Keep {
+        path: out.to_owned(),
+        source,
+    })?;
+    let outcome = session.patched(&targets, &originals, &changed, out);
+    tree.restore()?;
+    match outcome {
+        Ok(_) => Ok(Vec::new()),
+        Err(ReplayError::Compile(errors)) => Ok(errors),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes out the units that the fix does not name and that came out the same: whatever their debug
 /// data says of lines, no code, no data and no layout of a type differs.
 fn drop_equal(

@@ -169,16 +169,21 @@ pub(super) fn targets(
     }
     let reached = reach::reached(&included, changed, units, tree, header_units, result)?;
     touched.extend(reached);
-    Ok(touched
-        .into_iter()
-        .filter_map(|unit| Some((units.units.get(&unit)?, unit)))
+    Ok(targets_of(&touched, units))
+}
+
+/// The objects that `touched` are compiled into.
+pub(super) fn targets_of(touched: &BTreeSet<TreePath>, units: &BuiltUnits) -> BTreeSet<Target> {
+    touched
+        .iter()
+        .filter_map(|unit| Some((units.units.get(unit)?, unit)))
         .flat_map(|(objects, unit)| {
             objects.iter().map(move |object| Target {
                 object: object.clone(),
                 unit: unit.clone(),
             })
         })
-        .collect())
+        .collect()
 }
 
 /// Returns the files of a fix as they are written.
