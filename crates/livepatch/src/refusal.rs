@@ -17,6 +17,8 @@ pub enum Rule {
     HeaderReach,
     /// Code or data that is gone after boot or module load changed.
     InitCode,
+    /// A changed inline function has copies in units that were not looked at.
+    InlinedElsewhere,
     /// This kernel cannot be livepatched, or not by this engine.
     KernelCannot,
     /// A static key or call that a module owns is used.
@@ -57,6 +59,7 @@ impl Rule {
             Self::ExportCrc => "export-crc",
             Self::HeaderReach => "header-reach",
             Self::InitCode => "init-code",
+            Self::InlinedElsewhere => "inlined-elsewhere",
             Self::KernelCannot => "kernel-cannot",
             Self::ModuleKey => "module-key",
             Self::Names => "names",
@@ -85,6 +88,7 @@ impl Rule {
             }
             Self::HeaderReach => "cut the fix down to the functions that matter",
             Self::InitCode => "leave code that already ran out of the fix",
+            Self::InlinedElsewhere => "name the units in the fix, with a change of their own",
             Self::KernelCannot => "ask `tuxtape kernel check` which engine could",
             Self::ModuleKey => "use static_key_enabled() or a plain call in the fix",
             Self::Names => "rename the symbol in the fix",

@@ -4,13 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tuxtape_core::profile::KernelProfile;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 
-use super::{NamedFix, Outcome, ProduceError, merge, produce};
+use super::{For, NamedFix, Outcome, ProduceError, merge, produce};
 use crate::build::ModuleName;
 use crate::extend::{self, Lack, MaterialError, Proposal, Reach, Teller, Trial};
-use crate::files::KernelFiles;
 use crate::replay::compile::CompileError;
 use crate::replay::{self, Budget, ReplayError};
 use crate::unified::{Diff, TreePath};
@@ -31,8 +29,7 @@ pub enum ExtendError {
 ///
 /// Blocks for seconds per trial, which is minutes where much is missing.
 pub fn extension(
-    kernel: &KernelFiles,
-    profile: &KernelProfile,
+    target: For<'_>,
     fixes: &[NamedFix],
     failed: &[CompileError],
     newer: &Path,
@@ -40,6 +37,7 @@ pub fn extension(
     budget: &Budget,
     scratch: &Path,
 ) -> Result<Proposal, ExtendError> {
+    let kernel = target.files;
     let fix = merge(fixes).map_err(Box::new)?;
     let failing = RefCell::new(units_of(failed));
     let trial = |diff: &Diff, reach: Reach| -> Result<Trial, ExtendError> {
@@ -54,7 +52,7 @@ pub fn extension(
             cves: Vec::new(),
             diff: diff.clone(),
         };
-        match produce(kernel, profile, &[fix], name, budget, &out) {
+        match produce(target, &[fix], name, budget, &out) {
             Ok(Outcome::Refused(refusals)) => Ok(unresolved(&refusals)),
             Ok(Outcome::Built(_) | Outcome::NoChange { .. }) => Ok(Trial::Fits),
             Err(ProduceError::Replay(ReplayError::Compile(errors))) => {

@@ -1,6 +1,6 @@
 //! Changed constants: a private copy instead of a change, where only code that travels can read it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Comparison, escape, memory};
 use crate::names;
@@ -30,7 +30,7 @@ pub(super) fn copies(comparison: &Comparison<'_>, changed: &[(AtomId, String)]) 
         match family.take(comparison, *id) {
             Ok(()) => {
                 copies.notes.push(note(comparison, name, what, &family));
-                copies.constants.extend(family.constants.keys());
+                copies.constants.extend(&family.constants);
                 copies.readers.extend(family.readers);
             }
             Err(why) => copies.refused.push((
@@ -53,7 +53,7 @@ fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) ->
     };
     let holders: BTreeSet<AtomId> = family
         .constants
-        .keys()
+        .iter()
         .copied()
         .filter(|&id| comparison.patched.atom(id).name != name)
         .collect();
@@ -71,8 +71,8 @@ fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) ->
 /// A constant, the constants that hold its address, and who reads any of them.
 #[derive(Default)]
 struct Family {
-    /// By atom of the patched version: whether it was looked at already.
-    constants: BTreeMap<AtomId, ()>,
+    /// As atoms of the patched version.
+    constants: BTreeSet<AtomId>,
     readers: BTreeSet<AtomId>,
 }
 
@@ -81,7 +81,7 @@ impl Family {
         let mut waiting = vec![first];
         // Ends: each atom is taken once.
         while let Some(id) = waiting.pop() {
-            if self.constants.insert(id, ()).is_some() {
+            if !self.constants.insert(id) {
                 continue;
             }
             waiting.extend(self.one(comparison, id)?);

@@ -226,7 +226,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
         };
         let (instruction, constants) = (step.instruction, step.constants);
         self.alternative(spot, &instruction, held)?;
-        let field = self.field(spot, &instruction, &constants);
+        let field = self.field(spot, &instruction, constants);
         match instruction.flow_control() {
             FlowControl::Next => {
                 let after = self.plain(spot, &instruction, field, held)?;
@@ -286,7 +286,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
         &self,
         spot: Spot,
         instruction: &Instruction,
-        constants: &ConstantOffsets,
+        constants: ConstantOffsets,
     ) -> Option<Field> {
         self.unit
             .relocations(spot.0, instruction.ip(), instruction.next_ip())
