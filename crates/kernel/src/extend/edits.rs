@@ -122,7 +122,7 @@ impl Edits {
     /// The changes that may have what is missing.
     pub(super) fn with(&self, lack: &Lack) -> Vec<EditId> {
         let name = lack.name.as_str();
-        if name.contains('/') || name.ends_with(".h") {
+        if name.contains(['/', '.']) {
             return self
                 .files
                 .iter()

@@ -73,17 +73,14 @@ pub fn gather(
         let Ok(old) = fix_source::text(kernel, &path) else {
             continue;
         };
-        match fixed.get(&path) {
-            Some(after) => {
-                let after = after
-                    .as_ref()
-                    .map(|after| String::from_utf8_lossy(&after.bytes()).into_owned());
-                edits.add(path, old, after.as_deref(), &new);
-            }
-            None => {
-                let same = old.clone();
-                edits.add(path, old, same.as_deref(), &new);
-            }
+        if let Some(after) = fixed.get(&path) {
+            let after = after
+                .as_ref()
+                .map(|after| String::from_utf8_lossy(&after.bytes()).into_owned());
+            edits.add(path, old, after.as_deref(), &new);
+        } else {
+            let same = old.clone();
+            edits.add(path, old, same.as_deref(), &new);
         }
     }
     Ok(edits)

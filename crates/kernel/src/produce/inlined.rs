@@ -9,6 +9,7 @@ use tuxtape_core::profile::functions::FunctionTable;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 
 use crate::replay::Followed;
+use crate::unified::TreePath;
 
 /// Most units that one refusal names.
 const SHOWN: usize = 4;
@@ -24,7 +25,7 @@ pub(super) fn elsewhere(
 ) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for one in followed {
-        let looked_at: BTreeSet<&str> = one.units.iter().map(|unit| unit.as_str()).collect();
+        let looked_at: BTreeSet<&str> = one.units.iter().map(TreePath::as_str).collect();
         for name in &one.names {
             let missed: Vec<&str> = functions
                 .units
