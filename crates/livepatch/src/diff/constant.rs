@@ -84,19 +84,32 @@ impl Family {
             if !self.constants.insert(id) {
                 continue;
             }
-            waiting.extend(self.one(comparison, id)?);
+            waiting.extend(self.one(comparison, id, id == first)?);
         }
         Ok(())
     }
 
     /// Takes one constant; returns the data that hold its address.
-    fn one(&mut self, comparison: &Comparison<'_>, id: AtomId) -> Result<Vec<AtomId>, String> {
+    fn one(
+        &mut self,
+        comparison: &Comparison<'_>,
+        id: AtomId,
+        first: bool,
+    ) -> Result<Vec<AtomId>, String> {
         let name = comparison.patched.atom(id).name;
         let Some(original) = comparison.pairing.original_of(id) else {
             return Err(format!("{name} is new and holds it"));
         };
-        is_private(&comparison.original, original)?;
-        is_private(&comparison.patched, id)?;
+        for (unit, id) in [(&comparison.original, original), (&comparison.patched, id)] {
+            is_private(unit, id).map_err(|reason| {
+                let section = unit.section(unit.atom(id).section).name;
+                if first {
+                    format!("it lies in {section} and {reason}")
+                } else {
+                    format!("its address is held by {name} in {section}, which {reason}")
+                }
+            })?;
+        }
         if comparison.pairing.by_order.contains(&id) || comparison.pairing.ambiguous.contains(&id) {
             return Err(format!("{name} shares its name with others"));
         }
@@ -136,22 +149,19 @@ fn whole(unit: &Unit<'_>, id: AtomId) -> Result<AtomId, String> {
         .ok_or_else(|| format!("{name} reads it, whose function is not in this unit"))
 }
 
-/// Whether only this unit can name the datum, and nobody can write it.
-fn is_private(unit: &Unit<'_>, id: AtomId) -> Result<(), String> {
+/// Whether only this unit can name the datum, and nobody can write it; else why not.
+fn is_private(unit: &Unit<'_>, id: AtomId) -> Result<(), &'static str> {
     let atom = unit.atom(id);
     let section = unit.section(atom.section).name;
-    let name = atom.name;
     if atom.class != Class::Data || is_writable(unit, id) {
-        Err(format!(
-            "{name} in {section} is held or read there and can be written"
-        ))
+        Err("can be written")
     } else if atom.global {
-        Err(format!("{name} is global: other units may read it"))
+        Err("is global: other units may read it")
     } else if atom.symbols.is_empty() || !atom.whole || !section.starts_with(".rodata.") {
-        Err(format!("{name} shares {section} with others"))
+        Err("shares that with others")
     } else if memory(unit, id).0.is_empty() {
         Ok(())
     } else {
-        Err(format!("{section} is memory of its own kind"))
+        Err("is memory of a kind of its own")
     }
 }

@@ -177,11 +177,11 @@ fn a_constant_that_others_hold_is_not_copied() {
          static struct family family = { 3, table };
          int f(int i) { private(i + family.id); family.id++; return table[i & 3]; }
          void g(void) { keep(&family); }",
-        "family in .data.family is held or read there and can be written",
+        "its address is held by family in .data.family, which can be written",
     );
     check_leaks(
         "const int *const shown = table; int f(int i) { private(i); return table[i & 3]; }",
-        "shown is global",
+        "its address is held by shown in .rodata.shown, which is global",
     );
     check_leaks(
         "int __init start(void) { keep(table); return 0; } int f(int i) { private(i); return table[i & 3]; }",
