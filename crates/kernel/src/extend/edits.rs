@@ -87,10 +87,9 @@ impl Edits {
             .ops()
             .iter()
             .filter(|op| op.tag() != similar::DiffTag::Equal)
-            .map(|op| Edit {
-                at: op.old_range().start,
-                old: slice(&old, op.old_range()),
-                new: slice(&new, op.new_range()),
+            .flat_map(|op| {
+                let (before, after) = (op.old_range(), op.new_range());
+                paragraphs(before.start, slice(&old, before), slice(&new, after))
             })
             .collect();
         self.files.insert(
@@ -206,6 +205,32 @@ impl File {
         );
         text
     }
+}
+
+/// Cuts what comes at its blank lines: the first part takes the place of what goes, the others are
+/// added after it. A definition that is new beside one that changed can so be taken alone.
+fn paragraphs(at: usize, old: Vec<String>, new: Vec<String>) -> Vec<Edit> {
+    let end = at.saturating_add(old.len());
+    let mut parts: Vec<Vec<String>> = vec![Vec::new()];
+    for line in new {
+        let blank = line.trim().is_empty();
+        if blank && parts.last().is_some_and(|part| !part.is_empty()) {
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(line);
+        }
+    }
+    let mut edits = Vec::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        let first = number == 0;
+        edits.push(Edit {
+            at: if first { at } else { end },
+            old: if first { old.clone() } else { Vec::new() },
+            new: part,
+        });
+    }
+    edits
 }
 
 fn numbered<'a>(path: &'a TreePath, file: &'a File) -> impl Iterator<Item = (EditId, &'a Edit)> {

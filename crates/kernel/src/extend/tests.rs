@@ -198,3 +198,36 @@ fn changes_of_a_file_that_the_fix_changes_go_into_one_diff() {
     assert_eq!(String::from_utf8(after.bytes()).unwrap(), newer);
     assert_eq!(edits.extended(&fix, &BTreeSet::new()), fix);
 }
+
+#[test]
+fn a_definition_beside_one_that_changed_is_taken_alone() {
+    let old = "start\nint f(int a)\n{\n}\nend\n";
+    let newer = "start\n#define f(a) g(a)\n\n/* For writers. */\n#define f_rw(a) g(a)\nend\n";
+    let edits = edits(&[("include/net/tcp.h", old, newer)]);
+    let proposal = propose(
+        &fix("a", "f_rw(2);"),
+        &edits,
+        compiler(&[("f_rw", "include/net/tcp.h", "f_rw", Teller::Compiler)]),
+    )
+    .unwrap();
+    let Proposal::Extended(extension) = proposal else {
+        panic!("{proposal:?}");
+    };
+    let header = extension.diff.files.last().unwrap();
+    let before = unified::PatchedFile::pristine(old.as_bytes());
+    let after = unified::apply(header, Some(&before)).unwrap().unwrap();
+    assert_eq!(
+        String::from_utf8(after.bytes()).unwrap(),
+        "start\nint f(int a)\n{\n}\n\n/* For writers. */\n#define f_rw(a) g(a)\nend\n"
+    );
+    // All parts together are the newer source.
+    let all = edits
+        .of(&[path("include/net/tcp.h")].into())
+        .map(|(id, _)| id)
+        .collect();
+    let diff = edits.extended(&fix("a", "b"), &all);
+    let after = unified::apply(diff.files.last().unwrap(), Some(&before))
+        .unwrap()
+        .unwrap();
+    assert_eq!(String::from_utf8(after.bytes()).unwrap(), newer);
+}
