@@ -89,7 +89,7 @@ impl Edits {
             .filter(|op| op.tag() != similar::DiffTag::Equal)
             .flat_map(|op| {
                 let (before, after) = (op.old_range(), op.new_range());
-                paragraphs(before.start, slice(&old, before), slice(&new, after))
+                paragraphs(before.start, &slice(&old, before), slice(&new, after))
             })
             .collect();
         self.files.insert(
@@ -209,7 +209,7 @@ impl File {
 
 /// Cuts what comes at its blank lines: the first part takes the place of what goes, the others are
 /// added after it. A definition that is new beside one that changed can so be taken alone.
-fn paragraphs(at: usize, old: Vec<String>, new: Vec<String>) -> Vec<Edit> {
+fn paragraphs(at: usize, old: &[String], new: Vec<String>) -> Vec<Edit> {
     let end = at.saturating_add(old.len());
     let mut parts: Vec<Vec<String>> = vec![Vec::new()];
     for line in new {
@@ -226,7 +226,7 @@ fn paragraphs(at: usize, old: Vec<String>, new: Vec<String>) -> Vec<Edit> {
         let first = number == 0;
         edits.push(Edit {
             at: if first { at } else { end },
-            old: if first { old.clone() } else { Vec::new() },
+            old: if first { old.to_vec() } else { Vec::new() },
             new: part,
         });
     }
