@@ -177,7 +177,12 @@ pub fn build(
         .iter()
         .map(|pair| Ok((read(&pair.original)?, read(&pair.patched)?)))
         .collect::<Result<_, BuildError>>()?;
-    let comparisons = compare_all(pairs, &objects, tables)?;
+    let mut comparisons = compare_all(pairs, &objects, tables)?;
+    leave_out_boot_code(&mut comparisons);
+    let notes: Vec<String> = comparisons
+        .iter()
+        .flat_map(|(pair, _, comparison)| comparison.notes.iter().map(|note| told(pair, note)))
+        .collect();
     // A unit whose code is the same may still show that a type changed.
     let layouts: Vec<Refusal> = pairs
         .par_iter()
@@ -292,14 +297,12 @@ pub fn build(
             equal: (truth.equal(), truth.functions.len()),
         })
         .collect();
-    let mut warnings: Vec<String> = emitted
-        .iter()
-        .flat_map(|(pair, part)| {
-            part.warnings
-                .iter()
-                .map(|text| format!("{}: {text}", pair.unit))
-        })
-        .collect();
+    let mut warnings = notes;
+    warnings.extend(
+        emitted
+            .iter()
+            .flat_map(|(pair, part)| part.warnings.iter().map(|text| told(pair, text))),
+    );
     warnings.sort();
     warnings.dedup();
     let durations = Durations { diff, link, verify };
@@ -343,6 +346,29 @@ fn compare_all<'run>(
             Ok((pair, original.as_slice(), comparison))
         })
         .collect()
+}
+
+/// Leaves out of units of the kernel image what ran at boot, if the fix changes anything else: a fix
+/// of nothing but boot code would be a module without an effect.
+fn leave_out_boot_code(comparisons: &mut [Touched<'_>]) {
+    let runs = |comparison: &Comparison<'_>| {
+        !comparison.changed.is_empty() || !comparison.new_globals.is_empty()
+    };
+    if !comparisons
+        .iter()
+        .any(|(_, _, comparison)| runs(comparison))
+    {
+        return;
+    }
+    for (pair, _, comparison) in comparisons {
+        if pair.parent.is_vmlinux() {
+            comparison.leave_out_boot_code();
+        }
+    }
+}
+
+fn told(pair: &UnitPair, text: &str) -> String {
+    format!("{}: {text}", pair.unit)
 }
 
 /// Symbols that are local in the kernel and global with the fix, so that other units may name them.

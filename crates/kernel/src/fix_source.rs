@@ -244,7 +244,7 @@ pub fn check(source: &Path, diff: &[u8]) -> Result<Vec<TreePath>, FixError> {
 }
 
 /// Writes the unified diff of one file that differs.
-fn difference(path: &TreePath, old: Option<&str>, new: Option<&str>) -> String {
+pub(crate) fn difference(path: &TreePath, old: Option<&str>, new: Option<&str>) -> String {
     let name = |side: &str, there: bool| {
         if there {
             format!("{side}/{path}")
@@ -259,7 +259,7 @@ fn difference(path: &TreePath, old: Option<&str>, new: Option<&str>) -> String {
         .to_string()
 }
 
-fn text(tree: &Path, path: &TreePath) -> Result<Option<String>, FixError> {
+pub(crate) fn text(tree: &Path, path: &TreePath) -> Result<Option<String>, FixError> {
     bytes(tree, path)?
         .map(|bytes| {
             String::from_utf8(bytes).map_err(|_| FixError::NotText {

@@ -6,6 +6,7 @@ pub mod build;
 pub mod config;
 pub mod content;
 pub mod debian;
+pub mod extend;
 pub mod files;
 pub mod fix_source;
 pub mod kbuild;

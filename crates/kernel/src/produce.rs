@@ -1,6 +1,9 @@
 //! From fixes to one livepatch module: which files they touch, the units compiled twice, the module
 //! made of what changed.
 
+pub mod extend;
+mod inlined;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,6 +13,7 @@ use tuxtape_livepatch::refusal::{Refusal, Rule};
 
 use crate::build::{self, Answer, BuildError, Label, ModuleName, UnitPair, UnitResult};
 use crate::files::KernelFiles;
+use crate::profile::functions;
 use crate::replay::{self, Budget, ReplayError};
 use crate::unified::{Diff, FileDiff, TreePath};
 
@@ -88,6 +92,9 @@ pub enum ProduceError {
     /// The base version of the kernel is not of the form `X.Y.Z`.
     #[error("{0:?} is no upstream version")]
     BaseVersion(String),
+    /// The table of the kernel's functions cannot be used.
+    #[error(transparent)]
+    Functions(#[from] Box<functions::LoadError>),
     /// The touched units could not be compiled.
     #[error(transparent)]
     Replay(#[from] ReplayError),
@@ -96,17 +103,32 @@ pub enum ProduceError {
     Build(#[from] BuildError),
 }
 
+/// The kernel that a module is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct For<'a> {
+    /// Its sources, headers and debug files.
+    pub files: &'a KernelFiles,
+    /// What is known of it.
+    pub profile: &'a KernelProfile,
+    /// Folder that holds its profile and what was learnt with it.
+    pub home: &'a Path,
+}
+
 /// Makes one module of all `fixes`. Compiled objects are left in `scratch`.
 ///
 /// Blocks for seconds per unit, and for minutes where a header reaches many.
 pub fn produce(
-    kernel: &KernelFiles,
-    profile: &KernelProfile,
+    target: For<'_>,
     fixes: &[NamedFix],
     name: &ModuleName,
     budget: &Budget,
     scratch: &Path,
 ) -> Result<Outcome, ProduceError> {
+    let For {
+        files: kernel,
+        profile,
+        home,
+    } = target;
     let unable = cannot_be_patched(profile);
     if !unable.is_empty() {
         return Ok(Outcome::Refused(unable));
@@ -119,6 +141,23 @@ pub fn produce(
         Err(error) => return refused_by_replay(profile, error),
     };
     let compile = started.elapsed();
+    let mut replayed = replayed;
+    if !replayed.followed.is_empty() {
+        match functions::load(home, &profile.id).map_err(Box::new)? {
+            Some(functions) => {
+                let refusals = inlined::elsewhere(&replayed.followed, &functions, |unit| {
+                    profile.units.contains_key(unit)
+                });
+                if !refusals.is_empty() {
+                    return Ok(Outcome::Refused(refusals));
+                }
+            }
+            None => replayed.warnings.push(
+                "no table of the kernel's functions: inlined copies were looked for by name alone"
+                    .to_owned(),
+            ),
+        }
+    }
     let blind: Vec<Refusal> = replayed
         .pairs
         .iter()

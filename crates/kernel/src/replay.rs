@@ -77,6 +77,19 @@ pub struct Replayed {
     pub unaffected: Vec<TreePath>,
     /// What was not looked at, in words for the person who reviews.
     pub warnings: Vec<String>,
+    /// What was followed of the fix's headers.
+    pub followed: Vec<Followed>,
+}
+
+/// The names that a changed header makes different, and where they were looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// The header, or another file that is only included.
+    pub header: String,
+    /// Names that it defines otherwise than before, and names of other headers that mention those.
+    pub names: BTreeSet<String>,
+    /// Units that mention any of them.
+    pub units: BTreeSet<TreePath>,
 }
 
 /// One unit, compiled from the pristine and from the patched source.
@@ -212,7 +225,109 @@ pub fn compile_pair(
         compiler: toolchain.compiler.clone(),
         ..Replayed::default()
     };
-    let targets = select::targets(&changed, &units, &tree, budget.header_units, &mut result)?;
+    let session = Session {
+        files,
+        tree: &tree,
+        toolchain: &toolchain,
+        budget,
+    };
+    fs::create_dir_all(out).map_err(|source| ReplayError::Keep {
+        path: out.to_owned(),
+        source,
+    })?;
+    let named = select::named(&changed, &units, &mut result)?;
+    let first = select::targets_of(&named.units, &units);
+    result.pairs = both(&session, &first, &changed, profile, out)?;
+    // What a header reaches may be hundreds of units. A type that the fix's own units show to have
+    // changed refuses them all.
+    let headers = named
+        .included
+        .iter()
+        .any(|path| !named.units.contains(*path));
+    if let Some(unit) = headers
+        .then(|| changed_type(&result.pairs))
+        .transpose()?
+        .flatten()
+    {
+        result.warnings.push(format!(
+            "a type of {unit} changed: what the fix's headers reach was not looked at"
+        ));
+        result.unused.sort();
+        return Ok(result);
+    }
+    let reached = reach::reached(
+        &named.included,
+        &changed,
+        &units,
+        &tree,
+        budget.header_units,
+        &mut result,
+    )?;
+    let mut rest = select::targets_of(&reached, &units);
+    rest.retain(|target| !first.contains(target));
+    let more = both(&session, &rest, &changed, profile, out)?;
+    result.pairs.extend(more);
+    result.pairs.sort_by(|a, b| a.object.cmp(&b.object));
+    drop_equal(&mut result, &changed)?;
+    result.unused.sort();
+    Ok(result)
+}
+
+/// Compiles `targets` before and after the fix. The tree is pristine before and after.
+fn both(
+    session: &Session<'_>,
+    targets: &BTreeSet<Target>,
+    changed: &BTreeMap<TreePath, Changed>,
+    profile: Option<&KernelProfile>,
+    out: &Path,
+) -> Result<Vec<CompiledPair>, ReplayError> {
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let originals = session.originals(targets)?;
+    check_parents(targets, &originals, profile)?;
+    let outcome = session.patched(targets, &originals, changed, out);
+    // Whatever happened, the tree goes back; a failure to do so is the next run's first task.
+    let restored = session.tree.restore();
+    let pairs = outcome?;
+    restored?;
+    Ok(pairs)
+}
+
+/// The first unit in which the layout of a type changed.
+fn changed_type(pairs: &[CompiledPair]) -> Result<Option<&TreePath>, ReplayError> {
+    for pair in pairs {
+        let changes = layout::changes(&bytes(&pair.original)?, &bytes(&pair.patched)?);
+        if changes.is_ok_and(|changes| !changes.is_empty()) {
+            return Ok(Some(&pair.unit));
+        }
+    }
+    Ok(None)
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, ReplayError> {
+    fs::read(path).map_err(|source| ReplayError::Keep {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Compiles only `units`, with `fix`; returns what does not compile.
+///
+/// Blocks for seconds per unit. The objects are not kept.
+pub fn try_units(
+    files: &KernelFiles,
+    fix: &Diff,
+    units: &BTreeSet<TreePath>,
+    budget: &Budget,
+    out: &Path,
+) -> Result<Vec<CompileError>, ReplayError> {
+    let toolchain = session::toolchain(files)?;
+    let work = files.top.join("work");
+    let tree = WorkTree::take(&files.source, &work, budget.patience, budget.told)?;
+    let built = built_units(files, &tree)?;
+    let changed = select::apply(fix, &tree)?;
+    let targets = select::targets_of(units, &built);
     let session = Session {
         files,
         tree: &tree,
@@ -220,19 +335,17 @@ pub fn compile_pair(
         budget,
     };
     let originals = session.originals(&targets)?;
-    check_parents(&targets, &originals, profile)?;
     fs::create_dir_all(out).map_err(|source| ReplayError::Keep {
         path: out.to_owned(),
         source,
     })?;
     let outcome = session.patched(&targets, &originals, &changed, out);
-    // Whatever happened, the tree goes back; a failure to do so is the next run's first task.
-    let restored = tree.restore();
-    result.pairs = outcome?;
-    restored?;
-    drop_equal(&mut result, &changed)?;
-    result.unused.sort();
-    Ok(result)
+    tree.restore()?;
+    match outcome {
+        Ok(_) => Ok(Vec::new()),
+        Err(ReplayError::Compile(errors)) => Ok(errors),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes out the units that the fix does not name and that came out the same: whatever their debug
@@ -243,14 +356,8 @@ fn drop_equal(
 ) -> Result<(), ReplayError> {
     let mut kept = Vec::new();
     for pair in result.pairs.drain(..) {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|source| ReplayError::Keep {
-                path: path.to_owned(),
-                source,
-            })
-        };
         let named = changed.contains_key(&pair.unit);
-        if !named && is_equal(&read(&pair.original)?, &read(&pair.patched)?) {
+        if !named && is_equal(&bytes(&pair.original)?, &bytes(&pair.patched)?) {
             tree::remove(&pair.patched)?;
             result.unaffected.push(pair.unit);
         } else {

@@ -1,5 +1,10 @@
 //! Which functions of a unit a fix changes, and whether anything changed that no livepatch can carry.
 
+mod boot;
+mod climb;
+mod constant;
+mod escape;
+mod exports;
 mod travel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +16,7 @@ use crate::refusal::{Refusal, Rule};
 use crate::tables::Table;
 use crate::unit::{AtomId, Class, Unit, UnitError, is_special};
 
+use boot::Gone;
 pub use travel::is_traceable;
 
 /// Two versions of one unit, compared.
@@ -28,10 +34,17 @@ pub struct Comparison<'data> {
     pub changed: Vec<AtomId>,
     /// New global functions and variables, which other units of the fix may need.
     pub new_globals: Vec<AtomId>,
+    /// Things of the kernel that the module brings its own version of without redirecting the
+    /// kernel's: changed constants, functions that cannot be redirected.
+    pub own_versions: BTreeSet<AtomId>,
     /// Everything that travels: the changed functions and what they need that the kernel lacks.
     pub travels: BTreeSet<AtomId>,
+    /// What was done about changes that cannot be made as they are, for the person who reviews.
+    pub notes: Vec<String>,
     /// Why this unit cannot be livepatched; empty when it can.
     pub refusals: Vec<Refusal>,
+    /// Differences in sections that are gone after boot or module load; each is refused, too.
+    gone: Vec<Gone>,
 }
 
 /// Compares two compiled versions of the unit `name`.
@@ -51,8 +64,11 @@ pub fn compare<'data>(
         pairing,
         changed: Vec::new(),
         new_globals: Vec::new(),
+        own_versions: BTreeSet::new(),
         travels: BTreeSet::new(),
+        notes: Vec::new(),
         refusals: Vec::new(),
+        gone: Vec::new(),
     };
     comparison.find_changes();
     comparison.find_new_globals();
@@ -125,8 +141,14 @@ impl Comparison<'_> {
         let none = Vec::new();
         let mut code = BTreeSet::new();
         let mut refusals = Vec::new();
+        let mut gone = Vec::new();
+        let mut data = Vec::new();
         for &(one, other) in &self.pairing.pairs {
             let atom = self.patched.atom(other);
+            // Counted in are only the strings that exports name.
+            if self.patched.section(atom.section).name == exports::STRINGS {
+                continue;
+            }
             let (mine, theirs) = (left.content(one), right.content(other));
             // In a table that is read once, the place of an entry is part of what it says.
             let moved = atom.class == Class::Fixed && self.original.atom(one).start != atom.start;
@@ -154,18 +176,19 @@ impl Comparison<'_> {
                 Class::Code => {
                     code.insert(other);
                 }
-                Class::Init => refusals.push((
-                    Rule::InitCode,
-                    atom.name.to_owned(),
-                    format!("changed in {}", self.patched.section(atom.section).name),
-                )),
+                Class::Init => gone.push(Gone {
+                    name: atom.name.to_owned(),
+                    section: self.patched.section(atom.section).name.to_owned(),
+                    what: "changed in",
+                    patched: Some(other),
+                }),
+                Class::Data => data.push((other, describe(&mine, &theirs))),
                 Class::Fixed => refusals.push((
                     Rule::Registration,
                     atom.name.to_owned(),
                     format!("changed in {}", self.patched.section(atom.section).name),
                 )),
-                Class::Data
-                | Class::Ignored
+                Class::Ignored
                 | Class::Strings
                 | Class::Constants
                 | Class::Table(_)
@@ -178,7 +201,11 @@ impl Comparison<'_> {
                 )),
             }
         }
-        refusals.extend(fixed_sections_changed(&left, &right));
+        let names: BTreeSet<&str> = code.iter().map(|&id| self.patched.atom(id).name).collect();
+        let exports = exports::compare(&left, &right, &names);
+        refusals.extend(exports.refused);
+        refusals.extend(tables_grown(&left, &right));
+        gone.extend(gone_in_one(&left, &right));
         for &lost in &self.pairing.lost {
             let name = self.original.atom(lost).name;
             refusals.push((
@@ -215,7 +242,20 @@ impl Comparison<'_> {
                 },
             }
         }
-        self.changed = changed.into_iter().collect();
+        let copies = constant::copies(self, &data);
+        changed.extend(&copies.readers);
+        refusals.extend(copies.refused);
+        let climbed = climb::climb(self, &changed);
+        self.changed = climbed.changed.into_iter().collect();
+        self.own_versions = copies.constants;
+        self.own_versions.extend(climbed.carried);
+        self.notes.extend(exports.notes);
+        self.notes.extend(copies.notes);
+        self.notes.extend(climbed.notes);
+        for one in &gone {
+            refusals.push((Rule::InitCode, one.name.clone(), one.why()));
+        }
+        self.gone = gone;
         for (rule, symbol, why) in refusals {
             self.refuse(rule, &symbol, why);
         }
@@ -245,34 +285,57 @@ impl Comparison<'_> {
     }
 }
 
-/// Sections that may not change, and appear in one version only.
-fn fixed_sections_changed(
-    left: &View<'_, '_>,
-    right: &View<'_, '_>,
-) -> Vec<(Rule, String, String)> {
-    let lone = |view: &View<'_, '_>, class: Class| -> Vec<(String, String)> {
-        view.unit
-            .atom_ids()
-            .filter(|id| !view.pairs.contains_key(id))
-            .map(|id| view.unit.atom(id))
-            .filter(|atom| atom.class == class && !is_special(view.unit, atom))
-            .map(|atom| {
-                (
-                    atom.name.to_owned(),
-                    view.unit.section(atom.section).name.to_owned(),
-                )
-            })
-            .collect()
-    };
+/// Things of `class` that only one version has.
+fn lone(view: &View<'_, '_>, class: Class) -> Vec<(AtomId, String, String)> {
+    view.unit
+        .atom_ids()
+        .filter(|id| !view.pairs.contains_key(id))
+        .map(|id| (id, view.unit.atom(id)))
+        .filter(|(_, atom)| atom.class == class && !is_special(view.unit, atom))
+        .map(|(id, atom)| {
+            (
+                id,
+                atom.name.to_owned(),
+                view.unit.section(atom.section).name.to_owned(),
+            )
+        })
+        .collect()
+}
+
+/// Entries of tables that may not change, in one version only.
+fn tables_grown(left: &View<'_, '_>, right: &View<'_, '_>) -> Vec<(Rule, String, String)> {
     let mut found = Vec::new();
     for (view, word) in [(left, "gone from"), (right, "new in")] {
-        for (name, section) in lone(view, Class::Init) {
-            found.push((Rule::InitCode, name, format!("{word} {section}")));
-        }
-        for (name, section) in lone(view, Class::Fixed) {
+        for (_, name, section) in lone(view, Class::Fixed) {
+            let is_export = exports::exported(&section).is_some() || section == exports::STRINGS;
+            if is_export {
+                continue;
+            }
             found.push((Rule::Registration, name, format!("{word} {section}")));
         }
     }
+    found
+}
+
+/// What is gone after boot or module load, and in one version only.
+fn gone_in_one(left: &View<'_, '_>, right: &View<'_, '_>) -> Vec<Gone> {
+    let gone = |what, patched: bool| {
+        move |(id, name, section): (AtomId, String, String)| Gone {
+            name,
+            section,
+            what,
+            patched: patched.then_some(id),
+        }
+    };
+    let mut found: Vec<Gone> = lone(left, Class::Init)
+        .into_iter()
+        .map(gone("gone from", false))
+        .collect();
+    found.extend(
+        lone(right, Class::Init)
+            .into_iter()
+            .map(gone("new in", true)),
+    );
     found
 }
 
@@ -350,6 +413,7 @@ pub fn compare_anything(bytes: &[u8]) {
     let Ok(mut comparison) = compare("unit.c", original, patched, tables) else {
         return;
     };
+    comparison.leave_out_boot_code();
     // What is refused is never emitted; here the emitter shall see it all the same.
     comparison.refusals.clear();
     if let Ok(emitted) = crate::emit::emit(&comparison, &crate::emit::Anywhere, "0") {

@@ -1,4 +1,5 @@
-//! Whether a fix changes the layout of a type, read from the debug data of both compiled versions.
+//! Whether a fix changes the layout of a type or what an exported function takes and gives, read from
+//! the debug data of both compiled versions.
 //!
 //! Instances that live when the patch is applied were made with the old layout; patched code would
 //! read them with the new one. Nothing here proves that a type has no such instances, so every
@@ -51,14 +52,42 @@ pub struct Change {
 /// Types that only one version has are no difference: no instance is read with two layouts. A type
 /// that changed only because one inside it did is left out, for that one is named.
 pub fn changes(original: &[u8], patched: &[u8]) -> Result<Vec<Change>, LayoutError> {
-    let (original, patched) = (read(original)?, read(patched)?);
-    let mut changes = record_changes(&original, &patched);
-    changes.extend(constant_changes(&original, &patched));
-    changes.sort();
-    Ok(changes)
+    Ok(type_changes(&read(original)?, &read(patched)?))
 }
 
-/// Turns what [`changes`] finds into refusals; debug data that cannot be read refuses, too.
+fn type_changes(original: &Types, patched: &Types) -> Vec<Change> {
+    let mut changes = record_changes(original, patched);
+    changes.extend(constant_changes(original, patched));
+    changes.sort();
+    changes
+}
+
+/// Functions that `original` exports and that take or give something else in `patched`. Modules that
+/// were compiled against the old prototype go on to call them that way.
+fn export_changes(file: &ElfFile<'_>, original: &Types, patched: &Types) -> Vec<Change> {
+    let exported = file
+        .symbols()
+        .iter()
+        .filter_map(|symbol| symbol.name.strip_prefix("__ksymtab_"));
+    let mut changes: Vec<Change> = exported
+        .filter_map(|name| {
+            let (old, new) = (
+                original.prototypes.get(name)?,
+                patched.prototypes.get(name)?,
+            );
+            (old != new).then(|| Change {
+                name: name.to_owned(),
+                what: format!("is exported and went from {old} to {new}"),
+            })
+        })
+        .collect();
+    changes.sort();
+    changes.dedup();
+    changes
+}
+
+/// Turns changed layouts and prototypes of exports into refusals; debug data that cannot be read
+/// refuses, too.
 pub fn refusals(unit: &str, original: &[u8], patched: &[u8]) -> Vec<Refusal> {
     let refusal = |rule, symbol, why| Refusal {
         rule,
@@ -66,16 +95,24 @@ pub fn refusals(unit: &str, original: &[u8], patched: &[u8]) -> Vec<Refusal> {
         symbol,
         why,
     };
-    match changes(original, patched) {
-        Ok(changes) => changes
-            .into_iter()
-            .map(|change| refusal(Rule::TypeLayout, change.name, change.what))
-            .collect(),
-        Err(error) => {
-            let why = format!("the layout of its types could not be compared: {error}");
-            vec![refusal(Rule::Unknown, unit.to_owned(), why)]
-        }
-    }
+    let compare = || -> Result<Vec<Refusal>, LayoutError> {
+        let file = ElfFile::parse(original)?;
+        let (before, after) = (read(original)?, read(patched)?);
+        let types = type_changes(&before, &after);
+        let exports = export_changes(&file, &before, &after);
+        let as_refusals = |rule, changes: Vec<Change>| {
+            changes
+                .into_iter()
+                .map(move |change| refusal(rule, change.name, change.what))
+        };
+        Ok(as_refusals(Rule::TypeLayout, types)
+            .chain(as_refusals(Rule::ExportCrc, exports))
+            .collect())
+    };
+    compare().unwrap_or_else(|error| {
+        let why = format!("the layout of its types could not be compared: {error}");
+        vec![refusal(Rule::Unknown, unit.to_owned(), why)]
+    })
 }
 
 /// Keeps one of several units' refusals for the same change of a type.

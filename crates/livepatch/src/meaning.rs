@@ -141,6 +141,9 @@ impl View<'_, '_> {
             Target::Lost { section, offset } => Meaning::Lost(self.side, section.0, offset),
             Target::Atom { atom, offset } => {
                 let body = self.unit.atom(atom);
+                if let Some(name) = self.export_name(body.section, body.start, offset) {
+                    return Meaning::Literal(name.to_vec());
+                }
                 if is_special(self.unit, body) && room.enter(body.end.saturating_sub(body.start)) {
                     let content = self.range(body.section, body.start, body.end, room);
                     room.leave();
@@ -153,6 +156,17 @@ impl View<'_, '_> {
             }
             Target::Content { section, offset } => self.literal(section, offset, room),
         }
+    }
+
+    /// The name or namespace of an export: what counts is the text, not its place among the others.
+    fn export_name(&self, section: SectionIndex, start: u64, offset: i64) -> Option<&[u8]> {
+        let section = self.unit.section(section);
+        if section.name != "__ksymtab_strings" {
+            return None;
+        }
+        let at = start.checked_add_signed(offset)?;
+        let rest = section.data.get(usize::try_from(at).ok()?..)?;
+        rest.split(|&byte| byte == 0).next()
     }
 
     fn literal(&self, section: SectionIndex, offset: u64, room: &mut Room) -> Meaning {

@@ -35,6 +35,12 @@ impl Pairing {
         self.pairs.get(pair.0).map(|pair| pair.0)
     }
 
+    /// The patched version of an original atom.
+    pub fn patched_of(&self, original: AtomId) -> Option<AtomId> {
+        let pair = self.of_original.get(&original)?;
+        self.pairs.get(pair.0).map(|pair| pair.1)
+    }
+
     fn join(&mut self, original: AtomId, patched: AtomId) {
         let pair = PairId(self.pairs.len());
         self.pairs.push((original, patched));

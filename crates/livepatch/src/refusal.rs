@@ -11,10 +11,14 @@ pub enum Rule {
     DataChanged,
     /// New data in a section that only the boot code or the per-cpu allocator can set up.
     DataMoved,
+    /// An exported function takes or gives something else than before.
+    ExportCrc,
     /// A changed header may reach more units than may be compiled.
     HeaderReach,
     /// Code or data that is gone after boot or module load changed.
     InitCode,
+    /// A changed inline function has copies in units that were not looked at.
+    InlinedElsewhere,
     /// This kernel cannot be livepatched, or not by this engine.
     KernelCannot,
     /// A static key or call that a module owns is used.
@@ -52,8 +56,10 @@ impl Rule {
             Self::AmbiguousStatic => "ambiguous-static",
             Self::DataChanged => "data-changed",
             Self::DataMoved => "data-moved",
+            Self::ExportCrc => "export-crc",
             Self::HeaderReach => "header-reach",
             Self::InitCode => "init-code",
+            Self::InlinedElsewhere => "inlined-elsewhere",
             Self::KernelCannot => "kernel-cannot",
             Self::ModuleKey => "module-key",
             Self::Names => "names",
@@ -77,8 +83,12 @@ impl Rule {
             Self::AmbiguousStatic => "give the static variables of the fix distinct names",
             Self::DataChanged => "change the code that reads the data instead, or write a callback",
             Self::DataMoved => "put the new data into plain static storage",
+            Self::ExportCrc => {
+                "keep the old prototype for modules that call it, and give the new one another name"
+            }
             Self::HeaderReach => "cut the fix down to the functions that matter",
             Self::InitCode => "leave code that already ran out of the fix",
+            Self::InlinedElsewhere => "name the units in the fix, with a change of their own",
             Self::KernelCannot => "ask `tuxtape kernel check` which engine could",
             Self::ModuleKey => "use static_key_enabled() or a plain call in the fix",
             Self::Names => "rename the symbol in the fix",

@@ -164,8 +164,21 @@ pub fn refused(object: &str, finished: &Finished) -> CompileError {
     }
 }
 
-/// Finds the names that an English gcc says it does not know.
+/// Finds the names that an English gcc says it does not know, or knows otherwise than they are used.
 fn missing_names(text: &str) -> Vec<String> {
+    /// What stands before the quoted name.
+    const BEFORE: [&str; 10] = [
+        "implicit declaration of function ",
+        "has no member named ",
+        "unknown type name ",
+        "too few arguments to function ",
+        "too many arguments to function ",
+        "conflicting types for ",
+        "static declaration of ",
+        "invalid use of undefined type ",
+        "to incomplete type ",
+        "incomplete definition of type ",
+    ];
     let mut names: Vec<String> = text
         .lines()
         .filter(|line| line.contains(" error: "))
@@ -173,19 +186,28 @@ fn missing_names(text: &str) -> Vec<String> {
             let quoted = |after: &str| {
                 let rest = line.split_once(after)?.1;
                 let rest = rest.trim_start_matches(['\'', '‘']);
+                let rest = ["struct ", "union ", "enum "]
+                    .iter()
+                    .find_map(|kind| rest.strip_prefix(kind))
+                    .unwrap_or(rest);
                 let name: String = rest
                     .chars()
                     .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
                     .collect();
                 (!name.is_empty()).then_some(name)
             };
-            if line.contains(" undeclared") {
-                quoted("error: ")
-            } else {
-                quoted("implicit declaration of function ")
-                    .or_else(|| quoted("has no member named "))
-                    .or_else(|| quoted("unknown type name "))
+            if let Some((before, _)) = line.split_once(": No such file or directory") {
+                return before
+                    .rsplit_once("fatal error: ")
+                    .map(|(_, path)| path.to_owned());
             }
+            if line.contains("passing argument ") {
+                return quoted(" of ");
+            }
+            if line.contains(" undeclared") {
+                return quoted("error: ");
+            }
+            BEFORE.iter().find_map(|before| quoted(before))
         })
         .collect();
     names.sort();
@@ -234,6 +256,35 @@ x.c:9:9: error: 'struct vmcb' has no member named 'cs'
 x.c:9:9: note: has no member named 'not_an_error'
 ";
         assert_eq!(missing_names(text), ["MAX", "cs", "rds_new"]);
+    }
+
+    #[test]
+    fn names_that_are_used_otherwise_than_declared_are_told() {
+        for (line, name) in [
+            ("a.c:1:2: error: too few arguments to function 'f'", "f"),
+            (
+                "a.c:1:2: error: conflicting types for 'f'; have 'int(int)'",
+                "f",
+            ),
+            (
+                "a.c:1:2: error: static declaration of 'f' follows non-static declaration",
+                "f",
+            ),
+            (
+                "a.c:1:2: error: passing argument 1 of 'f' from incompatible pointer type [-Werror]",
+                "f",
+            ),
+            (
+                "a.c:1:2: error: invalid use of undefined type 'struct s'",
+                "s",
+            ),
+            (
+                "a.c:1:2: fatal error: linux/x.h: No such file or directory",
+                "linux/x.h",
+            ),
+        ] {
+            assert_eq!(missing_names(line), [name], "{line}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::declarations::{Declaration, Defines, declarations, differing};
 use super::kbuild::BuiltUnits;
 use super::select::Changed;
 use super::tree::WorkTree;
-use super::{ReplayError, Replayed};
+use super::{Followed, ReplayError, Replayed};
 use crate::unified::{PatchedFile, TreePath};
 
 /// Folders whose files can end up in a kernel object.
@@ -69,6 +69,13 @@ pub(super) fn reached(
         }
         if search.found.is_empty() && !units.units.contains_key(*path) {
             result.unused.push((*path).clone());
+        }
+        if !search.names.is_empty() {
+            result.followed.push(Followed {
+                header: path.to_string(),
+                names: search.names,
+                units: search.found.clone(),
+            });
         }
         reached.extend(search.found);
     }

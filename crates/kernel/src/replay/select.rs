@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kbuild::BuiltUnits;
 use super::tree::WorkTree;
-use super::{ReplayError, Replayed, reach};
+use super::{ReplayError, Replayed};
 use crate::unified::{self, Diff, PatchedFile, TreePath};
 
 /// One object to compile.
@@ -139,46 +139,54 @@ fn fate(path: &TreePath, unit: bool, new: bool, deleted: bool) -> Fate {
     }
 }
 
-pub(super) fn targets(
-    changed: &BTreeMap<TreePath, Changed>,
+/// What the files of a fix are to this kernel.
+#[derive(Debug, Default)]
+pub(super) struct Named<'a> {
+    /// Units among them.
+    pub units: BTreeSet<TreePath>,
+    /// Files that units may include; a unit may be part of another one, too.
+    pub included: Vec<&'a TreePath>,
+}
+
+/// Sorts the files of a fix; those that reach no unit are noted in `result`.
+pub(super) fn named<'a>(
+    changed: &'a BTreeMap<TreePath, Changed>,
     units: &BuiltUnits,
-    tree: &WorkTree,
-    header_units: usize,
     result: &mut Replayed,
-) -> Result<BTreeSet<Target>, ReplayError> {
-    let mut touched: BTreeSet<TreePath> = BTreeSet::new();
-    let mut included: Vec<&TreePath> = Vec::new();
+) -> Result<Named<'a>, ReplayError> {
+    let mut named = Named::default();
     for (path, file) in changed {
         let unit = units.units.contains_key(path);
-        let refuse = |why| {
-            Err(ReplayError::Unreplayable {
-                path: path.clone(),
-                why,
-            })
-        };
         match fate(path, unit, file.before.is_none(), file.after.is_none()) {
-            Fate::Refused(why) => return refuse(why),
+            Fate::Refused(why) => {
+                return Err(ReplayError::Unreplayable {
+                    path: path.clone(),
+                    why,
+                });
+            }
             Fate::Unused => result.unused.push(path.clone()),
             Fate::Unit => {
-                touched.insert(path.clone());
-                // A unit may be part of another one, too.
-                included.push(path);
+                named.units.insert(path.clone());
+                named.included.push(path);
             }
-            Fate::Included => included.push(path),
+            Fate::Included => named.included.push(path),
         }
     }
-    let reached = reach::reached(&included, changed, units, tree, header_units, result)?;
-    touched.extend(reached);
-    Ok(touched
-        .into_iter()
-        .filter_map(|unit| Some((units.units.get(&unit)?, unit)))
+    Ok(named)
+}
+
+/// The objects that `touched` are compiled into.
+pub(super) fn targets_of(touched: &BTreeSet<TreePath>, units: &BuiltUnits) -> BTreeSet<Target> {
+    touched
+        .iter()
+        .filter_map(|unit| Some((units.units.get(unit)?, unit)))
         .flat_map(|(objects, unit)| {
             objects.iter().map(move |object| Target {
                 object: object.clone(),
                 unit: unit.clone(),
             })
         })
-        .collect())
+        .collect()
 }
 
 /// Returns the files of a fix as they are written.

@@ -126,6 +126,7 @@ impl Comparison<'_> {
         let atom = self.patched.atom(to);
         let cold = names::cold_parent(atom.name).is_some() && atom.is_code();
         changed.contains(&to)
+            || self.own_versions.contains(&to)
             || cold
             || is_special(&self.patched, atom)
             || !self.pairing.of_patched.contains_key(&to)

@@ -152,6 +152,8 @@ pub(super) struct Entry<'data> {
     pub encoding: Option<u8>,
     /// Whether it only says that there is such a type.
     pub declaration: bool,
+    /// Whether other units may know it.
+    pub external: bool,
 }
 
 /// All entries about types, in file order.
@@ -278,6 +280,7 @@ fn blank<'data>(tag: DwTag) -> Entry<'data> {
         value: None,
         encoding: None,
         declaration: false,
+        external: false,
     }
 }
 
@@ -296,7 +299,9 @@ fn is_wanted(tag: DwTag, parent: Option<&Entry<'_>>) -> bool {
         | dw::DW_TAG_atomic_type
         | dw::DW_TAG_subroutine_type
         | dw::DW_TAG_unspecified_type => true,
-        // Of these only the ones inside types: functions have parameters, too.
+        // Not those inside of other functions or blocks.
+        dw::DW_TAG_subprogram => parent.is_none(),
+        // Of these only the ones inside types and functions: an inlined copy has parameters, too.
         dw::DW_TAG_member
         | dw::DW_TAG_enumerator
         | dw::DW_TAG_subrange_type
@@ -353,6 +358,7 @@ fn fill<'data>(
             };
         }
         dw::DW_AT_declaration => entry.declaration = value == AttributeValue::Flag(true),
+        dw::DW_AT_external => entry.external = value == AttributeValue::Flag(true),
         _ => {}
     }
     Ok(())

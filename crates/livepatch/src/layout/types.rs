@@ -102,6 +102,8 @@ pub(super) struct Types {
     pub records: BTreeMap<String, BTreeSet<Record>>,
     /// By name.
     pub constants: BTreeMap<String, Constant>,
+    /// What functions that other units may know take and give, by name.
+    pub prototypes: BTreeMap<String, String>,
 }
 
 /// Describes every named type that is complete.
@@ -116,6 +118,16 @@ pub(super) fn collect(entries: &Entries<'_>) -> Result<Types, LayoutError> {
     for (index, entry) in entries.all() {
         if entry.tag == dw::DW_TAG_enumeration_type {
             reader.constants(entry, &mut types)?;
+        }
+        if entry.tag == dw::DW_TAG_subprogram {
+            if let Some(name) = entry.name.filter(|_| entry.external && !entry.declaration)
+                && let Some((result, parameters)) = reader.function(Some(index), DEPTH)?
+            {
+                let text = format!("{result} ({parameters})");
+                reader.keep(name.len().saturating_add(text.len()))?;
+                types.prototypes.insert(name.to_owned(), text);
+            }
+            continue;
         }
         let described = match entry.tag {
             dw::DW_TAG_typedef => entries.target(entry)?.filter(|&target| {
@@ -387,7 +399,10 @@ impl Reader<'_, '_> {
         let Some(entry) = target.and_then(|index| entries.get(index)) else {
             return Ok(None);
         };
-        if entry.tag != dw::DW_TAG_subroutine_type {
+        if !matches!(
+            entry.tag,
+            dw::DW_TAG_subroutine_type | dw::DW_TAG_subprogram
+        ) {
             return Ok(None);
         }
         let deeper = depth

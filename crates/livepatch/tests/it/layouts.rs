@@ -1,7 +1,7 @@
 //! Which changes of a type are seen, and what is said of them.
 
 use tuxtape_livepatch::elf::ElfFile;
-use tuxtape_livepatch::layout::{LayoutError, changes, read_anything};
+use tuxtape_livepatch::layout::{LayoutError, changes, read_anything, refusals};
 use tuxtape_livepatch::loaded::same_but_for_debug_data;
 
 use crate::compiler::compile;
@@ -262,4 +262,62 @@ fn damaged_debug_data_is_an_error_and_no_panic() {
             read_anything(&damaged);
         }
     }
+}
+
+/// A unit that exports `f`, as the kernel's macros write it.
+fn exporting(prototype: &str) -> String {
+    format!(
+        "{prototype} {{ return 0; }}
+         __attribute__((section(\"___ksymtab+f\"), used)) static const int __ksymtab_f;"
+    )
+}
+
+#[track_caller]
+fn check_export(before: &str, after: &str, expected: &[&str]) {
+    let flags = ["-g", "-gz=none"];
+    let (Some(before), Some(after)) = (compile(before, &flags), compile(after, &flags)) else {
+        return;
+    };
+    let found: Vec<String> = refusals("unit.c", &before, &after)
+        .into_iter()
+        .map(|refusal| format!("{}: {} {}", refusal.rule, refusal.symbol, refusal.why))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_exported_function_that_takes_or_gives_something_else_is_refused() {
+    let old = exporting("int f(void *data, unsigned size)");
+    check_export(
+        &old,
+        &exporting("int f(void *data, unsigned long room, unsigned size)"),
+        &["export-crc: f is exported and went from s32 (void *, u32) to s32 (void *, u64, u32)"],
+    );
+    check_export(
+        &old,
+        &exporting("long f(void *data, unsigned size)"),
+        &["export-crc: f is exported and went from s32 (void *, u32) to s64 (void *, u32)"],
+    );
+}
+
+#[test]
+fn names_of_parameters_and_functions_that_are_not_exported_may_change() {
+    check_export(
+        &exporting("int f(void *data, unsigned size)"),
+        &exporting("int f(void *bytes, const unsigned count)"),
+        &[],
+    );
+    check_export(
+        "int f(int a) { return a; }",
+        "int f(long a) { return a; }",
+        &[],
+    );
+    // An inlined copy and a call describe parameters, too.
+    let inlined = |text: &str| {
+        format!(
+            "static inline int g({text}) {{ return a != 0; }} extern void h({text}); {}",
+            exporting("int f(int a)").replace("return 0", "h(a); return g(a)")
+        )
+    };
+    check_export(&inlined("int a"), &inlined("long a"), &[]);
 }

@@ -1,5 +1,6 @@
 //! The engine on small units of our own, compiled as the kernel compiles its units.
 
+mod beyond;
 mod compiler;
 mod emission;
 mod garbled;

@@ -1,5 +1,7 @@
 //! `tuxtape patch build`.
 
+mod lacking;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +16,7 @@ use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
 use tuxtape_kernel::files::KernelFiles;
-use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError, Produced};
+use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produced};
 use tuxtape_kernel::replay::tree::TreeError;
 use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
@@ -31,6 +33,9 @@ use crate::output::{self, Hint, NO};
 /// what changed becomes the module. It is refused, with every reason, when it cannot be proven
 /// right, above all when the compiled original is not byte for byte what the kernel runs.
 ///
+/// A fix that does not compile alone gets a proposal: the fewest changes of a newer source that have
+/// what it lacks. Nothing is added to a fix unless `--extend` accepts that.
+///
 /// Exit code: 0 built, 3 refused or nothing to change, 1 failed.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -45,6 +50,13 @@ pub struct Arguments {
     /// Folder the module is written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
+    /// Add what a fix that does not compile alone lacks, as far as the newer source has it
+    #[arg(long)]
+    pub extend: bool,
+    /// Top of a newer source of this kernel's series to look for it; by default the oldest that is
+    /// unpacked in the cache
+    #[arg(long, value_name = "DIR")]
+    pub newer: Option<PathBuf>,
     /// Name of the module; by default made from the fixes
     #[arg(long, value_name = "NAME")]
     pub name: Option<ModuleName>,
@@ -75,19 +87,36 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         .prefix("tuxtape-build-")
         .tempdir()
         .context("could not make a temporary folder")?;
-    let outcome = produce::produce(
-        &kernel,
-        &profile,
-        &fixes,
-        &name,
-        &Budget {
-            told: output::talk,
-            ..Budget::default()
-        },
-        scratch.path(),
-    );
-    let total = started.elapsed();
+    let budget = Budget {
+        told: output::talk,
+        ..Budget::default()
+    };
+    let target = For {
+        files: &kernel,
+        profile: &profile,
+        home: &context.home,
+    };
+    let mut outcome = produce::produce(target, &fixes, &name, &budget, scratch.path());
     let cves: Vec<String> = fixes.iter().flat_map(|fix| fix.cves.clone()).collect();
+    let mut found = None;
+    if let Err(ProduceError::Replay(ReplayError::Compile(errors))) = &outcome {
+        let search = lacking::Search {
+            context,
+            target,
+            fixes: &fixes,
+            name: &name,
+            budget: &budget,
+            scratch: scratch.path(),
+        };
+        found = search.run(errors, arguments.newer.as_deref())?;
+        if let Some(extended) = found.as_ref().and_then(|found| found.fix(&fixes))
+            && arguments.extend
+        {
+            let scratch = scratch.path().join("extended");
+            outcome = produce::produce(target, &[extended], &name, &budget, &scratch);
+        }
+    }
+    let total = started.elapsed();
     let answer = match outcome {
         Ok(Outcome::Built(produced)) => {
             let path = arguments.out.join(format!("{name}.ko"));
@@ -119,6 +148,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             }
         }
         Err(error) => {
+            if let Some(found) = &found {
+                output::text(&found.to_text())?;
+            }
             let hint = hint(&error, &arguments.kernel);
             let error = anyhow::Error::from(error);
             return Err(match hint {
@@ -127,7 +159,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             });
         }
     };
-    answer.print(context)
+    AnswerWire {
+        extension: found.map(|found| found.wire(arguments.extend)),
+        ..answer
+    }
+    .print(context)
 }
 
 /// Tells what would help.
@@ -137,7 +173,7 @@ fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
             "fit the fix to the source of {release}; `tuxtape fix show {release} CVE` may have one that fits"
         ),
         ProduceError::Replay(ReplayError::Compile(_)) => {
-            "the fix may need other changes that came before it; give them in one file with it"
+            "the fix may need other changes that came before it; --extend adds what is proposed, or give them in one file with it"
                 .to_owned()
         }
         ProduceError::Conflict { .. } => {
@@ -256,6 +292,8 @@ struct AnswerWire {
     objects: Vec<ObjectWire>,
     refusals: Vec<RefusalWire>,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extension: Option<lacking::ExtensionWire>,
     cves: Vec<String>,
     seconds: SecondsWire,
 }
@@ -338,6 +376,7 @@ impl AnswerWire {
             objects: Vec::new(),
             refusals: Vec::new(),
             warnings: Vec::new(),
+            extension: None,
             cves,
             seconds: SecondsWire {
                 total: seconds(total),
@@ -400,6 +439,9 @@ impl AnswerWire {
         }
         for warning in &self.warnings {
             text.push_str(&format!("  note: {warning}\n"));
+        }
+        if let Some(extension) = &self.extension {
+            text.push_str(&extension.to_text());
         }
         text
     }

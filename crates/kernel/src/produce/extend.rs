@@ -1,0 +1,145 @@
+//! Looks for what a fix that does not compile alone needs of a newer source.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tuxtape_livepatch::refusal::{Refusal, Rule};
+
+use super::{For, NamedFix, Outcome, ProduceError, merge, produce};
+use crate::build::ModuleName;
+use crate::extend::{self, Lack, MaterialError, Proposal, Reach, Teller, Trial};
+use crate::replay::compile::CompileError;
+use crate::replay::{self, Budget, ReplayError};
+use crate::unified::{Diff, TreePath};
+
+/// Why nothing could be proposed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtendError {
+    /// The sources could not be compared.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    /// A trial could not be held.
+    #[error(transparent)]
+    Produce(#[from] Box<ProduceError>),
+}
+
+/// Searches the source at `newer` for what `fixes` lack; `failed` is why they do not compile, `name` what
+/// a module of them would be called.
+///
+/// Blocks for seconds per trial, which is minutes where much is missing.
+pub fn extension(
+    target: For<'_>,
+    fixes: &[NamedFix],
+    failed: &[CompileError],
+    newer: &Path,
+    name: &ModuleName,
+    budget: &Budget,
+    scratch: &Path,
+) -> Result<Proposal, ExtendError> {
+    let kernel = target.files;
+    let fix = merge(fixes).map_err(Box::new)?;
+    let failing = RefCell::new(units_of(failed));
+    let trial = |diff: &Diff, reach: Reach| -> Result<Trial, ExtendError> {
+        let out = scratch.join("trial");
+        if reach == Reach::Compile {
+            let errors = replay::try_units(kernel, diff, &failing.borrow(), budget, &out)
+                .map_err(|error| Box::new(error.into()))?;
+            return Ok(told(&errors));
+        }
+        let fix = NamedFix {
+            name: "trial".to_owned(),
+            cves: Vec::new(),
+            diff: diff.clone(),
+        };
+        match produce(target, &[fix], name, budget, &out) {
+            Ok(Outcome::Refused(refusals)) => Ok(unresolved(&refusals)),
+            Ok(Outcome::Built(_) | Outcome::NoChange { .. }) => Ok(Trial::Fits),
+            Err(ProduceError::Replay(ReplayError::Compile(errors))) => {
+                failing.borrow_mut().extend(units_of(&errors));
+                Ok(told(&errors))
+            }
+            // What a header reaches may be out of reach for any livepatch. The build of the extended
+            // fix says so; here it counts whether the units that failed have what they lacked.
+            Err(ProduceError::Replay(ReplayError::Unreplayable { .. })) => {
+                let errors = replay::try_units(kernel, diff, &failing.borrow(), budget, &out)
+                    .map_err(|error| Box::new(error.into()))?;
+                Ok(told(&errors))
+            }
+            Err(error) => Err(Box::new(error).into()),
+        }
+    };
+    let mut units = units_of(failed);
+    // Units that a header of an extension reaches may want changes of their own: the material is
+    // collected anew for as long as there are new ones.
+    loop {
+        let edits = extend::gather(&kernel.source, newer, &fix, &units)?;
+        let proposal = extend::propose(&fix, &edits, trial)?;
+        let before = units.len();
+        units.extend(failing.borrow().iter().cloned());
+        match proposal {
+            Proposal::Nothing(_) if units.len() > before => {}
+            Proposal::Nothing(_)
+            | Proposal::Extended(_)
+            | Proposal::Fails(_)
+            | Proposal::TooMany(_) => return Ok(proposal),
+        }
+    }
+}
+
+/// What compilers miss; failures that name nothing stand for all.
+fn told(errors: &[CompileError]) -> Trial {
+    let mut lacks = BTreeSet::new();
+    for error in errors {
+        match (error, unit_of(error)) {
+            (CompileError::Refused { missing, .. }, Some(unit)) if !missing.is_empty() => {
+                lacks.extend(missing.iter().map(|name| Lack {
+                    unit: unit.clone(),
+                    name: name.clone(),
+                    by: Teller::Compiler,
+                }));
+            }
+            _ => return Trial::Fails(error.to_string()),
+        }
+    }
+    if lacks.is_empty() {
+        Trial::Fits
+    } else {
+        Trial::Lacks(lacks)
+    }
+}
+
+/// What the search for symbols misses. Other rules refuse the extended fix as they would any.
+fn unresolved(refusals: &[Refusal]) -> Trial {
+    let lacks: BTreeSet<Lack> = refusals
+        .iter()
+        .filter(|refusal| refusal.rule == Rule::Unresolved)
+        .filter_map(|refusal| {
+            Some(Lack {
+                unit: refusal.unit.parse().ok()?,
+                name: refusal.symbol.clone(),
+                by: Teller::Link,
+            })
+        })
+        .collect();
+    if lacks.is_empty() {
+        Trial::Fits
+    } else {
+        Trial::Lacks(lacks)
+    }
+}
+
+fn units_of(errors: &[CompileError]) -> BTreeSet<TreePath> {
+    errors.iter().filter_map(unit_of).collect()
+}
+
+/// The unit of an object that did not compile.
+fn unit_of(error: &CompileError) -> Option<TreePath> {
+    let object = match error {
+        CompileError::Refused { object, .. }
+        | CompileError::Process { object, .. }
+        | CompileError::Command { object, .. } => object,
+        CompileError::Tree(_) => return None,
+    };
+    format!("{}.c", object.strip_suffix(".o")?).parse().ok()
+}
