@@ -26,10 +26,12 @@ use tuxtape_sys::map::{Map, MapError};
 use crate::files::KernelFiles;
 use crate::verify::VerifyError;
 
+mod callbacks;
 pub mod init;
 pub mod link;
 mod names;
 pub mod parents;
+mod sealed;
 pub mod single;
 
 pub use init::ModuleName;
@@ -258,6 +260,7 @@ pub fn build(
         }
     }
     refusals.extend(patched_twice(&emitted));
+    refusals.extend(sealed::refusals(&emitted, &owners));
     if !refusals.is_empty() {
         return Ok(Answer::Refused(sorted(refusals)));
     }

@@ -72,9 +72,11 @@ impl Builder<'_, '_> {
                 ));
             }
             let symbol = self.atom_symbol.get(&to).copied().unwrap_or(0);
+            // The symbol is the section's, which begins with the padding.
+            let padding = i64::try_from(atom.entry.saturating_sub(atom.start)).unwrap_or(i64::MAX);
             return Link::Relocation {
                 symbol,
-                addend: offset.saturating_sub(bias),
+                addend: offset.saturating_add(padding).saturating_sub(bias),
             };
         }
         let Some(original) = original else {

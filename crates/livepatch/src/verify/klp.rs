@@ -112,9 +112,15 @@ pub(super) fn check(
     problems: &mut Vec<Problem>,
 ) -> Vec<KlpSymbol> {
     let resolved = check_symbols(module, kernel, problems);
+    // An object without patched functions may have callbacks.
     let patched: BTreeSet<&str> = functions
         .iter()
         .map(|function| function.object.0.as_str())
+        .chain(
+            module
+                .infos("tuxtape_objects")
+                .flat_map(|objects| objects.split(',')),
+        )
         .collect();
     for section in module.file.sections() {
         let named = section.name.starts_with(".klp.");
