@@ -131,3 +131,125 @@ fn relocated(
     }
     Ok(listed)
 }
+
+#[cfg(test)]
+mod tests {
+    use tuxtape_core::identity::ObjectName;
+
+    use super::*;
+    use crate::elf::fixture::{ALLOC, Fixture, R_32S, R_64, R_PC32, R_PLT32, RELA, TEXT, WRITE};
+    use crate::elf::{Binding, Relocation};
+
+    const FUNCTIONS: [(&str, u64); 3] = [("open", 0), ("listed", 8), ("bare", 16)];
+
+    /// Functions of eight bytes each: two with ENDBR64, of which the second is listed, one without.
+    fn code() -> Vec<u8> {
+        let mut code = vec![0xc3; 24];
+        code[..4].copy_from_slice(&ENDBR64);
+        code[8..12].copy_from_slice(&ENDBR64);
+        code
+    }
+
+    fn check(parent: &Parent<'_>) {
+        let sealed = Sealed::of(parent).unwrap();
+        assert_eq!(sealed.why("open", 0), None);
+        assert_eq!(
+            sealed.why("listed", 0),
+            Some("loses its ENDBR64 when the kernel starts")
+        );
+        assert_eq!(sealed.why("bare", 0), Some("does not begin with ENDBR64"));
+        assert_eq!(sealed.why("data", 0), None);
+        assert_eq!(sealed.why("absent", 0), None);
+    }
+
+    #[test]
+    fn functions_of_the_image_are_sealed_by_address() {
+        let mut fixture = Fixture::new(2);
+        let text = fixture.section_at(".text", TEXT, &code(), 0x1000);
+        let list = (0x1008i32 - 0x2000).to_le_bytes();
+        let list = fixture.section_at(LIST, ALLOC, &list, 0x2000);
+        let data = fixture.section_at(".data", ALLOC | WRITE, &[0; 8], 0x3000);
+        for (name, offset) in FUNCTIONS {
+            fixture.function(name, text, 0x1000 + offset, 8, Binding::Local);
+        }
+        fixture.object("data", data, 0x3000, 8, Binding::Local);
+        for (name, value) in [
+            ("__ibt_endbr_seal", 0x2000),
+            ("__ibt_endbr_seal_end", 0x2004),
+        ] {
+            let place = Place::Section(list);
+            fixture.push(name, place, value, 0, SymbolKind::None, Binding::Global);
+        }
+        let bytes = fixture.build();
+        let name = ObjectName(ObjectName::VMLINUX.to_owned());
+        let parent = Parent::new(name, ElfFile::parse(&bytes).unwrap()).unwrap();
+        assert!(is_enforced(&parent));
+        check(&parent);
+    }
+
+    #[test]
+    fn functions_of_a_module_are_sealed_by_place() {
+        let mut fixture = Fixture::new(1);
+        let text = fixture.section(".text", TEXT, &code());
+        let list = fixture.section(LIST, ALLOC, &[0; 4]);
+        let data = fixture.section(".data", ALLOC | WRITE, &[0; 8]);
+        let symbol = fixture.section_symbol(text);
+        for (name, offset) in FUNCTIONS {
+            fixture.function(name, text, offset, 8, Binding::Local);
+        }
+        fixture.object("data", data, 0, 8, Binding::Local);
+        let entry = relocation(0, symbol, R_PC32, 8);
+        fixture.relocations(".rela.ibt_endbr_seal", RELA, list, &[entry]);
+        let bytes = fixture.build();
+        let name = ObjectName("driver".to_owned());
+        check(&Parent::new(name, ElfFile::parse(&bytes).unwrap()).unwrap());
+    }
+
+    fn relocation(
+        offset: u64,
+        symbol: crate::elf::SymbolIndex,
+        kind: u32,
+        addend: i64,
+    ) -> Relocation {
+        Relocation {
+            offset,
+            symbol,
+            kind,
+            addend,
+        }
+    }
+
+    #[test]
+    fn what_is_called_is_not_pointed_to() {
+        let mut fixture = Fixture::new(1);
+        let code = [0xe8, 0, 0, 0, 0, 0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3];
+        let text = fixture.section(".text.f", TEXT, &code);
+        let data = fixture.section(".data.ops", ALLOC | WRITE, &[0; 8]);
+        let hooks = fixture.section("__mcount_loc", ALLOC, &[0; 8]);
+        fixture.function("f", text, 0, 13, Binding::Local);
+        let [called, moved, held, hooked] =
+            ["called", "moved", "held", "hooked"].map(|name| fixture.undefined(name));
+        let calls = [
+            relocation(1, called, R_PLT32, -4),
+            relocation(8, moved, R_32S, 0),
+        ];
+        fixture.relocations(".rela.text.f", RELA, text, &calls);
+        fixture.relocations(
+            ".rela.data.ops",
+            RELA,
+            data,
+            &[relocation(0, held, R_64, 0)],
+        );
+        fixture.relocations(
+            ".rela__mcount_loc",
+            RELA,
+            hooks,
+            &[relocation(0, hooked, R_64, 0)],
+        );
+        let names = pointers(&fixture.build()).unwrap();
+        assert_eq!(
+            names,
+            BTreeSet::from(["held".to_owned(), "moved".to_owned()])
+        );
+    }
+}
