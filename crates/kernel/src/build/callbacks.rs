@@ -71,3 +71,65 @@ pub(super) fn of(object: &[u8]) -> Vec<Callback> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tuxtape_livepatch::write::{OutPlace, OutSection, OutSymbol, relocatable};
+
+    use super::*;
+
+    fn symbol(name: &str, place: OutPlace, binding: u8) -> OutSymbol {
+        OutSymbol {
+            name: name.to_owned(),
+            place,
+            value: 0,
+            size: 8,
+            kind: 1,
+            binding,
+        }
+    }
+
+    #[test]
+    fn a_callback_is_a_global_pointer_that_the_object_brings() {
+        let section = OutSection {
+            name: ".data.rel.ro".to_owned(),
+            kind: 1,
+            flags: 3,
+            alignment: 8,
+            data: vec![0; 8],
+            size: 8,
+            ..OutSection::default()
+        };
+        let here = OutPlace::Section(0);
+        let symbols = [
+            symbol("__klp_pre_patch_callback_local", here, 0),
+            symbol("__klp_pre_patch_callback_vmlinux", here, 1),
+            symbol("__klp_post_unpatch_callback_kmod_joydev", here, 1),
+            symbol("__klp_pre_patch_callback_elsewhere", OutPlace::Undefined, 1),
+            symbol("something_else", here, 1),
+        ];
+        let object = relocatable(&[section], &symbols).unwrap();
+        let found: Vec<_> = of(&object)
+            .into_iter()
+            .map(|callback| {
+                (
+                    callback.moment.field(),
+                    callback.moment.answer(),
+                    callback.symbol,
+                )
+            })
+            .collect();
+        let expected = [
+            ("pre_patch", "int", "__klp_pre_patch_callback_vmlinux"),
+            (
+                "post_unpatch",
+                "void",
+                "__klp_post_unpatch_callback_kmod_joydev",
+            ),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(field, answer, symbol)| (field, answer, symbol.to_owned()))
+        );
+    }
+}

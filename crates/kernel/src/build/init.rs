@@ -113,6 +113,10 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
                 &mut handed_over,
                 format_args!("\ttuxtape_objects[{number}].callbacks.{field} = {symbol};\n"),
             );
+            push(
+                &mut info,
+                format_args!("MODULE_INFO(tuxtape_callback, \"{object}:{field}\");\n"),
+            );
         }
         let name = if object.is_vmlinux() {
             "NULL".to_owned()

@@ -203,7 +203,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             "a symbol of vmlinux in relocations of a module",
             Box::new(move |object| {
                 object.section(&klp()).name = format!(".klp.rela.sd_mod.{TEXT}");
-                object.info("tuxtape_objects=", "tuxtape_objects=vmlinux,sd_mod");
+                object.info("nothing=", "tuxtape_callback=sd_mod:pre_patch");
             }),
         ),
         (

@@ -46,7 +46,6 @@ pub(super) fn length(prefixes: &[&Symbol<'_>], entry: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::diff::{compare, is_traceable};
     use crate::elf::fixture::{Fixture, R_PLT32, RELA, TEXT};
     use crate::elf::{Binding, Relocation};

@@ -250,6 +250,14 @@ fn cut_section<'data>(
     if atoms.is_empty() {
         atoms.push((0, section.size, Vec::new()));
     }
+    // Between the names of a table that is read once lie parts of it: flags of BTF ids have none.
+    if class == Class::Fixed {
+        let starts: Vec<u64> = atoms.iter().skip(1).map(|(start, ..)| *start).collect();
+        let ends = starts.into_iter().chain([section.size]);
+        for ((_, end, _), next) in atoms.iter_mut().zip(ends) {
+            *end = next.max(*end);
+        }
+    }
     // A function's or variable's own section belongs to it, from the padding before its entry to
     // that behind its end.
     let whole = match atoms.as_slice() {

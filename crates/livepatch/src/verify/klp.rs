@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tuxtape_core::identity::ObjectName;
 
+use super::functions;
 use super::module::Module;
 use super::{Check, Kernel, PatchedFunction, Problem};
 use crate::elf::{Place, SectionIndex, Symbol};
@@ -116,11 +117,7 @@ pub(super) fn check(
     let patched: BTreeSet<&str> = functions
         .iter()
         .map(|function| function.object.0.as_str())
-        .chain(
-            module
-                .infos("tuxtape_objects")
-                .flat_map(|objects| objects.split(',')),
-        )
+        .chain(functions::callbacks(module))
         .collect();
     for section in module.file.sections() {
         let named = section.name.starts_with(".klp.");
