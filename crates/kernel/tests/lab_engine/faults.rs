@@ -195,7 +195,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             "klp-section",
             "livepatch relocations that name another section",
             Box::new(move |object| {
-                object.section(&klp()).name = ".klp.rela.vmlinux..text.other".to_owned();
+                ".klp.rela.vmlinux..text.other".clone_into(&mut object.section(&klp()).name);
             }),
         ),
         (
@@ -374,7 +374,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             Box::new(move |object| {
                 let mut at = 0;
                 object.relocations(&rela(), |entries| {
-                    at = usize::try_from(entries[0].offset).unwrap()
+                    at = usize::try_from(entries[0].offset).unwrap();
                 });
                 object.section(TEXT).data[at] = 1;
             }),
@@ -391,7 +391,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             "a relocation behind its section",
             Box::new(move |object| {
                 object.relocations(&rela(), |entries| {
-                    entries.last_mut().unwrap().offset = 1 << 20
+                    entries.last_mut().unwrap().offset = 1 << 20;
                 });
             }),
         ),
@@ -401,7 +401,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             Box::new(move |object| {
                 let call = u32::try_from(object.symbol("seq_printf")).unwrap();
                 object.relocations(&rela(), |entries| {
-                    entries.retain(|entry| entry.symbol != call)
+                    entries.retain(|entry| entry.symbol != call);
                 });
             }),
         ),
@@ -579,7 +579,7 @@ fn lab_each_seeded_fault_is_caught_by_its_own_rule() {
             }
         }
         // A file that ends early names no rule of the loader's but the first.
-        let cut = module.bytes.get(..module.bytes.len() - 100).unwrap();
+        let cut = &module.bytes[..module.bytes.len() - 100];
         let problems = verify(cut);
         assert!(
             problems

@@ -16,6 +16,9 @@ use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError};
 use tuxtape_kernel::replay::Budget;
 use tuxtape_kernel::{profile, unified};
 
+/// What a guest says when a module's own test was passed.
+const SEEN: &str = "seen at work";
+
 /// A kernel that is prepared.
 pub(crate) struct Lab {
     pub(crate) kernel: KernelFiles,
@@ -99,7 +102,7 @@ impl Lab {
             },
         };
         let outcome = trial::run(&tools, &self.kernel, &trial, &mut |line| {
-            eprintln!("{line}")
+            eprintln!("{line}");
         });
         let outcome = outcome.unwrap();
         let mut wrong: Vec<String> = Vec::new();
@@ -113,6 +116,11 @@ impl Lab {
                 module.transition_ms,
                 module.problems
             );
+            let during = module.script[1].as_ref().map(|run| run.output.as_str());
+            if tests.contains_key(&module.name.0) && !during.is_some_and(|text| text.contains(SEEN))
+            {
+                wrong.push(format!("{}: its test did not run", module.name));
+            }
             if !module.problems.is_empty() {
                 let problems = &module.problems;
                 wrong.push(format!(
@@ -160,7 +168,9 @@ fn script(tests: &BTreeMap<String, String>) -> String {
          case $TUXTAPE_MODULE in\n",
     );
     for (module, test) in tests {
-        script.push_str(&format!("{module}) ( {test}\n) || exit 1 ;;\n"));
+        script.push_str(&format!(
+            "{module}) ( {test}\n) || exit 1; echo {SEEN} ;;\n"
+        ));
     }
     script.push_str("esac\nexit 0\n");
     script

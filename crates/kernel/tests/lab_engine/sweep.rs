@@ -45,7 +45,12 @@ fn build(lab: &Lab, name: &str, path: &PathBuf) -> (String, Option<Livepatch>) {
         }
         Ok(Outcome::NoChange { unused, .. }) => (format!("no change | {unused:?}"), None),
         Err(error) => {
-            let words = error.to_string();
+            let mut words = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(inner) = source {
+                words = format!("{words}: {inner}");
+                source = inner.source();
+            }
             let first = words.lines().next().unwrap_or_default().to_owned();
             (format!("failed | {first}"), None)
         }

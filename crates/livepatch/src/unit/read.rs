@@ -269,14 +269,19 @@ fn cut_section<'data>(
     }
     Ok(atoms
         .into_iter()
-        .map(|(start, end, names)| {
+        .enumerate()
+        .map(|(number, (start, end, names))| {
             let is_global = |symbol: &&&Symbol<'data>| symbol.binding != Binding::Local;
             let first = names.iter().find(is_global).or_else(|| names.first());
             let length = prefix::length(&prefixes, start);
             Atom {
                 section: section.index,
                 class,
-                start: start.saturating_sub(length),
+                // What lies before the first name of such a table is part of it, too.
+                start: match (class, number) {
+                    (Class::Fixed, 0) => 0,
+                    _ => start.saturating_sub(length),
+                },
                 end,
                 entry: start,
                 name: first.map_or(section.name, |symbol| symbol.name),

@@ -127,7 +127,9 @@ fn check_calls(module: &Module<'_>, decoded: &Decoded, problems: &mut Vec<Proble
             .is_some_and(|(object, _)| object != ObjectName::VMLINUX);
         for relocation in &table.entries {
             let spot = (table.target.index, relocation.offset);
-            targets.insert(spot, (module.name_of(relocation), late));
+            let name = module.name_of(relocation);
+            let name = klp::parse_symbol(name).map_or(name, |(_, name, _)| name);
+            targets.insert(spot, (name, late));
         }
     }
     let listing = |call: &Spot, field: &Spot| {

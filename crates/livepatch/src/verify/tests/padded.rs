@@ -49,6 +49,22 @@ fn calls_are_listed_where_the_kernel_counts_them() {
         |_| {},
         &["call-site: .text.victim+0x5: victim: a call that .call_sites does not list"],
     );
+    // A static call has a table of its own, whoever resolves its trampoline.
+    fault(
+        |world| {
+            counts(world);
+            let text = world.section(".text");
+            let name = "__SCT__hidden";
+            world
+                .vmlinux
+                .function(name, text, 0x1058, 8, Binding::Local);
+        },
+        |sample| {
+            ".klp.sym.vmlinux.__SCT__hidden,0"
+                .clone_into(&mut sample.symbol(".klp.sym.vmlinux.hidden,0").name);
+        },
+        &[],
+    );
     let list = |sample: &mut Sample, places: &[(&str, i64)]| {
         let calls = vec![0; places.len() * 4];
         let calls = sample.fixture.section(".call_sites", ALLOC, &calls);
