@@ -41,6 +41,7 @@ objtool-args-$(CONFIG_UNWINDER_ORC) += --orc
 objtool-args-$(CONFIG_NOT_SET) += --mcount
 objtool-args = $(objtool-args-y) $(if $(delay-objtool), --link) $(if $(part-of-module), --module)
 delay-objtool := $(CONFIG_X86_KERNEL_IBT)
+.PHONY: all
 all: built-in.o module.o
 module.o: part-of-module := y
 %.o:
