@@ -26,10 +26,12 @@ use tuxtape_sys::map::{Map, MapError};
 use crate::files::KernelFiles;
 use crate::verify::VerifyError;
 
+mod callbacks;
 pub mod init;
 pub mod link;
 mod names;
 pub mod parents;
+mod sealed;
 pub mod single;
 
 pub use init::ModuleName;
@@ -263,8 +265,15 @@ pub fn build(
         }
     }
     refusals.extend(patched_twice(&emitted));
+    refusals.extend(sealed::refusals(&emitted, &owners));
     if !refusals.is_empty() {
         return Ok(Answer::Refused(sorted(refusals)));
+    }
+    // New code that nothing of these units calls runs nowhere.
+    let idle = |part: &Emitted| part.functions.is_empty() && callbacks::of(&part.object).is_empty();
+    if emitted.iter().all(|(_, part)| idle(part)) {
+        let units = touched.iter().map(|(pair, ..)| pair.unit.clone());
+        return Ok(Answer::NoChange(units.collect()));
     }
     let source = init::source(label, &emitted);
     let linked = link::link(

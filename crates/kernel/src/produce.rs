@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
+use tuxtape_livepatch::tables;
 
 use crate::build::{self, Answer, BuildError, Label, ModuleName, UnitPair, UnitResult};
 use crate::files::KernelFiles;
@@ -284,8 +285,12 @@ fn refused_by_replay(profile: &KernelProfile, error: ReplayError) -> Result<Outc
 /// Reasons why no fix can be livepatched on this kernel by this engine.
 pub fn cannot_be_patched(profile: &KernelProfile) -> Vec<Refusal> {
     let config = &profile.config;
-    let known = series(&profile.base_version)
-        .is_ok_and(|(major, minor)| tuxtape_livepatch::tables::layout_for(major, minor).is_some());
+    let is = |accept: fn(u32, u32) -> bool| {
+        let series = series(&profile.base_version);
+        series.is_ok_and(|(major, minor)| accept(major, minor))
+    };
+    let known = is(|major, minor| tables::layout_for(major, minor).is_some());
+    let ibt = is(tables::is_proven_with_ibt);
     [
         (
             !config.livepatch,
@@ -303,9 +308,9 @@ pub fn cannot_be_patched(profile: &KernelProfile) -> Vec<Refusal> {
             "is not set: stacks could not be checked",
         ),
         (
-            config.ibt,
+            config.ibt && !ibt,
             "CONFIG_X86_KERNEL_IBT",
-            "is set: this engine does not do it yet",
+            "is set: this engine has not been proven with it on this series",
         ),
         (
             config.lto,

@@ -7,6 +7,7 @@ pub mod command;
 pub mod compile;
 mod declarations;
 pub mod kbuild;
+pub mod objtool;
 mod reach;
 mod select;
 mod session;

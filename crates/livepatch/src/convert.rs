@@ -41,14 +41,20 @@ pub fn convert(module: &[u8]) -> Result<Vec<u8>, ConvertError> {
         if [elf::SHT_RELA.0, elf::SHT_SYMTAB.0, elf::SHT_STRTAB.0].contains(&section.kind) {
             continue;
         }
-        if section.kind == elf::SHT_GROUP.0 || section.flags & elf::SHF_LINK_ORDER.0 != 0 {
+        let mut flags = section.flags;
+        // Padded functions are listed here. On x86 the loader does not read the list, and only a
+        // linker would follow the tie to a section of code.
+        if section.name == "__patchable_function_entries" {
+            flags &= !elf::SHF_LINK_ORDER.0;
+        }
+        if section.kind == elf::SHT_GROUP.0 || flags & elf::SHF_LINK_ORDER.0 != 0 {
             return Err(unexpected(section.name, "is tied to another section"));
         }
         place_of.insert(section.index, sections.len());
         sections.push(OutSection {
             name: section.name.to_owned(),
             kind: section.kind,
-            flags: section.flags,
+            flags,
             alignment: section.alignment,
             entry_size: section.entry_size,
             data: section.data.to_vec(),

@@ -93,7 +93,7 @@ pub struct Section<'data> {
     pub kind: u32,
     /// `sh_flags`.
     pub flags: u64,
-    /// `sh_addr`; zero in relocatable files.
+    /// `sh_addr`; taken as zero in relocatable files, whatever a linker's script left there.
     pub address: u64,
     /// `sh_offset`, where its bytes start in the file.
     pub offset: u64,

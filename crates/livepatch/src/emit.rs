@@ -284,7 +284,7 @@ impl<'run, 'data> Builder<'run, 'data> {
                 out_start: 0,
             });
             let is_new = !self.comparison.pairing.of_patched.contains_key(&id);
-            for &index in &atom.symbols {
+            for &index in atom.prefixes.iter().chain(&atom.symbols) {
                 let symbol = self.unit.symbol(index);
                 // A replaced function must not be linked to by name: others reach it through ftrace.
                 let global = is_new && symbol.binding != crate::elf::Binding::Local;
@@ -386,8 +386,8 @@ impl<'run, 'data> Builder<'run, 'data> {
             self.symbols.push(OutSymbol {
                 name: replacement.clone(),
                 place: OutPlace::Section(piece.out),
-                value: 0,
-                size: atom.end.saturating_sub(atom.start),
+                value: atom.entry.saturating_sub(atom.start),
+                size: atom.end.saturating_sub(atom.entry),
                 kind: 2,
                 binding: 1,
             });

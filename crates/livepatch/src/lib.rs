@@ -16,6 +16,7 @@ pub mod meaning;
 pub mod names;
 pub mod pairing;
 pub mod refusal;
+pub mod sealed;
 pub mod symvers;
 pub mod tables;
 pub mod unit;

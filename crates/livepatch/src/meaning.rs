@@ -257,15 +257,15 @@ impl View<'_, '_> {
         }
         // The last paravirt entry is cut short of its padding.
         content.size = 0;
-        content.bytes.truncate(match entry.table.role {
-            Role::Paravirt => 10,
+        match entry.table.role {
+            Role::Paravirt => content.bytes.truncate(10),
             Role::Derived
             | Role::Bug
             | Role::Exception
             | Role::JumpLabel
             | Role::StaticCall
-            | Role::Alternative { .. } => 12,
-        });
+            | Role::Alternative { .. } => {}
+        }
         Some(content)
     }
 }

@@ -33,6 +33,8 @@ pub enum Rule {
     NotTraceable,
     /// A table that is read once, at boot or module load, changed.
     Registration,
+    /// A pointer to a function at which an indirect branch may not land (IBT).
+    SealedTarget,
     /// A changed function shares its section with others.
     SharedSection,
     /// A static variable of a function is gone.
@@ -67,6 +69,7 @@ impl Rule {
             Self::NotTheKernel => "not-the-kernel",
             Self::NotTraceable => "not-traceable",
             Self::Registration => "registration",
+            Self::SealedTarget => "sealed-target",
             Self::SharedSection => "shared-section",
             Self::StaticLocal => "static-local",
             Self::TypeLayout => "type-layout",
@@ -98,6 +101,7 @@ impl Rule {
             Self::Registration => {
                 "the table was read at boot: this needs a callback written by a person"
             }
+            Self::SealedTarget => "call the function directly, or bring a copy of it into the fix",
             Self::StaticLocal => "keep the variable in the fix",
             Self::TypeLayout => "use a shadow variable instead of a new field",
             Self::Unknown => "report this object: the engine refuses what it does not know",

@@ -1,8 +1,8 @@
 //! The tables of per-code-address entries that the kernel keeps beside its text.
 //!
 //! Each is rebuilt entry by entry for the functions that travel. Layouts: `arch/x86/include/asm/`
-//! `bug.h`, `extable.h`, `alternative.h`, `jump_label.h`, `paravirt_types.h`, `static_call_types.h`
-//! of the kernel series named in [`layout_for`].
+//! `bug.h`, `extable.h`, `alternative.h`, `jump_label.h`, `paravirt_types.h`, `static_call_types.h`,
+//! and `tools/objtool/check.c` for the lists of sites, of the kernel series named in [`layout_for`].
 
 /// One table's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +86,71 @@ const LINUX_6_1: [Table; 9] = [
     },
 ];
 
+/// Tables of Linux 6.12 on x86-64: paravirtual calls are alternatives, whose feature word is wider,
+/// and direct calls are listed.
+const LINUX_6_12: [Table; 9] = [
+    Table {
+        section: "__bug_table",
+        entry: 12,
+        role: Role::Bug,
+    },
+    Table {
+        section: "__ex_table",
+        entry: 12,
+        role: Role::Exception,
+    },
+    Table {
+        section: "__jump_table",
+        entry: 16,
+        role: Role::JumpLabel,
+    },
+    Table {
+        section: ".static_call_sites",
+        entry: 8,
+        role: Role::StaticCall,
+    },
+    Table {
+        section: ".altinstructions",
+        entry: 14,
+        role: Role::Alternative { length_at: 13 },
+    },
+    Table {
+        section: ".smp_locks",
+        entry: 4,
+        role: Role::Derived,
+    },
+    Table {
+        section: ".retpoline_sites",
+        entry: 4,
+        role: Role::Derived,
+    },
+    Table {
+        section: ".return_sites",
+        entry: 4,
+        role: Role::Derived,
+    },
+    Table {
+        section: ".call_sites",
+        entry: 4,
+        role: Role::Derived,
+    },
+];
+
 /// Bytes of one `struct orc_entry`.
 pub const ORC_ENTRY: u64 = 6;
+
+/// Whether this engine has been proven on kernels of the series `major.minor` whose functions are
+/// padded and begin with ENDBR64 (`CONFIG_X86_KERNEL_IBT`).
+pub fn is_proven_with_ibt(major: u32, minor: u32) -> bool {
+    (major, minor) == (6, 12)
+}
 
 /// Returns the tables of the kernel series `major.minor`, or `None` for a series whose layouts this
 /// engine has not been proven on.
 pub fn layout_for(major: u32, minor: u32) -> Option<&'static [Table]> {
-    ((major, minor) == (6, 1)).then_some(&LINUX_6_1)
+    match (major, minor) {
+        (6, 1) => Some(&LINUX_6_1),
+        (6, 12) => Some(&LINUX_6_12),
+        _ => None,
+    }
 }

@@ -4,6 +4,7 @@
 //! section. The rest (`.init.text`, `.data.once`, …) is cut at its symbols.
 
 mod class;
+mod prefix;
 mod read;
 
 use std::collections::BTreeMap;
@@ -70,8 +71,13 @@ pub struct Atom<'data> {
     pub start: u64,
     /// One past the last byte.
     pub end: u64,
+    /// What its symbols name and offsets into it count from: its first byte, or in padded code the
+    /// first byte behind the padding.
+    pub entry: u64,
     /// Its function and object symbols; empty for an unnamed section.
     pub symbols: Vec<SymbolIndex>,
+    /// Symbols of the padding before its entry.
+    pub prefixes: Vec<SymbolIndex>,
     /// Name of its first symbol, a global one before a local one; else the section's name.
     pub name: &'data str,
     /// Whether any of its symbols is global or weak.
@@ -99,11 +105,11 @@ pub enum Target {
         /// What is added to it.
         addend: i64,
     },
-    /// Into an atom, `offset` bytes from its start (which may lie outside of it).
+    /// Into an atom, `offset` bytes from its entry (which may lie outside of it).
     Atom {
         /// The atom.
         atom: AtomId,
-        /// Offset from its start.
+        /// Offset from its entry.
         offset: i64,
     },
     /// Into a section of strings, constants or chunks, or a table.
@@ -382,10 +388,10 @@ impl<'data> Unit<'data> {
         });
         match found {
             Some(atom) => {
-                let start = i64::try_from(self.atom(atom).start).unwrap_or(i64::MAX);
+                let entry = i64::try_from(self.atom(atom).entry).unwrap_or(i64::MAX);
                 Target::Atom {
                     atom,
-                    offset: offset.saturating_sub(start),
+                    offset: offset.saturating_sub(entry),
                 }
             }
             None => Target::Lost {
@@ -470,5 +476,8 @@ pub fn is_special(unit: &Unit<'_>, atom: &Atom<'_>) -> bool {
 
 /// Tells whether a section holds nothing but per-use-site statics.
 pub fn is_once(section: &str) -> bool {
-    matches!(section, "__dyndbg" | ".data.once" | ".data..once")
+    matches!(
+        section,
+        "__dyndbg" | ".data.once" | ".data..once" | ".data..do_once"
+    )
 }

@@ -22,6 +22,7 @@ mod klp;
 mod layout;
 mod modinfo;
 mod module;
+mod padded;
 mod relocations;
 mod sites;
 mod tables;
@@ -113,6 +114,12 @@ pub enum Check {
     Orc,
     /// Entries for the return and indirect-branch thunks.
     ThunkSite,
+    /// Padding before each function, on kernels that have it.
+    Padding,
+    /// Entries for direct calls, on kernels that count their depth.
+    CallSite,
+    /// No pointer to a function at which an indirect branch may not land.
+    SealedTarget,
     /// No static key or call of another module.
     ModuleKey,
     /// Tables about code are about this module's code.
@@ -147,6 +154,9 @@ impl Check {
             Self::Mcount => "mcount",
             Self::Orc => "orc",
             Self::ThunkSite => "thunk-site",
+            Self::Padding => "padding",
+            Self::CallSite => "call-site",
+            Self::SealedTarget => "sealed-target",
             Self::ModuleKey => "module-key",
             Self::ForeignSite => "foreign-site",
         }
@@ -273,6 +283,7 @@ fn loadable(module: &Module<'_>, kernel: &Kernel<'_, '_>, problems: &mut Vec<Pro
     relocations::check(module, problems);
     code::check(module, problems);
     sites::check(module, problems);
+    padded::check(module, kernel, problems);
     tables::check(module, problems);
 }
 

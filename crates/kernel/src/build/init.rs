@@ -7,6 +7,7 @@ use std::str::FromStr;
 use tuxtape_core::identity::ObjectName;
 use tuxtape_livepatch::emit::Emitted;
 
+use super::callbacks::{self, Callback};
 use super::{Label, UnitPair};
 
 /// Apart from the facts filled in below, the text compiled into a module is in this file, under the
@@ -61,10 +62,18 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
     for (pair, part) in emitted {
         by_object.entry(&pair.parent).or_default().push(part);
     }
-    // The kernel wants one entry per object and none without functions.
-    by_object.retain(|_, parts| parts.iter().any(|part| !part.functions.is_empty()));
+    // The kernel wants one entry per object; one without functions may have callbacks.
+    let callbacks = |parts: &[&Emitted]| -> Vec<Callback> {
+        let all = parts.iter().map(|part| part.object.as_slice());
+        all.flat_map(callbacks::of).collect()
+    };
+    by_object.retain(|_, parts| {
+        let patches = parts.iter().any(|part| !part.functions.is_empty());
+        patches || !callbacks(parts).is_empty()
+    });
     let (mut declarations, mut functions, mut objects, mut info) =
         (String::new(), String::new(), String::new(), String::new());
+    let mut handed_over = String::new();
     let mut names = Vec::new();
     for (number, (object, parts)) in by_object.iter().enumerate() {
         push(
@@ -93,6 +102,22 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
             );
         }
         functions.push_str("\t{ }\n};\n\n");
+        for callback in callbacks(parts) {
+            let (field, symbol) = (callback.moment.field(), callback.symbol);
+            let answer = callback.moment.answer();
+            push(
+                &mut declarations,
+                format_args!("extern {answer} (*const {symbol})(struct klp_object *);\n"),
+            );
+            push(
+                &mut handed_over,
+                format_args!("\ttuxtape_objects[{number}].callbacks.{field} = {symbol};\n"),
+            );
+            push(
+                &mut info,
+                format_args!("MODULE_INFO(tuxtape_callback, \"{object}:{field}\");\n"),
+            );
+        }
         let name = if object.is_vmlinux() {
             "NULL".to_owned()
         } else {
@@ -129,6 +154,7 @@ pub(super) fn source(label: &Label, emitted: &[(&UnitPair, Emitted)]) -> String 
         .replace("@DECLARATIONS@\n", &declarations)
         .replace("@FUNCTIONS@\n", &functions)
         .replace("@OBJECTS@", &objects)
+        .replace("@CALLBACKS@", &handed_over)
         .replace("@INFO@\n", &info)
 }
 

@@ -12,6 +12,7 @@ use tuxtape_sys::process::{ProcessError, run_ok};
 use super::Label;
 use crate::files::KernelFiles;
 use crate::replay::compile::plain_environment;
+use crate::replay::objtool;
 
 /// The build system compiles one small file and links; minutes mean it hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -65,12 +66,16 @@ pub fn link<'object>(
         "Kbuild",
         format!("obj-m := {name}.o\n{name}-y := {parts}\n").as_bytes(),
     )?;
+    let path = kernel.source.join("include/config/auto.conf");
+    let configuration =
+        fs::read_to_string(&path).map_err(|source| LinkError::Folder { path, source })?;
     let mut make = Command::new("make");
     plain_environment(&mut make);
     make.arg("-s").arg("-C").arg(&kernel.source);
     make.arg(format!("M={}", folder.path().display()));
     make.arg(format!("KERNELRELEASE={}", kernel.release));
     make.arg(format!("CC={}", label.compiler));
+    make.args(objtool::arguments(&configuration));
     // Placeholders are undefined until the conversion; debug data would hold this folder's name.
     make.args(["KBUILD_MODPOST_WARN=1", "KCFLAGS=-g0", "modules"]);
     run_ok(&mut make, DEADLINE)?;

@@ -62,6 +62,8 @@ pub struct Toolchain {
     pub compiler: String,
     /// What the compiler says of its version.
     pub version: String,
+    /// What makes Kbuild run objtool on single units.
+    pub objtool: &'static [&'static str],
 }
 
 /// Makes objects as the kernel was built, with [`EXTRA_FLAGS`]. Afterwards an object is there or it
@@ -82,6 +84,7 @@ pub fn make_objects(
         .arg(format!("KERNELRELEASE={}", toolchain.release))
         .arg(format!("CC={}", toolchain.compiler))
         .arg(format!("KCFLAGS={EXTRA_FLAGS}"))
+        .args(toolchain.objtool)
         .args(objects);
     process::run(&mut command, deadline)
 }

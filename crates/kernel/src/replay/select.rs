@@ -189,12 +189,25 @@ pub(super) fn targets_of(touched: &BTreeSet<TreePath>, units: &BuiltUnits) -> BT
         .collect()
 }
 
-/// Returns the files of a fix as they are written.
+/// Headers for fixes that are written for a livepatch, found as those of `include/` are. They are
+/// compiled into modules, under the licence they name.
+const HELPERS: [(&str, &str); 2] = [
+    (
+        "kpatch-macros.h",
+        include_str!("../../../../gpl/kpatch-macros.h"),
+    ),
+    (
+        "kpatch-syscall.h",
+        include_str!("../../../../gpl/kpatch-syscall.h"),
+    ),
+];
+
+/// Returns the files of a fix as they are written, with the helper headers that they include.
 pub(super) fn contents(
     changed: &BTreeMap<TreePath, Changed>,
     keep_lines: bool,
 ) -> Vec<(TreePath, Option<Vec<u8>>)> {
-    changed
+    let mut files: Vec<(TreePath, Option<Vec<u8>>)> = changed
         .iter()
         .map(|(path, file)| {
             let c = matches!(path.extension(), Some("c" | "h"));
@@ -207,7 +220,22 @@ pub(super) fn contents(
             });
             (path.clone(), bytes)
         })
-        .collect()
+        .collect();
+    let names = |name: &str| {
+        files.iter().any(|(_, bytes)| {
+            let bytes = bytes.as_deref().unwrap_or_default();
+            memchr::memmem::find(bytes, name.as_bytes()).is_some()
+        })
+    };
+    if HELPERS.iter().any(|(name, _)| names(name)) {
+        let helpers = HELPERS.iter().filter_map(|(name, text)| {
+            let path: TreePath = format!("include/{name}").parse().ok()?;
+            let brought = changed.contains_key(&path);
+            (!brought).then(|| (path, Some(text.as_bytes().to_vec())))
+        });
+        files.extend(helpers.collect::<Vec<_>>());
+    }
+    files
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::command::{self, SavedCommand};
 use super::compile::{self, CompileError, Toolchain};
 use super::select::{Changed, Target, contents};
 use super::tree::{TreeError, WorkTree};
-use super::{Budget, CompiledPair, ReplayError, flat};
+use super::{Budget, CompiledPair, ReplayError, flat, objtool};
 use crate::files::KernelFiles;
 use crate::unified::TreePath;
 
@@ -104,6 +104,9 @@ impl Session<'_> {
         ] {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
+        }
+        for argument in self.toolchain.objtool {
+            hash.update(argument);
         }
         Ok(hex::encode(hash.finalize()))
     }
@@ -243,6 +246,7 @@ pub(super) fn toolchain(files: &KernelFiles) -> Result<Toolchain, ReplayError> {
         release: files.release.clone(),
         compiler,
         version: found,
+        objtool: objtool::arguments(&text),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use tuxtape_core::profile::{EngineFacts, KernelProfile};
 use tuxtape_core::version::KernelVersion;
-use tuxtape_livepatch::tables::layout_for;
+use tuxtape_livepatch::tables::{is_proven_with_ibt, layout_for};
 
 use super::at_hand::{AtHand, CompilerAtHand};
 use super::{Engine, Obstacle};
@@ -174,10 +174,10 @@ pub(super) fn native(kernel: &KernelProfile) -> Vec<Obstacle> {
             "units compiled alone do not match the kernel",
         ),
         forbids(
-            config.ibt,
+            config.ibt && !is_series(&kernel.base_version, is_proven_with_ibt),
             "ibt",
             "X86_KERNEL_IBT",
-            "the native engine does not handle its padded functions yet",
+            "on this series the native engine has not been proven with its padded functions",
         ),
         forbids(
             facts.cfi,
@@ -202,23 +202,24 @@ pub(super) fn native(kernel: &KernelProfile) -> Vec<Obstacle> {
     .into_iter()
     .flatten()
     .collect();
-    if !is_known_series(&kernel.base_version) {
+    let is_known = |major, minor| layout_for(major, minor).is_some();
+    if !is_series(&kernel.base_version, is_known) {
         obstacles.push(obstacle(
             "unknown-series",
             format!(
                 "{} is of a series on which the native engine has not been proven",
                 kernel.base_version
             ),
-            "use a kernel of series 6.1",
+            "use a kernel of series 6.1 or 6.12",
         ));
     }
     obstacles
 }
 
-fn is_known_series(base_version: &str) -> bool {
+fn is_series(base_version: &str, accept: impl FnOnce(u32, u32) -> bool) -> bool {
     let mut numbers = base_version.split('.').map(str::parse);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => layout_for(major, minor).is_some(),
+        (Some(Ok(major)), Some(Ok(minor))) => accept(major, minor),
         _ => false,
     }
 }

@@ -146,15 +146,19 @@ fn frame_pointers_are_enough_for_kpatch_build_and_not_for_the_native_engine() {
 }
 
 #[test]
-fn an_ibt_kernel_before_6_19_has_no_engine() {
+fn an_ibt_kernel_before_6_19_has_no_engine_but_the_native_one() {
     let (mut kernel, at_hand) = good();
-    kernel.base_version = "6.12.107".to_owned();
     kernel.config.ibt = true;
-    assert_eq!(support(&kernel, &at_hand).engine(), None);
-    assert_eq!(
-        slugs(&kernel, &at_hand, Engine::Native),
-        ["ibt", "unknown-series"]
-    );
+    for (base, expected) in [
+        ("6.12.107", &[][..]),
+        ("6.6.30", &["ibt", "unknown-series"]),
+        ("6.1.170", &["ibt"]),
+    ] {
+        kernel.base_version = base.to_owned();
+        assert_eq!(slugs(&kernel, &at_hand, Engine::Native), expected, "{base}");
+    }
+    kernel.base_version = "6.12.107".to_owned();
+    assert_eq!(support(&kernel, &at_hand).engine(), Some(Engine::Native));
     assert_eq!(slugs(&kernel, &at_hand, Engine::KpatchBuild), ["ibt"]);
     assert_eq!(
         slugs(&kernel, &at_hand, Engine::KlpBuild),
@@ -203,7 +207,7 @@ fn signatures_that_are_not_forced_are_minded_and_no_obstacle() {
 
 #[test]
 fn what_the_native_engine_refuses_to_build_for_is_an_obstacle_here() {
-    for bits in 0_u32..256 {
+    for bits in 0_u32..512 {
         let (mut kernel, at_hand) = good();
         let on = |bit: u32| bits & (1 << bit) != 0;
         let config = &mut kernel.config;
@@ -215,7 +219,8 @@ fn what_the_native_engine_refuses_to_build_for_is_an_obstacle_here() {
         config.randstruct = on(5);
         config.trim_unused_ksyms = on(6);
         if on(7) {
-            kernel.base_version = "6.12.1".to_owned();
+            let series = if on(8) { "6.12.1" } else { "6.13.1" };
+            kernel.base_version = series.to_owned();
         }
         let refused = !cannot_be_patched(&kernel).is_empty();
         let native = slugs(&kernel, &at_hand, Engine::Native);

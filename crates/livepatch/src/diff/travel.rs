@@ -232,8 +232,8 @@ fn movable_data(section: &str, special: bool) -> bool {
 pub fn is_traceable(unit: &Unit<'_>, id: AtomId) -> bool {
     let atom = unit.atom(id);
     let endbr64 = [0xf3, 0x0f, 0x1e, 0xfa];
-    let entry = if unit
-        .bytes(atom.section, atom.start, atom.end)
+    let landing = if unit
+        .bytes(atom.section, atom.entry, atom.end)
         .starts_with(&endbr64)
     {
         4
@@ -242,6 +242,6 @@ pub fn is_traceable(unit: &Unit<'_>, id: AtomId) -> bool {
     };
     unit.relocations_of(id).first().is_some_and(|relocation| {
         unit.symbol(relocation.symbol).name == "__fentry__"
-            && relocation.offset == atom.start.saturating_add(entry).saturating_add(1)
+            && relocation.offset == atom.entry.saturating_add(landing).saturating_add(1)
     })
 }

@@ -121,6 +121,7 @@ fn read_sections<'data>(
         .and_then(|index| headers.get(index))
         .ok_or_else(|| bounds(PLACE, "name section", names.into(), headers.len()))?;
     let names = content(bytes, "section names", names)?;
+    let relocatable = header.e_type.get(LE) == elf::ET_REL;
     let mut sections = Vec::with_capacity(headers.len());
     for (index, header) in (0u32..).zip(headers) {
         let name = name_at(names, header.sh_name.get(LE), "section names")?;
@@ -129,7 +130,11 @@ fn read_sections<'data>(
             name,
             kind: header.sh_type.get(LE).0,
             flags: header.sh_flags.get(LE).0,
-            address: header.sh_addr.get(LE),
+            // Where a linker's script laid it out means nothing: offsets count from the section's start.
+            address: match (relocatable, index) {
+                (true, 1..) => 0,
+                (true, 0) | (false, _) => header.sh_addr.get(LE),
+            },
             offset: header.sh_offset.get(LE),
             size: header.sh_size.get(LE),
             link: header.sh_link.get(LE),

@@ -72,9 +72,11 @@ impl Builder<'_, '_> {
                 ));
             }
             let symbol = self.atom_symbol.get(&to).copied().unwrap_or(0);
+            // The symbol is the section's, which begins with the padding.
+            let padding = i64::try_from(atom.entry.saturating_sub(atom.start)).unwrap_or(i64::MAX);
             return Link::Relocation {
                 symbol,
-                addend: offset.saturating_sub(bias),
+                addend: offset.saturating_add(padding).saturating_sub(bias),
             };
         }
         let Some(original) = original else {
@@ -84,22 +86,29 @@ impl Builder<'_, '_> {
             return self.refuse(Rule::Unknown, atom.name, "is entered in the middle");
         }
         let body = self.comparison.original.atom(original);
-        let mut names: Vec<&str> = body
+        let mut names: Vec<(&str, i64)> = body
             .symbols
             .iter()
-            .map(|&symbol| self.comparison.original.symbol(symbol).name)
+            .map(|&symbol| {
+                let symbol = self.comparison.original.symbol(symbol);
+                // A name may stand for a place further in.
+                let inside = symbol.value.saturating_sub(body.entry);
+                (symbol.name, i64::try_from(inside).unwrap_or(i64::MAX))
+            })
             .collect();
         // Of several names of one place the link may have given one to another unit's definition.
-        names.sort_by_key(|name| *name != spoken.name);
+        names.sort_by_key(|(name, _)| *name != spoken.name);
         let addend = offset.saturating_sub(bias);
-        if let Some(name) = names
+        if let Some((name, inside)) = names
             .iter()
-            .find(|name| body.global && self.surroundings.exports(name))
+            .find(|(name, _)| body.global && self.surroundings.exports(name))
         {
             let symbol = self.undefined(name);
+            let addend = addend.saturating_sub(*inside);
             return Link::Relocation { symbol, addend };
         }
-        let Some(symbol) = names.iter().find_map(|name| self.surroundings.own(name)) else {
+        let known = |(name, inside): &(&str, i64)| Some((self.surroundings.own(name)?, *inside));
+        let Some((symbol, inside)) = names.iter().find_map(known) else {
             return self.refuse(
                 Rule::Unresolved,
                 atom.name,
@@ -107,6 +116,7 @@ impl Builder<'_, '_> {
             );
         };
         let parent = self.surroundings.parent().clone();
+        let addend = addend.saturating_sub(inside);
         self.placeholder(section, &parent, &symbol.name, symbol.position, addend)
     }
 
@@ -271,5 +281,56 @@ impl Builder<'_, '_> {
         });
         self.copy_relocations(home, offset, end, out, at);
         Some((out, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diff::compare;
+    use crate::elf::fixture::{ALLOC, Fixture, R_PC32, R_PLT32, RELA, TEXT, WRITE};
+    use crate::elf::{Binding, ElfFile, Relocation};
+    use crate::emit::{Anywhere, emit};
+    use crate::tables::layout_for;
+
+    /// A function that reads `inner`, which lies eight bytes into `outer`.
+    fn unit(last: u8) -> Vec<u8> {
+        let mut fixture = Fixture::new(1);
+        #[rustfmt::skip]
+        let code = [
+            0xe8, 0, 0, 0, 0,          // call __fentry__
+            0x8b, 0x05, 0, 0, 0, 0,    // mov inner(%rip), %eax
+            0xb0, last, 0xc3,
+        ];
+        let text = fixture.section(".text.f", TEXT, &code);
+        let data = fixture.section(".data.outer", ALLOC | WRITE, &[0; 16]);
+        fixture.function("f", text, 0, 14, Binding::Local);
+        fixture.object("outer", data, 0, 16, Binding::Global);
+        let inner = fixture.object("inner", data, 8, 8, Binding::Global);
+        let fentry = fixture.undefined("__fentry__");
+        let entry = |offset, symbol, kind| Relocation {
+            offset,
+            symbol,
+            kind,
+            addend: -4,
+        };
+        let entries = [entry(1, fentry, R_PLT32), entry(7, inner, R_PC32)];
+        fixture.relocations(".rela.text.f", RELA, text, &entries);
+        fixture.build()
+    }
+
+    #[test]
+    fn a_name_inside_of_another_is_counted_from_its_own_place() {
+        let (before, after) = (unit(1), unit(2));
+        let tables = layout_for(6, 1).unwrap();
+        let comparison = compare("f.c", &before, &after, tables).unwrap();
+        let emitted = emit(&comparison, &Anywhere, "0").unwrap();
+        let object = ElfFile::parse(&emitted.object).unwrap();
+        let text = object.section_named(".text.f").unwrap();
+        let table = object.relocation_sections(text.index).next().unwrap();
+        let entries = object.relocations(table).unwrap();
+        let read = entries.iter().find(|entry| entry.offset == 7).unwrap();
+        let name = object.symbol(read.symbol).unwrap().name;
+        assert!(name.ends_with("!inner"), "{name}");
+        assert_eq!(read.addend, -4);
     }
 }

@@ -2,12 +2,15 @@
 
 use object::elf;
 
-use super::{Builder, Link, Piece, replacement_range};
+use super::{Builder, Link, PLACEHOLDER, Piece, replacement_range};
 use crate::diff::is_traceable;
 use crate::refusal::Rule;
 use crate::tables::ORC_ENTRY;
 use crate::unit::{Class, Entry};
 use crate::write::OutRelocation;
+
+/// The list of direct calls, which kernels that count the depth of calls rewrite.
+const CALL_SITES: &str = ".call_sites";
 
 impl Builder<'_, '_> {
     /// Rebuilds the tables' entries that are about travelling code.
@@ -17,6 +20,9 @@ impl Builder<'_, '_> {
                 .piece_at(entry.code_section, entry.code_offset, false)
                 .is_none()
             {
+                continue;
+            }
+            if self.is_resolved_late(entry) {
                 continue;
             }
             let out = self.pool_like(entry.section);
@@ -43,6 +49,31 @@ impl Builder<'_, '_> {
                     .retain(|relocation| relocation.offset < before as u64);
             }
         }
+    }
+
+    /// Whether the entry lists a call whose target is not known before a module is patched. The
+    /// kernel would follow such a call when ours loads, to wherever it leads until then; a call
+    /// that is not listed is only not counted.
+    fn is_resolved_late(&self, entry: &Entry) -> bool {
+        if entry.table.section != CALL_SITES || self.surroundings.parent().is_vmlinux() {
+            return false;
+        }
+        let Some(piece) = self.piece_at(entry.code_section, entry.code_offset, false) else {
+            return false;
+        };
+        let field = entry
+            .code_offset
+            .saturating_sub(piece.start)
+            .saturating_add(piece.out_start)
+            .saturating_add(1);
+        let relocations = self.sections.get(piece.out).map(|out| &out.relocations);
+        relocations.into_iter().flatten().any(|relocation| {
+            let symbol = relocation.symbol.checked_sub(1);
+            relocation.offset == field
+                && symbol
+                    .and_then(|index| self.symbols.get(index))
+                    .is_some_and(|symbol| symbol.name.starts_with(PLACEHOLDER))
+        })
     }
 
     pub(super) fn copy_entry(&mut self, entry: &Entry, out: usize, at: u64) -> bool {

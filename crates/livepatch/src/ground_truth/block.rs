@@ -97,7 +97,11 @@ pub(super) fn map(
             twice.insert(symbol.name.to_owned());
         }
     };
-    for symbol in unit.symbols().iter().filter(|symbol| is_named(symbol)) {
+    for symbol in unit
+        .symbols()
+        .iter()
+        .filter(|symbol| is_named(symbol) && !is_padding(symbol))
+    {
         if symbol.binding == Binding::Local {
             ours.entry(key(symbol.name)).or_default().push(symbol);
         } else if let Some(found) = linked_global(parent, symbol.name) {
@@ -147,6 +151,17 @@ pub(super) fn linked_global<'a, 'data>(
     })
 }
 
+/// What begins the names of the padding before functions: objtool's, and that of compilers with kCFI.
+const PADDING_NAMES: [&str; 2] = ["__pfx_", "__cfi_"];
+
+/// Whether `symbol` is the padding before a function rather than a function.
+pub(super) fn is_padding(symbol: &Symbol<'_>) -> bool {
+    symbol.kind == SymbolKind::Function
+        && PADDING_NAMES
+            .iter()
+            .any(|prefix| symbol.name.starts_with(prefix))
+}
+
 fn is_named(symbol: &Symbol<'_>) -> bool {
     matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object)
         && matches!(symbol.place, Place::Section(_))
@@ -155,7 +170,10 @@ fn is_named(symbol: &Symbol<'_>) -> bool {
 
 /// Whether a local symbol is still there after the link.
 fn travels(file: &ElfFile<'_>, symbol: &Symbol<'_>) -> bool {
-    const DROPPED: [&str; 5] = [
+    const DROPPED: [&str; 7] = [
+        // objtool puts those of the whole kernel behind all other symbols.
+        PADDING_NAMES[0],
+        PADDING_NAMES[1],
         "__exitcall_",
         "__addressable_",
         "__UNIQUE_ID_",

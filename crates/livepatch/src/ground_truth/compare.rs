@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::block::is_padding;
 use super::relaxed::{self, Counterpart, Field};
 use super::target::Targets;
 use super::{Difference, FunctionTruth, Outcome, ParentSymbol, TargetCount, UnitMap};
@@ -31,8 +32,9 @@ pub(super) fn functions(
     let targets = Targets::new(unit, parent, map, theirs.as_ref());
     let mut count = TargetCount::default();
     let mut functions = Vec::new();
+    let padding = padding(unit);
     for symbol in unit.symbols() {
-        if symbol.kind != SymbolKind::Function || symbol.section().is_none() {
+        if symbol.kind != SymbolKind::Function || symbol.section().is_none() || is_padding(symbol) {
             continue;
         }
         let outcome = match map.symbols.get(symbol.name) {
@@ -47,6 +49,10 @@ pub(super) fn functions(
                 &targets,
                 &mut count,
             )
+            .or_else(|| {
+                let before = padding.get(&(symbol.section()?, symbol.value))?;
+                different_padding(unit, before, parent, found)
+            })
             .map_or(Outcome::Equal, Outcome::Differs),
         };
         functions.push(FunctionTruth {
@@ -56,6 +62,43 @@ pub(super) fn functions(
     }
     functions.sort_by(|left, right| left.name.cmp(&right.name));
     Ok((functions, count))
+}
+
+/// The padding of each function, by the function's place.
+fn padding<'a, 'data>(
+    unit: &'a ElfFile<'data>,
+) -> BTreeMap<(SectionIndex, u64), &'a Symbol<'data>> {
+    unit.symbols()
+        .iter()
+        .filter(|symbol| is_padding(symbol))
+        .filter_map(|symbol| {
+            let end = symbol.value.checked_add(symbol.size)?;
+            Some(((symbol.section()?, end), symbol))
+        })
+        .collect()
+}
+
+/// The first difference of the padding before two functions.
+fn different_padding(
+    unit: &ElfFile<'_>,
+    before: &Symbol<'_>,
+    parent: &Parent<'_>,
+    found: &ParentSymbol,
+) -> Option<Difference> {
+    let ours = unit
+        .section(before.section()?)
+        .and_then(|section| section.bytes(before.value, before.size));
+    let theirs = parent.file().section(found.section).and_then(|section| {
+        let start = found.address.checked_sub(before.size)?;
+        section.bytes(start.checked_sub(section.address)?, before.size)
+    });
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => first_difference(ours, theirs, &[]),
+        (ours, theirs) => Some(Difference::Size {
+            ours: ours.map_or(0, <[u8]>::len) as u64,
+            theirs: theirs.map_or(0, <[u8]>::len) as u64,
+        }),
+    }
 }
 
 /// A weak definition that lost to a strong one. Equal bytes would not make it the one that runs.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 
-use super::{Atom, AtomId, Class, Entry, Instruction, Unit, UnitError, unexpected};
+use super::{Atom, AtomId, Class, Entry, Instruction, Unit, UnitError, prefix, unexpected};
 use crate::elf::{Binding, Section, SectionIndex, Symbol, SymbolKind};
 use crate::tables::Role;
 
@@ -128,7 +128,7 @@ impl<'data> Unit<'data> {
             self.atoms_by_section.insert(section.index, ids);
         }
         for (index, atom) in atoms.iter().enumerate() {
-            for &symbol in &atom.symbols {
+            for &symbol in atom.symbols.iter().chain(&atom.prefixes) {
                 self.atom_by_symbol.insert(symbol, AtomId(index));
             }
         }
@@ -219,6 +219,18 @@ fn cut_section<'data>(
     class: Class,
     mut symbols: Vec<&Symbol<'data>>,
 ) -> Result<Vec<Atom<'data>>, UnitError> {
+    let prefixes = match class {
+        Class::Code | Class::Init => prefix::take(&mut symbols),
+        Class::Ignored
+        | Class::Data
+        | Class::Strings
+        | Class::Constants
+        | Class::Table(_)
+        | Class::OrcAddresses
+        | Class::OrcEntries
+        | Class::Chunks
+        | Class::Fixed => Vec::new(),
+    };
     let mut atoms: Vec<(u64, u64, Vec<&Symbol<'data>>)> = Vec::new();
     symbols.sort_by_key(|symbol| (symbol.value, std::cmp::Reverse(symbol.size), symbol.index));
     for symbol in symbols {
@@ -238,25 +250,49 @@ fn cut_section<'data>(
     if atoms.is_empty() {
         atoms.push((0, section.size, Vec::new()));
     }
-    // A function's or variable's own section belongs to it to the last byte of padding.
-    let whole = matches!(atoms.as_slice(), [(0, ..)]);
+    // Between the names of a table that is read once lie parts of it: flags of BTF ids have none.
+    if class == Class::Fixed {
+        let starts: Vec<u64> = atoms.iter().skip(1).map(|(start, ..)| *start).collect();
+        let ends = starts.into_iter().chain([section.size]);
+        for ((_, end, _), next) in atoms.iter_mut().zip(ends) {
+            *end = next.max(*end);
+        }
+    }
+    // A function's or variable's own section belongs to it, from the padding before its entry to
+    // that behind its end.
+    let whole = match atoms.as_slice() {
+        [(start, ..)] => *start == prefix::length(&prefixes, *start),
+        _ => false,
+    };
     if whole && let Some((_, end, _)) = atoms.first_mut() {
         *end = section.size;
     }
     Ok(atoms
         .into_iter()
-        .map(|(start, end, names)| {
+        .enumerate()
+        .map(|(number, (start, end, names))| {
             let is_global = |symbol: &&&Symbol<'data>| symbol.binding != Binding::Local;
             let first = names.iter().find(is_global).or_else(|| names.first());
+            let length = prefix::length(&prefixes, start);
             Atom {
                 section: section.index,
                 class,
-                start,
+                // What lies before the first name of such a table is part of it, too.
+                start: match (class, number) {
+                    (Class::Fixed, 0) => 0,
+                    _ => start.saturating_sub(length),
+                },
                 end,
+                entry: start,
                 name: first.map_or(section.name, |symbol| symbol.name),
                 global: names.iter().any(|symbol| symbol.binding != Binding::Local),
                 weak: names.iter().any(|symbol| symbol.binding == Binding::Weak),
                 symbols: names.iter().map(|symbol| symbol.index).collect(),
+                prefixes: prefixes
+                    .iter()
+                    .filter(|prefix| prefix::end(prefix) == Some(start))
+                    .map(|prefix| prefix.index)
+                    .collect(),
                 whole,
             }
         })

@@ -32,6 +32,12 @@ pub(super) fn lines<'a>(module: &'a Module<'_>) -> impl Iterator<Item = &'a str>
     module.infos(KEY)
 }
 
+/// The objects that a module brings callbacks for: `tuxtape_callback=OBJECT:MOMENT`.
+pub(super) fn callbacks<'a>(module: &'a Module<'_>) -> impl Iterator<Item = &'a str> {
+    let lines = module.infos("tuxtape_callback");
+    lines.filter_map(|line| Some(line.split_once(':')?.0))
+}
+
 pub(super) fn parse(line: &str) -> Option<(&str, &str, u32)> {
     let (object, rest) = line.split_once(':')?;
     let (name, position) = rest.split_once(',')?;
@@ -90,7 +96,7 @@ pub(super) fn check(
             address: found.ok().map(|found| found.address),
         });
     }
-    if functions.is_empty() {
+    if functions.is_empty() && callbacks(module).next().is_none() {
         let why = format!("no {KEY} line: patches nothing");
         problems.push(Problem::new(Check::Function, why).in_section(".modinfo"));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tuxtape_core::identity::ObjectName;
 
+use super::functions;
 use super::module::Module;
 use super::{Check, Kernel, PatchedFunction, Problem};
 use crate::elf::{Place, SectionIndex, Symbol};
@@ -112,9 +113,11 @@ pub(super) fn check(
     problems: &mut Vec<Problem>,
 ) -> Vec<KlpSymbol> {
     let resolved = check_symbols(module, kernel, problems);
+    // An object without patched functions may have callbacks.
     let patched: BTreeSet<&str> = functions
         .iter()
         .map(|function| function.object.0.as_str())
+        .chain(functions::callbacks(module))
         .collect();
     for section in module.file.sections() {
         let named = section.name.starts_with(".klp.");

@@ -3,6 +3,7 @@ mod functions;
 mod garbled;
 mod klp;
 mod modinfo;
+mod padded;
 mod relocations;
 mod sample;
 mod tables;

@@ -138,3 +138,18 @@ fn vmlinux_symbols_in_module_sections_and_the_reverse_are_refused() {
         ],
     );
 }
+
+#[test]
+fn relocations_of_an_object_with_callbacks_alone_are_applied() {
+    fault(
+        |sample| {
+            sample.modinfo(
+                "tuxtape_func=driver:serve,0",
+                "tuxtape_callback=driver:pre_patch",
+            );
+        },
+        &[
+            "entry: .data+0x40: serve: patches driver:serve,0, which no tuxtape_func line says or another entry also does",
+        ],
+    );
+}

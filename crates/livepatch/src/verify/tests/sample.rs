@@ -77,6 +77,13 @@ impl World {
         }
     }
 
+    /// A section of vmlinux.
+    pub(super) fn section(&self, name: &str) -> SectionIndex {
+        let mut sections = self.vmlinux.sections.iter();
+        let found = sections.position(|section| section.name == name);
+        SectionIndex(u32::try_from(found.unwrap()).unwrap())
+    }
+
     pub(super) fn verify(&self, module: &[u8]) -> VerifyReport {
         let (vmlinux, driver) = (self.vmlinux.build(), self.driver.build());
         let file = ElfFile::parse(&vmlinux).unwrap();

@@ -1,0 +1,177 @@
+//! Kernels to build for.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tuxtape_core::identity::KernelRelease;
+use tuxtape_core::profile::KernelProfile;
+use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::lab::accelerator::Accelerator;
+use tuxtape_kernel::lab::tools::Tools;
+use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Order, Trial};
+use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError};
+use tuxtape_kernel::replay::Budget;
+use tuxtape_kernel::{profile, unified};
+
+/// What a guest says when a module's own test was passed.
+const SEEN: &str = "seen at work";
+
+/// A kernel that is prepared.
+pub(crate) struct Lab {
+    pub(crate) kernel: KernelFiles,
+    pub(crate) profile: KernelProfile,
+}
+
+pub(crate) fn skip<T>(why: &str) -> Option<T> {
+    eprintln!("skipped: {why}");
+    None
+}
+
+/// The kernels of the cache of which a profile is at hand.
+pub(crate) fn labs() -> Vec<Lab> {
+    let folder = |name| {
+        let found = env::var_os(name).map(PathBuf::from);
+        found.or_else(|| skip(&format!("{name} is not set")))
+    };
+    let Some((cache, home)) = folder("TUXTAPE_CACHE").zip(folder("TUXTAPE_HOME")) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(cache.join("kernels")).into_iter().flatten();
+    let mut releases: Vec<KernelRelease> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    releases.sort();
+    let labs: Vec<Lab> = releases
+        .iter()
+        .filter_map(|release| {
+            let kernel = KernelFiles::below(&cache, release);
+            match profile::load(&home, release) {
+                Ok(profile) => Some(Lab { kernel, profile }),
+                Err(error) => skip(&error.to_string()),
+            }
+        })
+        .collect();
+    if labs.is_empty() {
+        skip::<()>("no kernel with a profile");
+    }
+    labs
+}
+
+impl Lab {
+    /// Builds the fix in the text of a patch.
+    pub(crate) fn build(&self, name: &str, patch: &[u8]) -> Result<Outcome, ProduceError> {
+        let fix = NamedFix {
+            name: name.to_owned(),
+            cves: Vec::new(),
+            diff: unified::parse(patch).unwrap(),
+        };
+        let scratch = tempfile::tempdir().unwrap();
+        produce::produce(
+            &self.kernel,
+            &self.profile,
+            &[fix],
+            &name.parse().unwrap(),
+            &Budget::default(),
+            scratch.path(),
+        )
+    }
+
+    /// Tries the livepatches in guests, each with its script where it has one, and says what went wrong.
+    pub(crate) fn boot(
+        &self,
+        livepatches: Vec<Livepatch>,
+        tests: &BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let tools = match Tools::find() {
+            Ok(tools) => tools,
+            Err(error) => return skip(&error.to_string()).unwrap_or_default(),
+        };
+        let trial = Trial {
+            livepatches,
+            script: (!tests.is_empty()).then(|| script(tests).into_bytes()),
+            order: Order::ObjectsFirst,
+            accelerator: Accelerator::Tcg,
+            limits: Limits {
+                // Guests of a busy host take their time.
+                boot: Duration::from_secs(400),
+                transition: Duration::from_secs(120),
+                script: Duration::from_secs(200),
+            },
+        };
+        let outcome = trial::run(&tools, &self.kernel, &trial, &mut |line| {
+            eprintln!("{line}");
+        });
+        let outcome = outcome.unwrap();
+        let mut wrong: Vec<String> = Vec::new();
+        for module in &outcome.modules {
+            eprintln!(
+                "| {} | {} | loaded {} | unloaded {} | transition {:?} ms | {:?} |",
+                self.kernel.release,
+                module.name,
+                module.loaded,
+                module.unloaded,
+                module.transition_ms,
+                module.problems
+            );
+            let during = module.script[1].as_ref().map(|run| run.output.as_str());
+            if tests.contains_key(&module.name.0) && !during.is_some_and(|text| text.contains(SEEN))
+            {
+                wrong.push(format!("{}: its test did not run", module.name));
+            }
+            if !module.problems.is_empty() {
+                let problems = &module.problems;
+                wrong.push(format!(
+                    "{}: {}: {problems:?}",
+                    self.kernel.release, module.name
+                ));
+            }
+        }
+        eprintln!(
+            "{} boots, unexplained: {:?}",
+            outcome.boots, outcome.unexplained
+        );
+        if !outcome.passed() && wrong.is_empty() {
+            wrong.push(format!("{}: complaints of nobody's", self.kernel.release));
+        }
+        wrong
+    }
+}
+
+/// The patches of a folder, with the test to run while each is in force.
+pub(crate) fn patches(folder: &Path) -> BTreeMap<String, (PathBuf, Option<String>)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "patch")
+        {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let test = fs::read_to_string(folder.join(format!("{name}-LOADED.test")));
+            found.insert(name, (path, test.ok()));
+        }
+    }
+    found
+}
+
+/// One script for the guest: the test of the module in force, as its authors wrote it. The guest has no
+/// `sudo`, its shell is busybox, and what a module patches was loaded before.
+fn script(tests: &BTreeMap<String, String>) -> String {
+    let mut script = String::from(
+        "[ $TUXTAPE_STAGE = during ] || exit 0\n\
+         sudo() { \"$@\"; }\n\
+         modprobe() { :; }\n\
+         mount -t debugfs none /sys/kernel/debug 2>/dev/null\n\
+         case $TUXTAPE_MODULE in\n",
+    );
+    for (module, test) in tests {
+        script.push_str(&format!(
+            "{module}) ( {test}\n) || exit 1; echo {SEEN} ;;\n"
+        ));
+    }
+    script.push_str("esac\nexit 0\n");
+    script
+}
