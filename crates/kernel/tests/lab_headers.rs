@@ -1,5 +1,4 @@
 //! Which headers could be read, against those that debug data show to have left code.
-#![expect(clippy::unwrap_used, reason = "tests fail by panic")]
 
 use std::path::PathBuf;
 
