@@ -12,7 +12,7 @@ use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::Accelerator;
 use tuxtape_kernel::lab::tools::Tools;
 use tuxtape_kernel::lab::trial::{self, Limits, Livepatch, Order, Trial};
-use tuxtape_kernel::produce::{self, NamedFix, Outcome, ProduceError};
+use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError};
 use tuxtape_kernel::replay::Budget;
 use tuxtape_kernel::{profile, unified};
 
@@ -23,6 +23,8 @@ const SEEN: &str = "seen at work";
 pub(crate) struct Lab {
     pub(crate) kernel: KernelFiles,
     pub(crate) profile: KernelProfile,
+    /// Where its profile is kept.
+    home: PathBuf,
 }
 
 pub(crate) fn skip<T>(why: &str) -> Option<T> {
@@ -49,7 +51,11 @@ pub(crate) fn labs() -> Vec<Lab> {
         .filter_map(|release| {
             let kernel = KernelFiles::below(&cache, release);
             match profile::load(&home, release) {
-                Ok(profile) => Some(Lab { kernel, profile }),
+                Ok(profile) => Some(Lab {
+                    kernel,
+                    profile,
+                    home: home.clone(),
+                }),
                 Err(error) => skip(&error.to_string()),
             }
         })
@@ -69,9 +75,13 @@ impl Lab {
             diff: unified::parse(patch).unwrap(),
         };
         let scratch = tempfile::tempdir().unwrap();
+        let target = For {
+            files: &self.kernel,
+            profile: &self.profile,
+            home: &self.home,
+        };
         produce::produce(
-            &self.kernel,
-            &self.profile,
+            target,
             &[fix],
             &name.parse().unwrap(),
             &Budget::default(),
