@@ -67,7 +67,10 @@ impl Bench {
         for number in 1000..1004 {
             let text = if number % 2 == 0 { FIXED } else { OLD };
             write(&tree.join(format!("net/{number}.c")), text);
-            let diff = format!("--- a/net/{number}.c\n+++ b/net/{number}.c\n{FIX}");
+            // Its own words tie a patch to its CVE.
+            let diff = format!(
+                "This fixes CVE-2024-{number}.\n\n--- a/net/{number}.c\n+++ b/net/{number}.c\n{FIX}"
+            );
             write(&fixes.join(format!("CVE-2024-{number}.patch")), &diff);
         }
         let output = bench.user.run(&["kernel", "add", &bench.spec()]);
