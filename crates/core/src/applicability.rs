@@ -405,9 +405,11 @@ fn weigh(
             Reading::Affected(_) | Reading::NeverIntroduced => Weighed::Yes,
         },
         (_, _, Some(reason)) => Weighed::No(reason),
-        (_, Carried::Yes(_), None)
-        | (Some(Lineage::Carried { .. }), Carried::Partial(_) | Carried::NotLooked { .. }, None) => {
-            Weighed::No(Reason::Carries)
+        (_, Carried::Yes(_), None) => Weighed::No(Reason::Carries),
+        // Messages tell what came in. What took it out again may have told nobody: only the source can
+        // say that the fix still stands.
+        (Some(Lineage::Carried { .. }), Carried::NotLooked { .. }, None) => {
+            Weighed::Doubt(Gap::NoFixDiff)
         }
         (_, Carried::Partial(_), None) => Weighed::Doubt(Gap::PartialFix),
         (_, Carried::NotLooked { .. }, None) => Weighed::Version,

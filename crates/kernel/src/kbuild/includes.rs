@@ -144,8 +144,13 @@ pub(crate) fn skim(bytes: &[u8]) -> Skimmed {
     // The assembler's own; the preprocessor passes it on.
     for at in memmem::find_iter(bytes, b".include") {
         let rest = bytes.get(at + 8..).unwrap_or_default();
-        if let Some(Operand::File(written)) = operand(rest.trim_ascii_start()) {
-            found.named.insert(written);
+        // Within `asm()` its quotes are escaped.
+        let rest = rest.trim_ascii_start();
+        let rest = rest.strip_prefix(b"\\").unwrap_or(rest);
+        if let Some(Operand::File(written)) = operand(rest) {
+            let name = written.name().trim_end_matches('\\').to_owned();
+            found.named.insert(Written::Angled(name.clone()));
+            found.named.insert(Written::Quoted(name));
         }
     }
     found
@@ -169,6 +174,9 @@ fn directive(rest: &[u8], found: &mut Skimmed) {
     let (word, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
     match word {
         b"include" | b"include_next" | b"import" => match operand(past_comments(rest)) {
+            Some(Operand::File(Written::Quoted(name))) if word == b"include_next" => {
+                found.named.insert(Written::Angled(name));
+            }
             Some(Operand::File(name)) => {
                 found.named.insert(name);
             }

@@ -13,7 +13,7 @@ use tuxtape_core::applicability::built;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_sys::regular;
 
-use crate::kbuild::includes::{self, Names, Written};
+use crate::kbuild::includes::{self, Names};
 use crate::unified::TreePath;
 
 /// Largest file that is read, in bytes. Generated register headers have 14 MB.
@@ -25,9 +25,17 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
     let tree = &profile.tree_files;
     let names = Names::new(tree);
     let mut headers: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
     for file in tree.iter().filter(|file| file.ends_with(".h")) {
-        headers.entry(folder_of(file)).or_default().push(file);
+        let folder = folder_of(file);
+        headers.entry(folder).or_default().push(file);
+        let name = file.rsplit('/').next().unwrap_or(file);
+        by_name.entry(name).or_default().push(file);
     }
+    let headers = Headers {
+        of_folder: headers,
+        by_name,
+    };
     let mut roots: BTreeSet<&str> = BTreeSet::new();
     for file in tree {
         let is_compiled =
@@ -42,7 +50,7 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
             roots.insert(file);
         }
     }
-    roots.extend(forced(top, tree, &names)?);
+    roots.extend(forced(top, tree, &headers.by_name)?);
     let mut reached = roots.clone();
     let mut next: Vec<&str> = roots.into_iter().collect();
     while !next.is_empty() {
@@ -63,25 +71,35 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
         .collect())
 }
 
+/// The headers of a tree.
+struct Headers<'a> {
+    of_folder: HashMap<&'a str, Vec<&'a str>>,
+    by_name: HashMap<&'a str, Vec<&'a str>>,
+}
+
 /// Lists the files that `file` can read.
 fn read_by<'a>(
     top: &Path,
     file: &str,
     names: &Names<'a>,
-    headers: &HashMap<&'a str, Vec<&'a str>>,
+    headers: &Headers<'a>,
 ) -> io::Result<BTreeSet<&'a str>> {
     let found = includes::skim(&read(top, file)?);
-    let named = found
-        .named
-        .iter()
-        .chain(found.defined.iter().map(|(_, written)| written));
-    let mut meant: BTreeSet<&str> = named
-        .flat_map(|written| names.meant(file, written))
-        .collect();
+    let mut meant: BTreeSet<&str> = BTreeSet::new();
+    let defined = found.defined.iter().map(|(_, written)| written);
+    for written in found.named.iter().chain(defined) {
+        let files = names.meant(file, written);
+        if files.is_empty() {
+            // Made by the build, or reached through a link: any of that name.
+            let name = written.name().rsplit('/').next().unwrap_or_default();
+            meant.extend(headers.by_name.get(name).into_iter().flatten());
+        }
+        meant.extend(files);
+    }
     if !found.macros.is_empty() {
         // A macro stands for a header that a `define` names, or for one of this folder.
         let folder = folder_of(file);
-        meant.extend(headers.get(folder).into_iter().flatten());
+        meant.extend(headers.of_folder.get(folder).into_iter().flatten());
     }
     Ok(meant)
 }
@@ -90,11 +108,11 @@ fn folder_of(file: &str) -> &str {
     file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// Lists the files that makefiles force on the compiler by `-include`.
+/// Lists the headers that makefiles name, as `-include` and `-D` flags do.
 fn forced<'a>(
     top: &Path,
     tree: &BTreeSet<String>,
-    names: &Names<'a>,
+    by_name: &HashMap<&'a str, Vec<&'a str>>,
 ) -> io::Result<BTreeSet<&'a str>> {
     let is_makefile = |path: &&String| {
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -104,12 +122,9 @@ fn forced<'a>(
     for path in tree.iter().filter(is_makefile) {
         let bytes = read(top, path)?;
         let text = String::from_utf8_lossy(&bytes);
-        for (at, _) in text.match_indices("-include") {
-            let rest = text.get(at + "-include".len()..).unwrap_or_default();
-            let word = rest.split_whitespace().next().unwrap_or_default();
-            // Of `$(srctree)/a/b.h` the last part is enough.
-            let name = word.rsplit('/').next().unwrap_or(word);
-            found.extend(names.meant("", &Written::Angled(name.to_owned())));
+        let of_a_name = |letter: char| letter.is_ascii_alphanumeric() || "_-.+".contains(letter);
+        for word in text.split(|letter| !of_a_name(letter)) {
+            found.extend(by_name.get(word).into_iter().flatten().copied());
         }
     }
     Ok(found)
@@ -201,6 +216,39 @@ mod tests {
         // What cannot be read leaves everything unknown.
         profile.tree_files.insert("include/gone.h".to_owned());
         assert!(readable(top.path(), &profile).is_err());
+    }
+
+    #[test]
+    fn headers_are_found_by_links_flags_and_the_assembler() {
+        check(
+            &[
+                (
+                    "d/a.c",
+                    "#include \"../link/far.h\"\n#include_next \"b.h\"\nasm(\".include \\\"d/s.h\\\"\");\n",
+                ),
+                ("d/b.h", ""),
+                ("d/s.h", ""),
+                ("e/b.h", ""),
+                ("f/far.h", ""),
+                (
+                    "g/Makefile",
+                    "CFLAGS_a.o += -DX=\\\"../x/named.h\\\" $(call cc-option,-include $(src)/forced.h)\n",
+                ),
+                ("x/forced.h", ""),
+                ("x/named.h", ""),
+                ("x/other.h", ""),
+            ],
+            &["d/a.c"],
+            &[
+                "d/a.c",
+                "d/b.h",
+                "d/s.h",
+                "e/b.h",
+                "f/far.h",
+                "x/forced.h",
+                "x/named.h",
+            ],
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::Comparison;
+use crate::elf::{Relocation, SectionIndex};
 use crate::pairing::is_writable;
 use crate::refusal::Rule;
-use crate::unit::{AtomId, Class, Target};
+use crate::unit::{AtomId, Class, Target, Unit, is_special};
 
 /// One difference in a section that is gone after boot or module load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,34 +36,38 @@ impl Comparison<'_> {
     /// Leaves out what of the change ran at boot, for a unit of the kernel image. Each thing left out
     /// is told in [`Comparison::notes`].
     ///
-    /// What new code of the unit would need it for is refused, and so is what may run later after all
-    /// (`.meminit` with memory hotplug, `.ref` always).
+    /// Refused is init code of a fix that brings anything new to set up, and what may run later after
+    /// all (`.meminit` with memory hotplug, `.ref` always).
     pub fn leave_out_boot_code(&mut self) {
         let mut notes = Vec::new();
         let gone = std::mem::take(&mut self.gone);
+        let new = self.new_state();
         for one in &gone {
             if !is_gone_after_boot(&one.section) {
                 continue;
             }
-            let needed = one.patched.map(|id| self.set_up_by(id)).unwrap_or_default();
-            if let Some(name) = needed.new.first() {
+            // Exit code sets nothing up.
+            let sets_up = one.section.starts_with(".init.");
+            if let Some(name) = new.first().filter(|_| sets_up) {
                 let why = format!(
-                    "{} {}, and changed functions use {name}, which it would set up",
+                    "{} {}, and it may be what sets up {name}, which is new",
                     one.what, one.section
                 );
                 self.refusals.retain(|refusal| !is_about(refusal, one));
                 self.refuse(Rule::InitCode, &one.name, why);
                 continue;
             }
+            let shared = one.patched.map(|id| self.shared_with(id));
+            let shared = shared.unwrap_or_default();
             self.refusals.retain(|refusal| !is_about(refusal, one));
             let mut note = format!(
                 "{} ({} {}) ran at boot and is left out",
                 one.name, one.what, one.section
             );
-            if !needed.shared.is_empty() {
+            if !shared.is_empty() {
                 note.push_str(&format!(
                     "; it shares {} with changed functions: see that they can do with what the old one left",
-                    needed.shared.join(", ")
+                    shared.join(", ")
                 ));
             }
             notes.push(note);
@@ -72,54 +77,73 @@ impl Comparison<'_> {
         self.refusals.sort();
     }
 
-    /// What a function that does not run again would have set up for the changed ones.
-    fn set_up_by(&self, id: AtomId) -> Needed {
+    /// What the fix brings that code at boot may have to set up: new variables, keys of switched
+    /// branches and calls, and variables of other units that this one did not name before. By which way
+    /// (a helper, a table of pointers) is not followed: any of them is one too many.
+    fn new_state(&self) -> Vec<String> {
         let unit = &self.patched;
-        let atom = unit.atom(id);
-        let mut named: BTreeSet<AtomId> = BTreeSet::new();
-        for relocation in unit.relocations_of(id) {
-            if let Target::Atom { atom: to, .. } = unit.target(atom.section, relocation)
-                && unit.atom(to).class == Class::Data
-                && is_writable(unit, to)
-            {
-                named.insert(to);
-            }
-        }
-        let is_new = |id: &AtomId| !self.pairing.of_patched.contains_key(id);
-        let used: BTreeSet<AtomId> = self
-            .travels
-            .iter()
-            .flat_map(|&id| {
-                let section = unit.atom(id).section;
-                unit.relocations_of(id)
-                    .iter()
-                    .filter_map(move |relocation| match unit.target(section, relocation) {
-                        Target::Atom { atom, .. } => Some(atom),
-                        Target::Outside { .. }
-                        | Target::Content { .. }
-                        | Target::Absolute(_)
-                        | Target::Lost { .. } => None,
-                    })
-            })
+        let mut new: Vec<String> = unit
+            .atom_ids()
+            .filter(|id| !self.pairing.of_patched.contains_key(id))
+            .filter(|&id| is_writable(unit, id) && !is_special(unit, unit.atom(id)))
+            .map(|id| unit.atom(id))
+            .filter(|atom| atom.class == Class::Data)
+            .map(|atom| atom.name.to_owned())
             .collect();
-        let both = named.intersection(&used).copied();
-        let name = |id: AtomId| unit.atom(id).name.to_owned();
-        let (new, shared): (Vec<AtomId>, Vec<AtomId>) = both.partition(is_new);
-        Needed {
-            new: new
-                .into_iter()
-                .filter(|&id| !crate::unit::is_special(unit, unit.atom(id)))
-                .map(name)
-                .collect(),
-            shared: shared.into_iter().map(name).collect(),
-        }
+        let before = outside(&self.original, |_, _| true);
+        let named = outside(unit, |section, relocation| {
+            unit.class(section) != Class::Init && !unit.is_branch(section, relocation)
+        });
+        new.extend(named.difference(&before).map(|name| (*name).to_owned()));
+        new
+    }
+
+    /// The variables that a function which does not run again shares with what travels.
+    fn shared_with(&self, id: AtomId) -> Vec<String> {
+        let unit = &self.patched;
+        let named = |id: AtomId| {
+            let section = unit.atom(id).section;
+            unit.relocations_of(id)
+                .iter()
+                .filter_map(move |relocation| match unit.target(section, relocation) {
+                    Target::Atom { atom, .. } => Some(atom),
+                    Target::Outside { .. }
+                    | Target::Content { .. }
+                    | Target::Absolute(_)
+                    | Target::Lost { .. } => None,
+                })
+        };
+        let used: BTreeSet<AtomId> = self.travels.iter().flat_map(|&id| named(id)).collect();
+        let shared: BTreeSet<AtomId> = named(id)
+            .filter(|&to| unit.atom(to).class == Class::Data && is_writable(unit, to))
+            .filter(|to| used.contains(to))
+            .collect();
+        shared
+            .into_iter()
+            .map(|id| unit.atom(id).name.to_owned())
+            .collect()
     }
 }
 
-#[derive(Debug, Default)]
-struct Needed {
-    new: Vec<String>,
-    shared: Vec<String>,
+/// The names outside of the unit that its relocations have, those that `wanted` picks.
+fn outside<'unit>(
+    unit: &'unit Unit<'_>,
+    wanted: impl Fn(SectionIndex, &Relocation) -> bool,
+) -> BTreeSet<&'unit str> {
+    let mut names = BTreeSet::new();
+    for section in unit.file.sections() {
+        if unit.class(section.index) == Class::Ignored {
+            continue;
+        }
+        for relocation in unit.relocations(section.index, 0, section.size) {
+            if let Target::Outside { symbol, .. } = unit.target(section.index, relocation)
+                && wanted(section.index, relocation)
+            {
+                names.insert(unit.symbol(symbol).name);
+            }
+        }
+    }
+    names
 }
 
 fn is_about(refusal: &crate::refusal::Refusal, one: &Gone) -> bool {

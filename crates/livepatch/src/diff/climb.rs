@@ -67,8 +67,8 @@ fn callers(comparison: &Comparison<'_>, id: AtomId) -> Option<BTreeSet<AtomId>> 
     }
     let mut callers = BTreeSet::new();
     for caller in users(&comparison.original, original)? {
-        // One that is gone is not called any more, except by what is replaced.
-        callers.extend(comparison.pairing.patched_of(caller));
+        // One that is gone may have been registered somewhere, and goes on calling the old one.
+        callers.insert(comparison.pairing.patched_of(caller)?);
     }
     // A new caller is called by redirected functions only.
     let paired = |id: &AtomId| comparison.pairing.of_patched.contains_key(id);

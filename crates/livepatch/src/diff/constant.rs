@@ -84,7 +84,14 @@ impl Family {
             if !self.constants.insert(id) {
                 continue;
             }
-            waiting.extend(self.one(comparison, id, id == first)?);
+            let holders = self.one(comparison, id, id == first)?;
+            if holders.contains(&first) {
+                let name = comparison.patched.atom(first).name;
+                return Err(format!(
+                    "{name} and what holds its address hold each other's"
+                ));
+            }
+            waiting.extend(holders);
         }
         Ok(())
     }
@@ -113,16 +120,25 @@ impl Family {
         if comparison.pairing.by_order.contains(&id) || comparison.pairing.ambiguous.contains(&id) {
             return Err(format!("{name} shares its name with others"));
         }
-        let before =
-            escape::references(&comparison.original, original).map_err(|leak| leak.to_string())?;
-        let after = escape::references(&comparison.patched, id).map_err(|leak| leak.to_string())?;
+        let before = escape::references(&comparison.original, original, !first)
+            .map_err(|leak| leak.to_string())?;
+        let after =
+            escape::references(&comparison.patched, id, !first).map_err(|leak| leak.to_string())?;
         let mates = |ids: &BTreeSet<AtomId>| -> Vec<AtomId> {
             ids.iter()
                 .filter_map(|id| comparison.pairing.patched_of(*id))
                 .collect()
         };
-        // A reader that is gone is called by nobody who is not replaced, too.
-        for reader in mates(&before.readers).into_iter().chain(after.readers) {
+        for &reader in &before.readers {
+            // One that is gone may have been registered somewhere, and goes on reading the old one.
+            let reader = whole(&comparison.original, reader)?;
+            let Some(mate) = comparison.pairing.patched_of(reader) else {
+                let reader = comparison.original.atom(reader).name;
+                return Err(format!("{reader}, which is gone, reads it"));
+            };
+            self.readers.insert(mate);
+        }
+        for reader in after.readers {
             self.readers.insert(whole(&comparison.patched, reader)?);
         }
         for holder in &before.holders {

@@ -90,8 +90,8 @@ impl fmt::Display for Leak {
 }
 
 /// Finds everything in `unit` that names the local constant `object`, and follows its address through
-/// the code.
-pub(super) fn references(unit: &Unit<'_>, object: AtomId) -> Result<References, Leak> {
+/// the code. `holds` tells that it holds the address of another one that is copied.
+pub(super) fn references(unit: &Unit<'_>, object: AtomId, holds: bool) -> Result<References, Leak> {
     let mut found = References::default();
     for section in unit.file.sections() {
         let class = unit.class(section.index);
@@ -136,6 +136,6 @@ pub(super) fn references(unit: &Unit<'_>, object: AtomId) -> Result<References, 
             }
         }
     }
-    flow::follow(unit, object, &found.readers)?;
+    flow::follow(unit, object, holds, &found.readers)?;
     Ok(found)
 }

@@ -49,7 +49,7 @@ pub(super) fn compare(
                 (*name).to_owned(),
                 format!("its export moved from {section} to {new}"),
             ));
-        } else if changed.contains(name) {
+        } else if changed.contains(name) || lives_on_as_a_clone(right, name) {
             found.refused.push((
                 Rule::Registration,
                 (*name).to_owned(),
@@ -67,6 +67,16 @@ pub(super) fn compare(
         ));
     }
     found
+}
+
+/// Whether the function has only clones (`f.constprop.0`) left: those are the changed ones, and modules
+/// call the whole.
+fn lives_on_as_a_clone(view: &View<'_, '_>, name: &str) -> bool {
+    let mut code = view.unit.atom_ids().map(|id| view.unit.atom(id));
+    code.any(|atom| {
+        let clone = atom.name.strip_prefix(name);
+        atom.is_code() && clone.is_some_and(|rest| rest.starts_with('.') && !rest.contains("cold"))
+    })
 }
 
 /// Exports that only this version has, with the section of each.

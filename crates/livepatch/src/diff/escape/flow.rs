@@ -28,6 +28,9 @@ const ALL_CALLER_SAVED: [Register; 9] = [
     Register::R11,
 ];
 
+/// What a function hands back: of a structure of two words, both (System V ABI).
+const RETURNED: [Register; 2] = [Register::RAX, Register::RDX];
+
 /// A place in the unit's code.
 type Spot = (SectionIndex, u64);
 
@@ -47,13 +50,15 @@ fn bits(registers: &[Register]) -> Held {
     registers.iter().fold(0, |all, &one| all | bit(one))
 }
 
-/// Follows the address of `object` from every place in `readers` that names it.
+/// Follows the address of `object` from every place in `readers` that names it. What is loaded from an
+/// object that `holds` such addresses is a leak.
 pub(super) fn follow(
     unit: &Unit<'_>,
     object: AtomId,
+    holds: bool,
     readers: &BTreeSet<AtomId>,
 ) -> Result<(), Leak> {
-    let mut walk = Walk::new(unit, object);
+    let mut walk = Walk::new(unit, object, holds);
     for &reader in readers {
         walk.begin(reader)?;
     }
@@ -88,6 +93,9 @@ struct Alternative {
 struct Walk<'unit, 'data> {
     unit: &'unit Unit<'data>,
     object: AtomId,
+    /// Whether the object holds the address of another one that is copied: what is loaded from it is
+    /// such an address, and is not followed.
+    holds: bool,
     code: BTreeMap<AtomId, BTreeMap<u64, Step>>,
     /// Where else an instruction may go on: a switched branch, a handled fault.
     edges: BTreeMap<Spot, Vec<Spot>>,
@@ -100,7 +108,7 @@ struct Walk<'unit, 'data> {
 }
 
 impl<'unit, 'data> Walk<'unit, 'data> {
-    fn new(unit: &'unit Unit<'data>, object: AtomId) -> Self {
+    fn new(unit: &'unit Unit<'data>, object: AtomId, holds: bool) -> Self {
         let mut edges: BTreeMap<Spot, Vec<Spot>> = BTreeMap::new();
         let mut alternatives: BTreeMap<SectionIndex, Vec<Alternative>> = BTreeMap::new();
         for entry in unit.entries() {
@@ -143,6 +151,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
         Self {
             unit,
             object,
+            holds,
             code: BTreeMap::new(),
             edges,
             alternatives,
@@ -234,7 +243,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
                 Ok(())
             }
             FlowControl::Return => {
-                if held & bit(Register::RAX) == 0 {
+                if held & bits(&RETURNED) == 0 {
                     Ok(())
                 } else {
                     Err(self.leak(spot, How::Returned))
@@ -251,7 +260,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
             }
             FlowControl::IndirectBranch => {
                 self.memory(spot, &instruction, field, held)?;
-                self.anything(spot, held, "an indirect jump")
+                self.jump_anywhere(spot, held)
             }
             // A trap; WARN goes on after it.
             FlowControl::Exception | FlowControl::Interrupt => {
@@ -356,7 +365,7 @@ impl<'unit, 'data> Walk<'unit, 'data> {
         field: Option<Field>,
         held: Held,
     ) -> Result<Held, Leak> {
-        self.memory(spot, instruction, field, held)?;
+        let through = self.memory(spot, instruction, field, held)?;
         let info = self.factory.info(instruction).clone();
         let used = Uses::of(instruction, &info);
         let lea = instruction.mnemonic() == Mnemonic::Lea;
@@ -370,6 +379,9 @@ impl<'unit, 'data> Walk<'unit, 'data> {
         };
         let by_lea = if lea { used.addressing & held } else { 0 };
         let value = used.read & held | by_lea;
+        if through && self.holds {
+            return Err(self.leak(spot, How::Unfollowed("what the object holds")));
+        }
         if value == 0 && !named {
             return Ok(held & !used.overwritten);
         }
@@ -452,7 +464,13 @@ impl<'unit, 'data> Walk<'unit, 'data> {
     ) -> Result<Held, Leak> {
         match self.callee(spot, instruction) {
             Callee::Outside(name) if name == "__fentry__" => return Ok(held),
-            Callee::Outside(name) => self.pass_to(spot, atom, &name, held)?,
+            Callee::Outside(name) => {
+                // Assembly such as `__put_user_8` takes it there.
+                if held & bit(Register::RAX) != 0 {
+                    return Err(self.leak(spot, How::Passed(name)));
+                }
+                self.pass_to(spot, atom, &name, held)?;
+            }
             Callee::Own(to) => {
                 let arguments = held & bits(&ARGUMENTS);
                 if arguments != 0 {
@@ -462,6 +480,16 @@ impl<'unit, 'data> Walk<'unit, 'data> {
             Callee::Unknown => self.anything(spot, held, "a function that is not known")?,
         }
         Ok(held & !bits(&ALL_CALLER_SAVED))
+    }
+
+    /// A jump by an address: a tail call, or to a label of this very function, where every register
+    /// means what it did.
+    fn jump_anywhere(&self, spot: Spot, held: Held) -> Result<(), Leak> {
+        if held == 0 {
+            Ok(())
+        } else {
+            Err(self.leak(spot, How::Unfollowed("an indirect jump")))
+        }
     }
 
     fn anything(&self, spot: Spot, held: Held, what: &'static str) -> Result<(), Leak> {
@@ -478,6 +506,10 @@ impl<'unit, 'data> Walk<'unit, 'data> {
                 continue;
             }
             match use_of(name, index) {
+                // A copy would carry on what the object holds.
+                Use::Reads if self.holds => {
+                    return Err(self.leak(spot, How::Passed(name.to_owned())));
+                }
                 Use::Reads => {}
                 Use::KeepsUnlessNull(argument, words) => {
                     if !self.is_null(atom, spot.1, argument) {
@@ -609,14 +641,17 @@ impl<'unit, 'data> Walk<'unit, 'data> {
                 Ok(())
             }
             Some(Lead::Outside(name)) if name.starts_with("__x86_return_thunk") => {
-                if held & bit(Register::RAX) == 0 {
+                if held & bits(&RETURNED) == 0 {
                     Ok(())
                 } else {
                     Err(self.leak(spot, How::Returned))
                 }
             }
+            Some(Lead::Outside(name)) if name.starts_with("__x86_indirect") => {
+                self.jump_anywhere(spot, held)
+            }
             Some(Lead::Outside(name)) => self.pass_to(spot, atom, &name, held),
-            None => self.anything(spot, held, "a jump that is not known"),
+            None => self.jump_anywhere(spot, held),
         }
     }
 
