@@ -104,7 +104,7 @@ pub enum Proposal {
     Nothing(BTreeSet<Lack>),
     /// The fix does not compile, for reasons that name nothing.
     Fails(String),
-    /// More than [`MOST`] changes would be needed.
+    /// More changes than are tried would be needed.
     TooMany(usize),
 }
 

@@ -162,7 +162,7 @@ impl Assembler {
         }
     }
 
-    /// Tells whether no report is open: then only lines of [`crate::scan`] matter.
+    /// Tells whether no report is open: then only lines that the scan picks matter.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty() && self.foretold.is_empty()
     }

@@ -26,7 +26,8 @@ pub fn readable(top: &Path, profile: &KernelProfile) -> io::Result<BTreeSet<Stri
     let names = Names::new(tree);
     let mut headers: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
-    for file in tree.iter().filter(|file| file.ends_with(".h")) {
+    let is_header = |file: &&String| file.rsplit_once('.').is_some_and(|(_, end)| end == "h");
+    for file in tree.iter().filter(is_header) {
         let folder = folder_of(file);
         headers.entry(folder).or_default().push(file);
         let name = file.rsplit('/').next().unwrap_or(file);

@@ -10,7 +10,7 @@ pub(crate) struct Text {
     told: Vec<Span>,
 }
 
-/// A line: where it begins and ends, and which words of [`walk::WORDS`] it has.
+/// A line: where it begins and ends, and which of the words that reports are told by it has.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
