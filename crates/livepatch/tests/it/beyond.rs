@@ -558,6 +558,27 @@ fn a_changed_function_that_is_exported_no_more_is_refused() {
 }
 
 #[test]
+fn an_exported_function_of_which_a_clone_is_left_is_refused() {
+    let callers = "int b(int *p) { private(1); return a(p, 5) + 1; }
+                   int c(int *p) { private(2); return a(p, 5) + 2; }";
+    let whole = "__attribute__((__noinline__)) int a(int *p, int n) { private(*p); return n; }";
+    let cloned = "static __attribute__((__noinline__)) int a(int *p, int n)
+                  { if (n > 4) return -1; private(*p); return n; }";
+    let before = exporting(&["a"], &format!("{whole} {callers}"));
+    let after = exporting(&[], &format!("{cloned} {callers}"));
+    let Some(pair) = Pair::of(&before, &after) else {
+        return;
+    };
+    let refusals = pair.compared().refusals;
+    assert!(
+        refusals
+            .iter()
+            .any(|refusal| refusal.rule == Rule::Registration && refusal.symbol == "a"),
+        "{refusals:?}"
+    );
+}
+
+#[test]
 fn an_export_that_names_something_else_is_refused() {
     let code = "int a(int x) { private(1); return x; } int b(int x) { private(2); return x; }";
     let before = exporting(&["a", "b"], code);
