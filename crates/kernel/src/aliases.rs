@@ -5,17 +5,16 @@
 //! bring.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tuxtape_core::applicability::loaded::{Asker, ModuleFacts, Modules, asker};
 use tuxtape_core::identity::{BuildId, KernelRelease, ObjectName};
 use tuxtape_core::profile::ProfileId;
-use tuxtape_sys::durable::{self, WriteError};
+use tuxtape_sys::durable::WriteError;
 
-use crate::profile;
+use crate::profile::{self, beside};
 
 /// The one format written and read.
 const FORMAT: u32 = 1;
@@ -109,13 +108,9 @@ pub fn load(home: &Path, id: &ProfileId) -> Result<Option<Modules>, LoadError> {
         path: path.clone(),
         source,
     };
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    let Some(text) = beside::read(&path, LIMIT).map_err(failed)? else {
+        return Ok(None);
     };
-    let mut text = Vec::new();
-    file.take(LIMIT).read_to_end(&mut text).map_err(failed)?;
     from_json(&text, id)
         .map(Some)
         .map_err(|why| LoadError::Malformed {
@@ -128,13 +123,7 @@ pub fn load(home: &Path, id: &ProfileId) -> Result<Option<Modules>, LoadError> {
 /// Writes the modules of the kernel `id` below `home`. Blocks on the disk.
 pub fn save(home: &Path, id: &ProfileId, modules: &Modules) -> Result<PathBuf, WriteError> {
     let path = place(home, &id.release);
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|source| WriteError {
-            path: path.clone(),
-            source,
-        })?;
-    }
-    durable::write(&path, &to_json(id, modules))?;
+    beside::write(&path, &to_json(id, modules))?;
     Ok(path)
 }
 
@@ -183,7 +172,7 @@ pub(crate) fn to_json(id: &ProfileId, modules: &Modules) -> Vec<u8> {
 /// Removes what is kept of `release` below `home`, if anything.
 pub(crate) fn forget(home: &Path, release: &KernelRelease) -> Result<(), WriteError> {
     let path = place(home, release);
-    durable::remove(&path).map_err(|source| WriteError { path, source })
+    beside::remove(&path)
 }
 
 fn place(home: &Path, release: &KernelRelease) -> PathBuf {
@@ -198,6 +187,8 @@ pub fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::profile::small;
 

@@ -1,6 +1,7 @@
 //! Profiles of kernels, kept as `HOME/kernels/RELEASE/profile.json[.gz]`.
 
 pub mod agree;
+pub(crate) mod beside;
 pub mod build;
 pub mod commands;
 pub mod dwarf;

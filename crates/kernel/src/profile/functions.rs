@@ -5,19 +5,18 @@
 //! next.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tuxtape_core::identity::{BuildId, KernelRelease};
 use tuxtape_core::profile::ProfileId;
 use tuxtape_core::profile::functions::{FunctionTable, UnitFunctions};
-use tuxtape_sys::durable::{self, WriteError};
+use tuxtape_sys::durable::WriteError;
+
+use super::beside;
 
 /// The one format written and read.
 const FORMAT: u32 = 1;
@@ -133,16 +132,9 @@ pub fn load(home: &Path, id: &ProfileId) -> Result<Option<FunctionTable>, LoadEr
         path: path.clone(),
         source,
     };
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    let Some(text) = beside::read_gzip(&path, FILE_LIMIT, TEXT_LIMIT).map_err(failed)? else {
+        return Ok(None);
     };
-    let mut text = Vec::new();
-    GzDecoder::new(file.take(FILE_LIMIT))
-        .take(TEXT_LIMIT)
-        .read_to_end(&mut text)
-        .map_err(failed)?;
     from_text(&text, id)
         .map(Some)
         .map_err(|source| LoadError::Malformed {
@@ -156,16 +148,7 @@ pub fn load(home: &Path, id: &ProfileId) -> Result<Option<FunctionTable>, LoadEr
 /// one. Blocks on the disk.
 pub fn save(home: &Path, id: &ProfileId, table: &FunctionTable) -> Result<PathBuf, WriteError> {
     let path = path(home, &id.release);
-    let failed = |source| WriteError {
-        path: path.clone(),
-        source,
-    };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&to_text(id, table)).map_err(failed)?;
-    durable::write(&path, &encoder.finish().map_err(failed)?)?;
+    beside::write_gzip(&path, &to_text(id, table), Compression::best())?;
     Ok(path)
 }
 
@@ -293,7 +276,7 @@ fn named(
 /// Removes what is kept of `release` below `home`, if anything.
 pub(crate) fn forget(home: &Path, release: &KernelRelease) -> Result<(), WriteError> {
     let path = path(home, release);
-    durable::remove(&path).map_err(|source| WriteError { path, source })
+    beside::remove(&path)
 }
 
 fn path(home: &Path, release: &KernelRelease) -> PathBuf {

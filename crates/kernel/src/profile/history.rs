@@ -5,8 +5,7 @@
 //! changes are in the kernel before those whose are not. Ids do not compress.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,9 +16,11 @@ use tuxtape_core::history::marks::{Named, Plainness};
 use tuxtape_core::history::{Builder, History, Logged, NotAHistory, Undone};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::ProfileId;
-use tuxtape_sys::durable::{self, WriteError};
+use tuxtape_sys::durable::WriteError;
 use tuxtape_sys::git::log::Next;
 use tuxtape_sys::git::{GitError, Repository};
+
+use super::beside;
 
 /// The one format written and read.
 const FORMAT: u32 = 1;
@@ -172,13 +173,9 @@ pub fn load(home: &Path, id: &ProfileId, commit: GitId) -> Result<Option<History
         path: path.clone(),
         source,
     };
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    let Some(bytes) = beside::read(&path, LIMIT).map_err(failed)? else {
+        return Ok(None);
     };
-    let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes).map_err(failed)?;
     from_bytes(&bytes, id, commit)
         .map(Some)
         .map_err(|source| LoadError::Malformed {
@@ -192,20 +189,14 @@ pub fn load(home: &Path, id: &ProfileId, commit: GitId) -> Result<Option<History
 /// one. Blocks on the disk.
 pub fn save(home: &Path, id: &ProfileId, history: &History) -> Result<PathBuf, WriteError> {
     let path = path(home, &id.release);
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|source| WriteError {
-            path: path.clone(),
-            source,
-        })?;
-    }
-    durable::write(&path, &to_bytes(id, history))?;
+    beside::write(&path, &to_bytes(id, history))?;
     Ok(path)
 }
 
 /// Removes what is kept of `release` below `home`, if anything.
 pub(crate) fn forget(home: &Path, release: &KernelRelease) -> Result<(), WriteError> {
     let path = path(home, release);
-    durable::remove(&path).map_err(|source| WriteError { path, source })
+    beside::remove(&path)
 }
 
 fn path(home: &Path, release: &KernelRelease) -> PathBuf {
