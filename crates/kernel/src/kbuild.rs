@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod against_make;
 pub mod compare;
+mod condition;
 mod expand;
 mod flags;
 mod folder;

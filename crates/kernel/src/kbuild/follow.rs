@@ -10,8 +10,9 @@ use rayon::prelude::*;
 use tuxtape_core::identity::ObjectName;
 
 use super::Evaluated;
+use super::condition::Read;
 use super::folder::shown;
-use super::includes::{self, Names, Operand, Read, Skimmed};
+use super::includes::{self, Names, Operand, Skimmed};
 use super::text::{inside, words};
 use super::tree::SourceTree;
 use crate::config::Config;
