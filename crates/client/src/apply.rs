@@ -12,9 +12,10 @@ use tuxtape_core::identity::KernelId;
 use tuxtape_sys::kernel::KernelError;
 
 use crate::config::Config;
+use crate::guard;
 use crate::host::Host;
 use crate::journal::JournaledLevel;
-use crate::load::{self, LoadError, LogJudge, Remarks, Watch};
+use crate::load::{self, CrashJudge, LoadError, LogJudge, Remarks, Watch};
 use crate::mode::{Mode, Switch};
 use crate::plan::{self, Facts, Obstacle, Plan, Running, Unfit, Unsupported};
 use crate::recover::{Recovery, recover};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub switch: Switch,
     /// Who reads the kernel log.
     pub judge: Option<LogJudge>,
+    /// Who reads what was kept of crashes.
+    pub crash_judge: Option<CrashJudge>,
 }
 
 /// Why a command failed. The kernel runs what it ran before, unless [`ClientError::Load`] says
@@ -190,8 +193,12 @@ pub fn apply(
         tidy(host, &mut state, settings, &mut remarks)?;
     }
     if clear && !dry_run {
-        let unpin = |journal: &mut crate::journal::Journal| journal.pinned = false;
+        let unpin = |journal: &mut crate::journal::Journal| {
+            journal.pinned = false;
+            journal.rest = None;
+        };
         state.journal.record(unpin).map_err(StateError::from)?;
+        guard::clear(host, &settings.state)?;
     }
     let kernel = host.kernel()?;
     let now = host.clock();
@@ -298,7 +305,8 @@ pub fn rollback(
             }
             outcome => outcome.map_err(|source| failed(level, source)),
         };
-    match recover(host, &mut state, &mut remarks).map_err(ClientError::Recover)? {
+    let judge = settings.crash_judge;
+    match recover(host, &mut state, judge, &mut remarks).map_err(ClientError::Recover)? {
         Recovery::Clean => {}
         Recovery::Stuck(level) => {
             pin(&mut state)?;
@@ -368,6 +376,7 @@ pub fn make_plan(
         quarantined: &quarantined,
         foreign: settings.config.foreign,
         uptime: host.uptime()?,
+        unfinished_boots: guard::unfinished(&settings.state, &host.boot_id()?)?,
         clock: host.clock(),
         time_floor: state.store.floor().time,
         mode: settings.switch.mode,
@@ -409,7 +418,7 @@ fn tidy(
     settings: &Settings,
     remarks: &mut Remarks,
 ) -> Result<(), ClientError> {
-    match recover(host, state, remarks).map_err(ClientError::Recover)? {
+    match recover(host, state, settings.crash_judge, remarks).map_err(ClientError::Recover)? {
         Recovery::Clean | Recovery::Stuck(_) => Ok(()),
         Recovery::Settle(level) => {
             let said = load::settle(host, state, &level, watch(settings))

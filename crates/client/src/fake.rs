@@ -9,6 +9,7 @@ use std::time::Duration;
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::KernelId;
 use tuxtape_core::module::{self, ModuleIdentity};
+use tuxtape_sys::kernel::crash::CrashRecords;
 use tuxtape_sys::kernel::livepatch::{Livepatch, LivepatchObject};
 use tuxtape_sys::kernel::log::KernelLog;
 use tuxtape_sys::kernel::module::LoadedModule;
@@ -66,6 +67,8 @@ pub struct FakeHost {
     pub stops_after: Option<Duration>,
     /// What the kernel says once a loaded level is watched.
     pub log_when_loaded: Vec<String>,
+    /// What was kept of crashes.
+    pub crashes: CrashRecords,
     /// Wall clock.
     pub now: UtcSeconds,
     /// Seconds since boot.
@@ -99,6 +102,7 @@ impl FakeHost {
             log_written_at_insertion: false,
             stops_after: None,
             log_when_loaded: Vec::new(),
+            crashes: CrashRecords::default(),
             now,
             up: 3600,
             passed: Duration::ZERO,
@@ -217,6 +221,14 @@ impl Host for FakeHost {
             lost: self.log_lost,
             more: end < self.log.len(),
         })
+    }
+
+    fn keeps_crashes(&self) -> bool {
+        true
+    }
+
+    fn crash_records(&self) -> CrashRecords {
+        self.crashes.clone()
     }
 
     fn lagging(&self, _target: i8) -> Vec<String> {

@@ -1,16 +1,21 @@
 //! The machine, as far as the client touches it.
 
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::KernelId;
+use tuxtape_sys::kernel::crash::CrashRecords;
 use tuxtape_sys::kernel::livepatch::Livepatch;
 use tuxtape_sys::kernel::log::KernelLog;
 use tuxtape_sys::kernel::module::{self, LoadedModule};
 use tuxtape_sys::kernel::policy::LoadPolicy;
 use tuxtape_sys::kernel::{Counters, KernelError, KernelFs};
+
+/// Where systemd-pstore.service moves the records of crashes.
+const MOVED_CRASHES: &str = "/var/lib/systemd/pstore";
 
 /// Everything the client asks of a kernel and does to it, and the time that passes meanwhile.
 pub trait Host {
@@ -30,6 +35,10 @@ pub trait Host {
     fn counters(&self) -> Counters;
     /// Reads the kernel log from a sequence number on.
     fn log(&self, from: u64) -> Result<KernelLog, KernelError>;
+    /// Tells whether this kernel would keep the log of a crash.
+    fn keeps_crashes(&self) -> bool;
+    /// Reads what was kept of crashes.
+    fn crash_records(&self) -> CrashRecords;
     /// Names tasks that keep a transition from ending; `target` is 1 while enabling, 0 while disabling.
     fn lagging(&self, target: i8) -> Vec<String>;
     /// Hands a module to the kernel.
@@ -93,6 +102,14 @@ impl Host for RunningHost {
 
     fn log(&self, from: u64) -> Result<KernelLog, KernelError> {
         self.files.kernel_log(from)
+    }
+
+    fn keeps_crashes(&self) -> bool {
+        self.files.keeps_crashes()
+    }
+
+    fn crash_records(&self) -> CrashRecords {
+        self.files.crash_records(Path::new(MOVED_CRASHES))
     }
 
     fn lagging(&self, target: i8) -> Vec<String> {

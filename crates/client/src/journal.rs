@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{BuildId, PatchLevel};
 use tuxtape_sys::slots::{Found, SlotError, Slots};
 
@@ -59,6 +60,16 @@ pub struct Attempt {
     pub because: Option<String>,
 }
 
+/// A level that is left alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rest {
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Until when.
+    pub until: UtcSeconds,
+}
+
 /// The journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +88,9 @@ pub struct Journal {
     /// Transitions of a module, by digest, that did not end in time: busy tasks, no crash.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stalls: BTreeMap<String, u32>,
+    /// After a crash in its probation that does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
     /// Whether a person rolled back, so that nothing is loaded until they say so.
     pub pinned: bool,
 }
@@ -94,6 +108,7 @@ impl Default for Journal {
             previous: None,
             strikes: BTreeMap::new(),
             stalls: BTreeMap::new(),
+            rest: None,
             pinned: false,
         }
     }
@@ -215,6 +230,10 @@ mod tests {
             }),
             committed: Some(level()),
             previous: Some(level()),
+            rest: Some(Rest {
+                sha256: "ab".repeat(32),
+                until: UtcSeconds::from_unix(4_000_000_000),
+            }),
             ..Journal::default()
         };
         for n in 0..100 {

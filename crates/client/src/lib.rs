@@ -8,7 +8,9 @@
 pub mod apply;
 pub mod check;
 pub mod config;
+pub mod crash;
 pub mod fake;
+pub mod guard;
 pub mod host;
 pub mod journal;
 pub mod load;

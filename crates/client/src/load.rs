@@ -37,6 +37,22 @@ pub enum LogVerdict {
 /// Judges kernel log records (as `/dev/kmsg` gives them) about the module of that name.
 pub type LogJudge = fn(&[u8], &str) -> LogVerdict;
 
+/// What the records of a crash say about one level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrashVerdict {
+    /// There is none, or none that tells.
+    Nothing,
+    /// A crash that does not name it.
+    Elsewhere(String),
+    /// It is on the stack of the crash.
+    Involved(String),
+    /// The instruction that failed is its own.
+    Guilty(String),
+}
+
+/// Judges records of crashes, in any order, about the module of that name.
+pub type CrashJudge = fn(&[u8], &str) -> CrashVerdict;
+
 /// How a loaded level is watched.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {

@@ -15,6 +15,7 @@ use tuxtape_archive::words;
 use tuxtape_client::apply::{self, Applied, Refreshed, RolledBack, Settings};
 use tuxtape_client::check::{Checked, check};
 use tuxtape_client::config::{Config, duration};
+use tuxtape_client::guard;
 use tuxtape_client::host::{Host, RunningHost};
 use tuxtape_client::journal::JournaledLevel;
 use tuxtape_client::mode;
@@ -92,8 +93,24 @@ enum Command {
     },
     /// Go back to the stock kernel and stay there until `apply --clear`
     Rollback,
+    /// Told by the init system how this boot goes, so that a boot loop ends and a shutdown is no crash
+    Boot {
+        /// How far it is
+        #[arg(value_enum)]
+        at: Boot,
+    },
     /// Would `apply` load something; exits 0 yes, 1 nothing newer, 3 something is in the way, 64 usage, 70 no answer
     Check,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Boot {
+    /// It begins: count it, before anything is loaded
+    Begin,
+    /// It got to its end: the count starts anew
+    Complete,
+    /// The machine is shut down in order
+    End,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -178,6 +195,21 @@ fn run(cli: Cli, settings: &Settings) -> anyhow::Result<ExitCode> {
             ))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Boot { at } => {
+            match at {
+                Boot::Begin => {
+                    let unfinished = guard::begin(&host, &settings.state)?;
+                    if unfinished >= guard::BOOT_LOOP {
+                        say(format_args!(
+                            "warning: {unfinished} boots in a row did not complete; nothing is loaded in this one"
+                        ));
+                    }
+                }
+                Boot::Complete => guard::complete(&host, &settings.state)?,
+                Boot::End => guard::end(&host, &settings.state)?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Check => {
             let source = apply::source(&settings.config)?;
             match check(&host, settings, &*source)? {
@@ -223,6 +255,7 @@ fn settings(cli: &Cli) -> anyhow::Result<Settings> {
         state: cli.state_dir.clone(),
         switch,
         judge: Some(tuxtape_client::log::judge),
+        crash_judge: Some(tuxtape_client::log::judge_crash),
     })
 }
 

@@ -12,12 +12,15 @@ use tuxtape_sys::kernel::livepatch::Livepatch;
 use tuxtape_sys::kernel::policy::LoadPolicy;
 
 use crate::config::Foreign;
+use crate::guard::BOOT_LOOP;
 use crate::journal::{Journal, JournaledLevel, Phase};
 use crate::mode::Mode;
 use crate::state::Quarantine;
 
 /// Uptime from which on a level is tried again that did not survive an earlier boot, seconds.
 const RETRY_UPTIME: u64 = 600;
+/// How long a level is left alone after a crash that does not name it, seconds.
+pub const REST: u64 = 86_400;
 /// A clock further than this behind the latest signed time is not believed, seconds.
 const CLOCK_SLACK: u64 = 86_400;
 
@@ -47,6 +50,8 @@ pub struct Facts<'a> {
     pub foreign: Foreign,
     /// Seconds since boot.
     pub uptime: u64,
+    /// Boots in a row before this one that did not complete.
+    pub unfinished_boots: u32,
     /// Local clock.
     pub clock: UtcSeconds,
     /// Latest signed time seen.
@@ -113,6 +118,16 @@ pub enum Obstacle {
         "an earlier boot ended while this level was being loaded or watched; next try {RETRY_UPTIME} s after boot"
     )]
     Strike,
+    /// The machine crashed while the level was new, and the crash does not name it.
+    #[error(
+        "the machine crashed while this level was new, and the crash names something else; next try after {0}"
+    )]
+    Rest(UtcSeconds),
+    /// Boots before this one did not complete.
+    #[error(
+        "{0} boots in a row did not complete; nothing is loaded until one does, or until `apply --clear`"
+    )]
+    BootLoop(u32),
     /// Somebody else's livepatches.
     #[error("livepatches of somebody else are loaded and would be replaced: {0}")]
     Foreign(String),
@@ -314,6 +329,18 @@ fn obstacles(
         .is_some_and(|count| *count > 0);
     if struck && facts.uptime < RETRY_UPTIME {
         found.push(Obstacle::Strike);
+    }
+    if let Some(rest) = &facts.journal.rest
+        && rest.sha256 == wanted.sha256
+    {
+        let now = facts.clock.max(facts.time_floor);
+        // Longer than a rest ever is: the clock was wrong when it was written.
+        if (1..=REST).contains(&rest.until.since(now)) {
+            found.push(Obstacle::Rest(rest.until));
+        }
+    }
+    if facts.unfinished_boots >= BOOT_LOOP {
+        found.push(Obstacle::BootLoop(facts.unfinished_boots));
     }
     let foreign: Vec<&str> = facts
         .running

@@ -1,8 +1,10 @@
 //! After an interruption: what the journal says, against what the kernel shows.
 
+use crate::crash::Crashes;
 use crate::host::Host;
-use crate::journal::{Attempt, JournaledLevel, Phase};
-use crate::load::{LoadError, Remarks, finish_revert};
+use crate::journal::{Attempt, JournaledLevel, Phase, Rest};
+use crate::load::{CrashJudge, CrashVerdict, LoadError, Remarks, finish_revert, note};
+use crate::plan::REST;
 use crate::state::{State, StateError};
 
 /// Seconds after which a level that was good before is not blamed for the end of a boot.
@@ -25,6 +27,72 @@ pub enum Recovery {
 pub fn recover(
     host: &mut dyn Host,
     state: &mut State,
+    judge: Option<CrashJudge>,
+    remarks: &mut Remarks,
+) -> Result<Recovery, LoadError> {
+    let crashes = Crashes::look(host, state, remarks);
+    let recovered = journaled(host, state, &crashes, judge, remarks)?;
+    committed(host, state, &crashes, judge, remarks)?;
+    crashes.judged(state)?;
+    Ok(recovered)
+}
+
+/// Bars the level that passed its probation when a crash since then happened in its own code. One that
+/// only has it on its stack is told: it has run well for a while, and closes holes.
+fn committed(
+    host: &dyn Host,
+    state: &State,
+    crashes: &Crashes,
+    judge: Option<CrashJudge>,
+    remarks: &mut Remarks,
+) -> Result<(), LoadError> {
+    let Some(level) = &state.journal.journal.committed else {
+        return Ok(());
+    };
+    match crashes.verdict(judge, &level.module) {
+        CrashVerdict::Guilty(what) => {
+            let why = format!("the machine crashed in it: {what}");
+            bar(host, state, level, &why, remarks)
+        }
+        CrashVerdict::Involved(what) => {
+            note(
+                remarks,
+                format!(
+                    "an earlier boot crashed with level {} on the stack: {what}",
+                    level.level
+                ),
+            );
+            Ok(())
+        }
+        CrashVerdict::Nothing | CrashVerdict::Elsewhere(_) => Ok(()),
+    }
+}
+
+fn bar(
+    host: &dyn Host,
+    state: &State,
+    level: &JournaledLevel,
+    why: &str,
+    remarks: &mut Remarks,
+) -> Result<(), LoadError> {
+    let now = host.clock();
+    let file = state.quarantine(&level.sha256, &level.kernel, level.level, why, now)?;
+    note(
+        remarks,
+        format!(
+            "level {} is quarantined: {why}; removing {} lifts that",
+            level.level,
+            file.display()
+        ),
+    );
+    Ok(())
+}
+
+fn journaled(
+    host: &mut dyn Host,
+    state: &mut State,
+    crashes: &Crashes,
+    judge: Option<CrashJudge>,
     remarks: &mut Remarks,
 ) -> Result<Recovery, LoadError> {
     if state.journal.damaged {
@@ -43,7 +111,7 @@ pub fn recover(
     if attempt.boot_id == host.boot_id()? {
         same_boot(host, state, attempt, remarks)
     } else {
-        other_boot(host, state, &attempt, remarks)
+        other_boot(host, state, crashes, judge, &attempt, remarks)
     }
 }
 
@@ -93,12 +161,34 @@ fn same_boot(
 fn other_boot(
     host: &mut dyn Host,
     state: &mut State,
+    crashes: &Crashes,
+    judge: Option<CrashJudge>,
     attempt: &Attempt,
     remarks: &mut Remarks,
 ) -> Result<Recovery, LoadError> {
     let level = &attempt.level;
-    match state.journal.journal.phase {
+    let crash = crashes.verdict(judge, &level.module);
+    let phase = state.journal.journal.phase;
+    if matches!(phase, Phase::Armed | Phase::Transition | Phase::Probation)
+        && let CrashVerdict::Guilty(what) | CrashVerdict::Involved(what) = &crash
+    {
+        let why = format!("the machine crashed while it was new: {what}");
+        bar(host, state, level, &why, remarks)?;
+        idle(state)?;
+        return Ok(Recovery::Clean);
+    }
+    match phase {
         Phase::Idle => {}
+        // An orderly shutdown is nobody's fault. It cannot follow a crash that was kept.
+        Phase::Armed | Phase::Transition | Phase::Probation
+            if crash == CrashVerdict::Nothing && state.was_shut_down(&attempt.boot_id) =>
+        {
+            remarks.push(format!(
+                "the machine was shut down while level {} was being loaded or watched",
+                level.level
+            ));
+            idle(state)?;
+        }
         // It passed its probation in an earlier boot and ran well in this one: two reboots soon after
         // the start must not cost a good level.
         Phase::Armed | Phase::Transition | Phase::Probation
@@ -113,14 +203,7 @@ fn other_boot(
             let strikes = strikes.unwrap_or_default() + 1;
             if strikes >= 2 {
                 let reason = "two boots ended while it was being loaded or watched";
-                let now = host.clock();
-                let file =
-                    state.quarantine(&level.sha256, &level.kernel, level.level, reason, now)?;
-                remarks.push(format!(
-                    "level {} is quarantined: {reason}; removing {} lifts that",
-                    level.level,
-                    file.display()
-                ));
+                bar(host, state, level, reason, remarks)?;
             } else {
                 remarks.push(format!(
                     "the boot ended while level {} was being loaded or watched: strike {strikes}",
@@ -128,8 +211,21 @@ fn other_boot(
                 ));
             }
             let sha256 = level.sha256.clone();
+            let rest = match crash {
+                CrashVerdict::Elsewhere(what) => {
+                    remarks.push(format!(
+                        "what was kept of the crash names something else: {what}"
+                    ));
+                    Some(Rest {
+                        sha256: sha256.clone(),
+                        until: host.clock().plus(REST),
+                    })
+                }
+                _ => None,
+            };
             let change = |journal: &mut crate::journal::Journal| {
                 journal.strike(&sha256);
+                journal.rest = rest;
                 journal.phase = Phase::Idle;
                 journal.attempt = None;
             };

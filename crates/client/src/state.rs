@@ -15,6 +15,7 @@ use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::slots::SlotError;
 use tuxtape_sys::{durable, regular};
 
+use crate::crash::Judged;
 use crate::journal::JournalFile;
 
 /// Bytes of the small files here.
@@ -230,6 +231,47 @@ impl State {
         };
         let bytes = serde_json::to_vec(&check).expect("strings and numbers can be written");
         Ok(durable::write(&self.folder.join("check.json"), &bytes)?)
+    }
+
+    /// Returns the records of crashes that were judged before; none where that cannot be read.
+    pub fn judged_crashes(&self) -> Judged {
+        let path = self.folder.join("crashes.json");
+        let bytes = regular::read(&path, 4 * SMALL).ok().flatten();
+        bytes
+            .and_then(|bytes| Judged::from_bytes(&bytes))
+            .unwrap_or_default()
+    }
+
+    /// Keeps which records of crashes were judged.
+    pub fn set_judged_crashes(&self, judged: &Judged) -> Result<(), StateError> {
+        let path = self.folder.join("crashes.json");
+        Ok(durable::write(&path, &judged.to_bytes())?)
+    }
+
+    /// Tells whether a boot ended in order.
+    pub fn was_shut_down(&self, boot_id: &str) -> bool {
+        let path = self.folder.join(format!("clean.{boot_id}"));
+        // A torn mark is none.
+        matches!(regular::read(&path, SMALL), Ok(Some(bytes)) if bytes == boot_id.as_bytes())
+    }
+
+    /// Marks that a boot ends in order, and forgets the marks of boots before it.
+    pub fn mark_shut_down(&self, boot_id: &str) -> Result<(), StateError> {
+        let name = format!("clean.{boot_id}");
+        durable::write(&self.folder.join(&name), boot_id.as_bytes())?;
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            if other.starts_with("clean.") && other != name {
+                // An old mark does no harm.
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn module_path(&self, sha256: &str) -> PathBuf {

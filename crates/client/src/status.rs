@@ -52,6 +52,8 @@ pub struct Status {
     pub stalls: u32,
     /// Quarantined levels and why.
     pub quarantine: Vec<(u32, String)>,
+    /// Whether this kernel would keep the log of a crash.
+    pub crash_evidence: bool,
     /// Mode and where it was set.
     pub mode: (String, &'static str),
     /// The last look into the archive.
@@ -168,6 +170,7 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
         phase: journal.phase,
         strikes,
         stalls,
+        crash_evidence: host.keeps_crashes(),
         quarantine: quarantined
             .values()
             .map(|quarantine| (quarantine.level.0, quarantine.reason.clone()))
@@ -406,6 +409,7 @@ impl Status {
                 "mode": {"value": self.mode.0, "from": self.mode.1},
                 "wait": self.obstacles,
                 "quarantine": quarantine,
+                "crash_evidence": if self.crash_evidence { "pstore" } else { "none" },
                 "strikes": self.strikes,
                 "stalls": self.stalls,
                 "open": open,

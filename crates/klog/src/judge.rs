@@ -14,6 +14,7 @@ pub use crate::report::Frame;
 use crate::report::{Class, Severity};
 pub use crate::timeline::State;
 use crate::timeline::Timeline;
+use crate::transport::pstore;
 
 /// Reports kept; what comes beyond is judged too, but only counted in
 /// [`Judgement::reports_dropped`].
@@ -122,10 +123,20 @@ impl Judgement {
     }
 }
 
-/// Reads `log` and says what it says about `modules`.
+/// Reads `log`, as `/dev/kmsg` gives it, and says what it says about `modules`.
 pub fn judge(log: &[u8], modules: &[&str]) -> Judgement {
+    judge_as(Parser::new(Limits::default()), log, modules)
+}
+
+/// Reads what was kept of a log over a crash: parts of pstore in any order, or text of any form that
+/// [`crate::transport`] tells apart.
+pub fn judge_kept(log: &[u8], modules: &[&str]) -> Judgement {
+    let joined = pstore::join(log);
+    judge_as(Parser::detecting(Limits::default()), &joined, modules)
+}
+
+fn judge_as(mut parser: Parser, log: &[u8], modules: &[&str]) -> Judgement {
     let mut judge = Judge::new(modules);
-    let mut parser = Parser::new(Limits::default());
     let mut items = Vec::new();
     for piece in log.chunks(PIECE) {
         parser.push(piece, &mut items);

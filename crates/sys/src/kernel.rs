@@ -3,6 +3,7 @@
 //! Everything read from a pseudo file goes through [`KernelFs`], whose roots can be pointed at a fake
 //! tree. The system calls of [`module`] always reach the running kernel.
 
+pub mod crash;
 pub mod livepatch;
 pub mod log;
 pub mod module;

@@ -39,6 +39,7 @@ impl Lab {
             state: folder.path().join("state"),
             switch: mode::read("", None),
             judge: Some(|_, _| LogVerdict::Clean),
+            crash_judge: Some(tuxtape_client::log::judge_crash),
         };
         let root = fs::read(archive.public().join("metadata/1.root.json")).unwrap();
         apply::init(&settings, &root).unwrap();

@@ -1,0 +1,233 @@
+//! Boots that end badly: what was kept of the crash, shutdowns, boot loops.
+
+use tuxtape_client::apply::{self, Applied};
+use tuxtape_client::guard;
+use tuxtape_client::host::Host;
+use tuxtape_client::journal::{Attempt, JournalFile, Phase};
+use tuxtape_client::status::status;
+use tuxtape_sys::kernel::crash::CrashRecord;
+
+use super::setup::Lab;
+
+const MODULE: &str = "tt_2f2f2f2f_1";
+
+/// What pstore keeps of an oops in `function`, with `caller` on the stack.
+fn record(function: &str, caller: &str) -> CrashRecord {
+    let text = format!(
+        "Panic#1 Part1\n\
+         <1>[   20.1] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+         <4>[   20.2] CPU: 0 PID: 1 Comm: sh Tainted: G           OE K    6.1.0-47-cloud-amd64 #1\n\
+         <4>[   20.2] RIP: 0010:{function}\n\
+         <4>[   20.3] Call Trace:\n<4>[   20.4]  <TASK>\n<4>[   20.5]  {caller}\n\
+         <4>[   20.6]  do_syscall_64+0x5b/0xc0\n<4>[   20.7]  </TASK>\n\
+         <0>[   20.8] Kernel panic - not syncing: Fatal exception\n"
+    );
+    CrashRecord {
+        path: format!("/sys/fs/pstore/dmesg-erst-{}", text.len()).into(),
+        bytes: text.into_bytes(),
+    }
+}
+
+/// The boot ends while level 1 is watched, which was loaded just before.
+fn end_in_probation(lab: &mut Lab) {
+    lab.apply().unwrap();
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    let level = file.journal.committed.clone().unwrap();
+    let boot_id = lab.host.boot_id().unwrap();
+    file.record(|journal| {
+        journal.committed = None;
+        journal.phase = Phase::Probation;
+        journal.attempt = Some(Attempt {
+            level,
+            boot_id,
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            because: None,
+        });
+    })
+    .unwrap();
+    lab.host.reboot();
+    lab.host.inserted.clear();
+}
+
+#[test]
+fn a_kept_crash_that_names_the_new_level_bars_it_at_once() {
+    for (function, caller) in [
+        ("f+0x1/0x20 [tt_2f2f2f2f_1]", "g+0x1/0x20"),
+        ("tcp_sendmsg+0x1/0x20", "f+0x1/0x20 [tt_2f2f2f2f_1]"),
+    ] {
+        let mut lab = Lab::new();
+        end_in_probation(&mut lab);
+        lab.host.crashes.records.push(record(function, caller));
+        lab.refused("level 1 is quarantined on this kernel: the machine crashed while it was new");
+        lab.refused("level 1 is quarantined");
+    }
+}
+
+#[test]
+fn a_kept_crash_elsewhere_is_a_strike_and_a_day_of_rest() {
+    let mut lab = Lab::new();
+    end_in_probation(&mut lab);
+    lab.host
+        .crashes
+        .records
+        .push(record("g+0x1/0x20 [e1000]", "h+0x1/0x20"));
+    lab.refused("the crash names something else; next try after");
+    assert_eq!(lab.journal().strikes.len(), 1);
+    // A look later in the same boot finds nothing new.
+    lab.refused("the crash names something else");
+    assert_eq!(lab.journal().strikes.values().sum::<u32>(), 1);
+    lab.host.now = lab.host.now.plus(86_401);
+    lab.archive.workspace.renew(lab.host.now).unwrap();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+}
+
+#[test]
+fn a_person_may_end_the_rest() {
+    let mut lab = Lab::new();
+    end_in_probation(&mut lab);
+    lab.host
+        .crashes
+        .records
+        .push(record("g+0x1/0x20 [e1000]", "h+0x1/0x20"));
+    lab.refused("next try after");
+    let source = lab.source();
+    let (applied, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, true).unwrap();
+    assert!(matches!(applied, Applied::Loaded(_)), "{applied:?}");
+}
+
+#[test]
+fn an_old_record_says_nothing_about_a_new_attempt() {
+    let mut lab = Lab::new();
+    let old = record("f+0x1/0x20 [tt_2f2f2f2f_1]", "g+0x1/0x20");
+    lab.host.crashes.records.push(old.clone());
+    end_in_probation(&mut lab);
+    // systemd moved it meanwhile.
+    lab.host.crashes.records[0].path = "/var/lib/systemd/pstore/1/dmesg-erst-1".into();
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    assert!(
+        lab.journal().strikes.is_empty(),
+        "committed, which clears strikes"
+    );
+}
+
+#[test]
+fn a_shutdown_in_order_is_no_strike() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    guard::end(&lab.host, &lab.settings.state).unwrap();
+    end_in_probation(&mut lab);
+    lab.host.up = 60;
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    // The mark is of that boot alone.
+    end_in_probation(&mut lab);
+    lab.host.up = 60;
+    lab.refused("an earlier boot ended while this level was being loaded");
+}
+
+#[test]
+fn a_crash_that_was_kept_outweighs_the_mark_of_a_shutdown() {
+    let mut lab = Lab::new();
+    guard::end(&lab.host, &lab.settings.state).unwrap();
+    end_in_probation(&mut lab);
+    lab.host
+        .crashes
+        .records
+        .push(record("f+0x1/0x20 [tt_2f2f2f2f_1]", "g+0x1/0x20"));
+    lab.refused("quarantined");
+}
+
+#[test]
+fn a_level_that_ran_well_is_barred_only_by_a_crash_in_its_own_code() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.host.reboot();
+    lab.host
+        .crashes
+        .records
+        .push(record("tcp_sendmsg+0x1/0x20", "f+0x1/0x20 [tt_2f2f2f2f_1]"));
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    lab.host.reboot();
+    lab.host.inserted.clear();
+    lab.host
+        .crashes
+        .records
+        .push(record("f+0x2/0x20 [tt_2f2f2f2f_1]", "g+0x1/0x20"));
+    lab.refused("the machine crashed in it");
+    assert_eq!(
+        status(&lab.host, &lab.settings).unwrap().state,
+        "quarantined"
+    );
+}
+
+#[test]
+fn two_boots_that_do_not_complete_and_the_third_loads_nothing() {
+    let mut lab = Lab::new();
+    assert_eq!(guard::begin(&lab.host, &lab.settings.state).unwrap(), 0);
+    lab.apply().unwrap();
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        lab.host.reboot();
+        counts.push(guard::begin(&lab.host, &lab.settings.state).unwrap());
+        // Asked twice in one boot it counts once.
+        counts.push(guard::begin(&lab.host, &lab.settings.state).unwrap());
+    }
+    assert_eq!(counts, [1, 1, 2, 2]);
+    lab.host.inserted.clear();
+    lab.refused("2 boots in a row did not complete");
+    assert_eq!(lab.journal().strikes.values().sum::<u32>(), 1);
+    // It holds for the rest of the boot, and ends with it.
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    lab.refused("2 boots in a row did not complete");
+    lab.host.reboot();
+    assert_eq!(guard::begin(&lab.host, &lab.settings.state).unwrap(), 0);
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+}
+
+#[test]
+fn shutdowns_and_complete_boots_are_no_boot_loop() {
+    let mut lab = Lab::new();
+    for _ in 0..3 {
+        guard::begin(&lab.host, &lab.settings.state).unwrap();
+        guard::end(&lab.host, &lab.settings.state).unwrap();
+        lab.host.reboot();
+    }
+    for _ in 0..3 {
+        assert_eq!(guard::begin(&lab.host, &lab.settings.state).unwrap(), 0);
+        guard::complete(&lab.host, &lab.settings.state).unwrap();
+        lab.host.reboot();
+    }
+}
+
+#[test]
+fn a_person_may_load_in_a_boot_loop() {
+    let mut lab = Lab::new();
+    for _ in 0..3 {
+        guard::begin(&lab.host, &lab.settings.state).unwrap();
+        lab.host.reboot();
+    }
+    guard::begin(&lab.host, &lab.settings.state).unwrap();
+    lab.refused("3 boots in a row did not complete");
+    let source = lab.source();
+    let (applied, _) = apply::apply(&mut lab.host, &lab.settings, &*source, false, true).unwrap();
+    assert!(matches!(applied, Applied::Loaded(_)), "{applied:?}");
+}
+
+#[test]
+fn a_count_or_a_list_that_is_garbled_stops_nothing() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    for name in [
+        "bootcount.a",
+        "bootcount.b",
+        "crashes.json",
+        "clean.00000001",
+    ] {
+        std::fs::write(lab.settings.state.join(name), b"\xff{").unwrap();
+    }
+    lab.host.reboot();
+    assert_eq!(guard::begin(&lab.host, &lab.settings.state).unwrap(), 0);
+    assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
+    assert_eq!(lab.in_force(), [MODULE]);
+}
