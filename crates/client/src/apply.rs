@@ -412,7 +412,7 @@ pub fn chain(error: &UpdateError) -> String {
     text
 }
 
-fn tidy(
+pub(crate) fn tidy(
     host: &mut dyn Host,
     state: &mut State,
     settings: &Settings,
@@ -435,7 +435,7 @@ fn tidy(
 
 /// What may be loaded without the archive: nothing but the committed level of this very kernel, while
 /// the last index that was trusted still has it.
-fn reapplicable(state: &mut State, kernel: &KernelId) -> Option<(Targets, KernelIndex)> {
+pub(crate) fn reapplicable(state: &mut State, kernel: &KernelId) -> Option<(Targets, KernelIndex)> {
     let committed = state.journal.journal.committed.clone()?;
     if committed.kernel != kernel.build_id {
         return None;
@@ -444,7 +444,7 @@ fn reapplicable(state: &mut State, kernel: &KernelId) -> Option<(Targets, Kernel
 }
 
 /// The verified bytes of a module: the kept copy, else from the archive.
-fn image(
+pub(crate) fn image(
     state: &mut State,
     source: Option<&dyn Source>,
     level: &JournaledLevel,
@@ -465,7 +465,7 @@ fn image(
     Ok(client::fetch_target(source, name, target, limit)?)
 }
 
-fn watch(settings: &Settings) -> Watch {
+pub(crate) fn watch(settings: &Settings) -> Watch {
     Watch {
         probation: settings.config.probation,
         judge: settings.judge,

@@ -12,6 +12,7 @@ use tuxtape_sys::slots::{Found, Slots};
 use crate::apply::ClientError;
 use crate::host::Host;
 use crate::journal::Journal;
+use crate::reapply::prove;
 use crate::state::{State, StateError};
 
 /// Boots in a row that did not complete after which nothing is loaded.
@@ -90,10 +91,10 @@ pub fn begin(host: &dyn Host, folder: &Path) -> Result<u32, ClientError> {
     Ok(unfinished)
 }
 
-/// Notes that this boot got to its end.
+/// Notes that this boot got to its end, and with which level.
 pub fn complete(host: &dyn Host, folder: &Path) -> Result<(), ClientError> {
     let boot_id = host.boot_id()?;
-    let _state = State::open(folder)?;
+    let mut state = State::open(folder)?;
     let unfinished = unfinished(folder, &boot_id)?;
     write(
         folder,
@@ -104,7 +105,7 @@ pub fn complete(host: &dyn Host, folder: &Path) -> Result<(), ClientError> {
             unfinished,
         },
     )?;
-    Ok(())
+    prove(host, &mut state, &host.kernel()?.build_id)
 }
 
 /// Forgets the boots that did not complete, on a person's word.

@@ -88,6 +88,9 @@ pub struct Journal {
     /// Transitions of a module, by digest, that did not end in time: busy tasks, no crash.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stalls: BTreeMap<String, u32>,
+    /// Digest of the committed level with which a boot got to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<String>,
     /// After a crash in its probation that does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
@@ -108,6 +111,7 @@ impl Default for Journal {
             previous: None,
             strikes: BTreeMap::new(),
             stalls: BTreeMap::new(),
+            proven: None,
             rest: None,
             pinned: false,
         }
@@ -230,6 +234,7 @@ mod tests {
             }),
             committed: Some(level()),
             previous: Some(level()),
+            proven: Some("ab".repeat(32)),
             rest: Some(Rest {
                 sha256: "ab".repeat(32),
                 until: UtcSeconds::from_unix(4_000_000_000),

@@ -17,6 +17,7 @@ pub mod load;
 pub mod log;
 pub mod mode;
 pub mod plan;
+pub mod reapply;
 pub mod recover;
 pub mod state;
 pub mod status;

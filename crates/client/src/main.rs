@@ -20,6 +20,7 @@ use tuxtape_client::host::{Host, RunningHost};
 use tuxtape_client::journal::JournaledLevel;
 use tuxtape_client::mode;
 use tuxtape_client::plan::Plan;
+use tuxtape_client::reapply::reapply;
 use tuxtape_client::status::status;
 use tuxtape_sys::regular;
 
@@ -107,6 +108,8 @@ enum Command {
 enum Boot {
     /// It begins: count it, before anything is loaded
     Begin,
+    /// Load the level again with which an earlier boot got to its end; asks nobody
+    Apply,
     /// It got to its end: the count starts anew
     Complete,
     /// The machine is shut down in order
@@ -204,6 +207,13 @@ fn run(cli: Cli, settings: &Settings) -> anyhow::Result<ExitCode> {
                             "warning: {unfinished} boots in a row did not complete; nothing is loaded in this one"
                         ));
                     }
+                }
+                Boot::Apply => {
+                    let (applied, remarks) = reapply(&mut host, settings)?;
+                    for remark in remarks {
+                        say(format_args!("note: {remark}"));
+                    }
+                    return tell_applied(&applied);
                 }
                 Boot::Complete => guard::complete(&host, &settings.state)?,
                 Boot::End => guard::end(&host, &settings.state)?,

@@ -4,6 +4,7 @@ use tuxtape_client::apply::{self, Applied};
 use tuxtape_client::guard;
 use tuxtape_client::host::Host;
 use tuxtape_client::journal::{Attempt, JournalFile, Phase};
+use tuxtape_client::reapply::reapply;
 use tuxtape_client::status::status;
 use tuxtape_sys::kernel::crash::CrashRecord;
 
@@ -230,4 +231,52 @@ fn a_count_or_a_list_that_is_garbled_stops_nothing() {
     assert_eq!(guard::begin(&lab.host, &lab.settings.state).unwrap(), 0);
     assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
     assert_eq!(lab.in_force(), [MODULE]);
+}
+
+#[test]
+fn early_in_a_boot_only_a_level_is_loaded_with_which_a_boot_got_to_its_end() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    lab.host.reboot();
+    let early = |lab: &mut Lab| reapply(&mut lab.host, &lab.settings).unwrap().0;
+    assert_eq!(early(&mut lab), Applied::NothingToApply);
+    assert!(lab.in_force().is_empty());
+    // Complete without it in force proves nothing.
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    assert_eq!(early(&mut lab), Applied::NothingToApply);
+    lab.apply().unwrap();
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    lab.host.reboot();
+    // Nobody is asked: the archive is gone.
+    std::fs::remove_dir_all(lab.archive.public()).unwrap();
+    assert!(matches!(early(&mut lab), Applied::Loaded(_)));
+    assert!(matches!(early(&mut lab), Applied::UpToDate(_)));
+}
+
+#[test]
+fn a_proven_level_that_crashes_early_is_not_loaded_early_again() {
+    let mut lab = Lab::new();
+    lab.apply().unwrap();
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    let level = lab.journal().committed.unwrap();
+    lab.host.reboot();
+    lab.host.up = 5;
+    let boot_id = lab.host.boot_id().unwrap();
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    file.record(|journal| {
+        journal.phase = Phase::Armed;
+        journal.attempt = Some(Attempt {
+            level,
+            boot_id,
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            because: None,
+        });
+    })
+    .unwrap();
+    lab.host.reboot();
+    lab.host.up = 5;
+    let (applied, _) = reapply(&mut lab.host, &lab.settings).unwrap();
+    assert!(matches!(applied, Applied::Blocked(..)), "{applied:?}");
 }
