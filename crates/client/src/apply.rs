@@ -465,7 +465,7 @@ pub(crate) fn image(
     Ok(client::fetch_target(source, name, target, limit)?)
 }
 
-pub(crate) fn watch(settings: &Settings) -> Watch {
+fn watch(settings: &Settings) -> Watch {
     Watch {
         probation: settings.config.probation,
         judge: settings.judge,

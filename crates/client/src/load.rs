@@ -123,6 +123,28 @@ pub fn load(
     image: &[u8],
     watch: Watch,
 ) -> Result<Remarks, LoadError> {
+    insert(host, state, level, image)?;
+    settle(host, state, level, watch)
+}
+
+/// Like [`load`], and leaves the probation to the next run of the client, which finds it in the journal
+/// and reads the kernel log from the attempt on.
+pub fn load_unwatched(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    image: &[u8],
+) -> Result<Remarks, LoadError> {
+    insert(host, state, level, image)?;
+    come_into_force(host, state, level)
+}
+
+fn insert(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
+    image: &[u8],
+) -> Result<(), LoadError> {
     let boot_id = host.boot_id()?;
     // Complaints from before the attempt are not about it.
     let log_from = log_end(host);
@@ -145,7 +167,7 @@ pub fn load(
         record(state, Phase::Idle, None)?;
         return Err(LoadError::Refused { error, advice });
     }
-    settle(host, state, level, watch)
+    Ok(())
 }
 
 /// Goes on with a level that is in the kernel: transition, probation, commit.
@@ -154,6 +176,20 @@ pub fn settle(
     state: &mut State,
     level: &JournaledLevel,
     watch: Watch,
+) -> Result<Remarks, LoadError> {
+    let mut remarks = come_into_force(host, state, level)?;
+    if let Some(why) = complaint(host, state, level, watch, &mut remarks)? {
+        return Err(condemn(host, state, level, why));
+    }
+    commit(state, level)?;
+    Ok(remarks)
+}
+
+/// Waits for the transition of a level that is in the kernel; its probation begins.
+fn come_into_force(
+    host: &mut dyn Host,
+    state: &mut State,
+    level: &JournaledLevel,
 ) -> Result<Remarks, LoadError> {
     let mut remarks = Remarks::new();
     note_phase(state, Phase::Transition, &mut remarks);
@@ -196,9 +232,11 @@ pub fn settle(
         ));
     }
     note_phase(state, Phase::Probation, &mut remarks);
-    if let Some(why) = complaint(host, state, level, watch, &mut remarks)? {
-        return Err(condemn(host, state, level, why));
-    }
+    Ok(remarks)
+}
+
+/// Writes down that a level passed its probation.
+fn commit(state: &mut State, level: &JournaledLevel) -> Result<(), LoadError> {
     let keep = level.clone();
     state
         .journal
@@ -219,7 +257,7 @@ pub fn settle(
         .map(|level| level.sha256.as_str())
         .collect();
     state.drop_modules(&kept);
-    Ok(remarks)
+    Ok(())
 }
 
 /// Takes a level out of the kernel and removes its module, journal first. What cannot be journaled is

@@ -2,9 +2,7 @@
 
 use tuxtape_core::identity::BuildId;
 
-use crate::apply::{
-    Applied, ClientError, Settings, image, make_plan, reapplicable, running, tidy, watch,
-};
+use crate::apply::{Applied, ClientError, Settings, image, make_plan, reapplicable, running, tidy};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::load::{self, Remarks};
@@ -16,7 +14,8 @@ use crate::state::{State, StateError};
 /// with it in force.
 ///
 /// Before anything else runs, a level that is not proven so could keep a machine from ever coming up;
-/// it waits for [`crate::apply::apply`], which asks the archive first.
+/// it waits for [`crate::apply::apply`], which asks the archive first. That also watches what is loaded
+/// here: the rest of the boot does not wait.
 pub fn reapply(
     host: &mut dyn Host,
     settings: &Settings,
@@ -49,12 +48,13 @@ pub fn reapply(
             })?;
             let demands = plan::demands(&host.load_policy(), &image);
             if demands.is_empty() {
-                let said = load::load(host, &mut state, &level, &image, watch(settings)).map_err(
-                    |source| ClientError::Load {
-                        level: level.level.0,
-                        source,
-                    },
-                )?;
+                let said =
+                    load::load_unwatched(host, &mut state, &level, &image).map_err(|source| {
+                        ClientError::Load {
+                            level: level.level.0,
+                            source,
+                        }
+                    })?;
                 remarks.extend(said);
                 Applied::Loaded(level)
             } else {

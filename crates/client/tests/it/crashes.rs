@@ -250,7 +250,38 @@ fn early_in_a_boot_only_a_level_is_loaded_with_which_a_boot_got_to_its_end() {
     // Nobody is asked: the archive is gone.
     std::fs::remove_dir_all(lab.archive.public()).unwrap();
     assert!(matches!(early(&mut lab), Applied::Loaded(_)));
+    assert_eq!(lab.in_force(), [MODULE]);
+    assert_eq!(
+        lab.journal().phase,
+        Phase::Probation,
+        "left to the next run"
+    );
     assert!(matches!(early(&mut lab), Applied::UpToDate(_)));
+    assert_eq!(lab.journal().phase, Phase::Idle);
+}
+
+#[test]
+fn a_level_loaded_early_is_judged_by_what_the_kernel_said_since() {
+    let mut lab = Lab::new();
+    lab.settings.judge = Some(tuxtape_client::log::judge);
+    lab.apply().unwrap();
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    lab.host.reboot();
+    lab.host.log.clear();
+    let (applied, _) = reapply(&mut lab.host, &lab.settings).unwrap();
+    assert!(matches!(applied, Applied::Loaded(_)));
+    lab.host.log.extend([
+        "BUG: kernel NULL pointer dereference, address: 0000000000000000".to_owned(),
+        format!("RIP: 0010:f+0x1/0x20 [{MODULE}]"),
+        "Call Trace:".to_owned(),
+        " g+0x1/0x20".to_owned(),
+    ]);
+    assert!(lab.apply().is_err());
+    assert!(lab.in_force().is_empty());
+    assert_eq!(
+        status(&lab.host, &lab.settings).unwrap().state,
+        "quarantined"
+    );
 }
 
 #[test]
