@@ -18,6 +18,7 @@ use crate::journal::JournaledLevel;
 use crate::load::{self, CrashJudge, LoadError, LogJudge, Remarks, Watch};
 use crate::mode::{Mode, Switch};
 use crate::plan::{self, Facts, Obstacle, Plan, Running, Unfit, Unsupported};
+use crate::reapply;
 use crate::recover::{Recovery, recover};
 use crate::state::{State, StateError};
 
@@ -266,6 +267,9 @@ pub fn apply(
             }
         }
     };
+    if !dry_run && guard::is_complete(&settings.state, &host.boot_id()?)? {
+        reapply::prove(host, &mut state, &kernel.build_id)?;
+    }
     Ok((applied, remarks))
 }
 

@@ -65,6 +65,8 @@ pub struct FakeHost {
     pub log_written_at_insertion: bool,
     /// Time after which the kernel answers nothing any more, as when the boot ends under the client.
     pub stops_after: Option<Duration>,
+    /// Time after an insertion at which the machine crashes.
+    pub crashes_after: Option<Duration>,
     /// What the kernel says once a loaded level is watched.
     pub log_when_loaded: Vec<String>,
     /// What was kept of crashes.
@@ -73,6 +75,7 @@ pub struct FakeHost {
     pub now: UtcSeconds,
     /// Seconds since boot.
     pub up: u64,
+    inserted_at: Duration,
     passed: Duration,
     looks: Cell<u32>,
 }
@@ -101,10 +104,12 @@ impl FakeHost {
             log_lost: false,
             log_written_at_insertion: false,
             stops_after: None,
+            crashes_after: None,
             log_when_loaded: Vec::new(),
             crashes: CrashRecords::default(),
             now,
             up: 3600,
+            inserted_at: Duration::ZERO,
             passed: Duration::ZERO,
             looks: Cell::new(0),
         }
@@ -118,6 +123,12 @@ impl FakeHost {
         self.oopses = 0;
         self.up = 3600;
         self.passed = Duration::ZERO;
+    }
+
+    /// Tells whether a loaded module has crashed the machine by now.
+    pub fn crashed(&self) -> bool {
+        let since = self.passed.saturating_sub(self.inserted_at);
+        !self.modules.is_empty() && self.crashes_after.is_some_and(|after| since >= after)
     }
 
     fn transitioning(&self) -> bool {
@@ -174,7 +185,7 @@ impl Host for FakeHost {
     }
 
     fn livepatches(&self) -> Result<Vec<Livepatch>, KernelError> {
-        if self.stops_after.is_some_and(|end| self.passed >= end) {
+        if self.stops_after.is_some_and(|end| self.passed >= end) || self.crashed() {
             return Err(KernelError::Read {
                 path: PathBuf::from("/sys/kernel/livepatch"),
                 source: io::Error::other("the boot ended"),
@@ -250,6 +261,7 @@ impl Host for FakeHost {
         self.settle();
         self.log_written_at_insertion = false;
         self.inserted.push(identity.name.clone());
+        self.inserted_at = self.passed;
         self.patches.push(Livepatch {
             name: identity.name.clone(),
             enabled: true,

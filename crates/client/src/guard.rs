@@ -60,6 +60,12 @@ pub fn unfinished(folder: &Path, boot_id: &str) -> Result<u32, StateError> {
     Ok(count.map_or(0, |count| count.unfinished))
 }
 
+/// Tells whether this boot got to its end.
+pub(crate) fn is_complete(folder: &Path, boot_id: &str) -> Result<bool, StateError> {
+    let count = read(folder)?.filter(|count| count.boot_id == boot_id);
+    Ok(count.is_some_and(|count| count.complete))
+}
+
 /// Counts this boot, once; where the ones before it did not complete, the level that passed its
 /// probation last gets a strike, and with the second one is barred. Returns how many did not complete.
 pub fn begin(host: &dyn Host, folder: &Path) -> Result<u32, ClientError> {

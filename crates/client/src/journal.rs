@@ -88,6 +88,9 @@ pub struct Journal {
     /// Transitions of a module, by digest, that did not end in time: busy tasks, no crash.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stalls: BTreeMap<String, u32>,
+    /// Boots in a row that ended in a repeated probation of a module, by digest, after its first minute.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cuts: BTreeMap<String, u32>,
     /// Digest of the committed level with which a boot got to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<String>,
@@ -111,6 +114,7 @@ impl Default for Journal {
             previous: None,
             strikes: BTreeMap::new(),
             stalls: BTreeMap::new(),
+            cuts: BTreeMap::new(),
             proven: None,
             rest: None,
             pinned: false,
@@ -128,6 +132,11 @@ impl Journal {
     /// Adds a strike against a module and returns how many it has.
     pub fn strike(&mut self, sha256: &str) -> u32 {
         count(&mut self.strikes, sha256)
+    }
+
+    /// Counts a boot that ended in a repeated probation and returns how many did in a row.
+    pub fn cut(&mut self, sha256: &str) -> u32 {
+        count(&mut self.cuts, sha256)
     }
 
     /// Counts a stalled transition of a module and returns how many it had.
@@ -244,6 +253,7 @@ mod tests {
         for n in 0..100 {
             journal.strike(&format!("{n:064}"));
             journal.stall(&format!("{n:064}"));
+            journal.cut(&format!("{n:064}"));
         }
         let bytes = serde_json::to_vec(&journal).unwrap();
         assert!(bytes.len() < SLOT_LIMIT - 24, "{}", bytes.len());

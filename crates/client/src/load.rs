@@ -243,6 +243,7 @@ fn commit(state: &mut State, level: &JournaledLevel) -> Result<(), LoadError> {
         .record(|journal| {
             journal.strikes.remove(&keep.sha256);
             journal.stalls.remove(&keep.sha256);
+            journal.cuts.remove(&keep.sha256);
             if journal.committed.as_ref() != Some(&keep) {
                 journal.previous = journal.committed.replace(keep);
             }

@@ -9,6 +9,8 @@ use crate::state::{State, StateError};
 
 /// Seconds after which a level that was good before is not blamed for the end of a boot.
 const WATCHED: u64 = 60;
+/// Boots in a row that may end in a repeated probation before the level is barred.
+const ACCIDENTS: u32 = 2;
 
 /// What is left to do after an interruption.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,12 +191,24 @@ fn other_boot(
             ));
             idle(state)?;
         }
-        // It passed its probation in an earlier boot and ran well in this one: two reboots soon after
-        // the start must not cost a good level.
+        // It is proven and ran well in this boot: two reboots soon after
+        // the start must not cost a good level. A third is no accident.
         Phase::Armed | Phase::Transition | Phase::Probation
             if attempt.watched >= WATCHED
-                && state.journal.journal.committed.as_ref() == Some(level) =>
+                && state.journal.journal.committed.as_ref() == Some(level)
+                && state.journal.journal.proven.as_ref() == Some(&level.sha256)
+                && !state.journal.journal.strikes.contains_key(&level.sha256) =>
         {
+            let cuts = state.journal.journal.cuts.get(&level.sha256).copied();
+            if cuts.unwrap_or_default() >= ACCIDENTS {
+                let why = "three boots in a row ended soon after it was loaded again";
+                bar(host, state, level, why, remarks)?;
+            }
+            let sha256 = level.sha256.clone();
+            let change = |journal: &mut crate::journal::Journal| {
+                journal.cut(&sha256);
+            };
+            state.journal.record(change).map_err(StateError::from)?;
             idle(state)?;
         }
         Phase::Armed | Phase::Transition | Phase::Probation => {

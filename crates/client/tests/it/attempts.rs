@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tuxtape_client::apply::{self, Applied};
+use tuxtape_client::guard;
 use tuxtape_client::host::Host;
 use tuxtape_client::journal::{Attempt, JournalFile, JournaledLevel, Phase};
 use tuxtape_client::load::LogVerdict;
@@ -274,15 +275,22 @@ fn boot_that_ends(lab: &mut Lab, seconds: u64) {
 }
 
 #[test]
-fn reboots_soon_after_the_start_cost_no_level_that_was_good_before() {
+fn two_reboots_soon_after_the_start_cost_no_level_that_was_good_before_and_a_third_does() {
     let mut lab = Lab::new();
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
     lab.apply().unwrap();
-    for _ in 0..4 {
+    for _ in 0..2 {
         boot_that_ends(&mut lab, 100);
     }
     lab.host.reboot();
     assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
-    assert!(lab.journal().strikes.is_empty());
+    assert!(lab.journal().strikes.is_empty() && lab.journal().cuts.is_empty());
+    for _ in 0..3 {
+        boot_that_ends(&mut lab, 100);
+    }
+    lab.host.reboot();
+    lab.host.inserted.clear();
+    lab.refused("three boots in a row ended soon after it was loaded again");
 }
 
 #[test]

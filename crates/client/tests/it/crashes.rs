@@ -1,5 +1,7 @@
 //! Boots that end badly: what was kept of the crash, shutdowns, boot loops.
 
+use std::time::Duration;
+
 use tuxtape_client::apply::{self, Applied};
 use tuxtape_client::guard;
 use tuxtape_client::host::Host;
@@ -310,4 +312,93 @@ fn a_proven_level_that_crashes_early_is_not_loaded_early_again() {
     lab.host.up = 5;
     let (applied, _) = reapply(&mut lab.host, &lab.settings).unwrap();
     assert!(matches!(applied, Applied::Blocked(..)), "{applied:?}");
+}
+
+/// What is kept of the crashes of a bad level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kept {
+    Nothing,
+    Own,
+    Elsewhere,
+}
+
+/// One boot as the units make it: count, load early, complete after a minute, poll after two minutes and
+/// then hourly. Tells whether it crashed.
+fn boot(lab: &mut Lab, polls: u32) -> bool {
+    let wait = |lab: &mut Lab, until: u64| {
+        while lab.host.up < until && !lab.host.crashed() {
+            lab.host.up += 1;
+            lab.host.pause(Duration::from_secs(1));
+        }
+        lab.host.crashed()
+    };
+    lab.host.up = 5;
+    guard::begin(&lab.host, &lab.settings.state).unwrap();
+    drop(reapply(&mut lab.host, &lab.settings));
+    if wait(lab, 60) {
+        return true;
+    }
+    guard::complete(&lab.host, &lab.settings.state).unwrap();
+    for poll in 0..polls {
+        if wait(lab, 120 + u64::from(poll) * 3600) {
+            return true;
+        }
+        drop(lab.apply());
+        if lab.host.crashed() {
+            return true;
+        }
+    }
+    guard::end(&lab.host, &lab.settings.state).unwrap();
+    false
+}
+
+#[test]
+fn a_bad_level_costs_two_boots_at_most_with_nobody_there() {
+    let mut seen = Vec::new();
+    for after in [0, 30, 62, 119, 299, 899] {
+        for kept in [Kept::Nothing, Kept::Own, Kept::Elsewhere] {
+            for good_at_first in [false, true] {
+                let mut lab = Lab::new();
+                lab.settings.config.probation = Duration::from_secs(900);
+                if good_at_first {
+                    assert!(!boot(&mut lab, 2));
+                    lab.host.reboot();
+                }
+                lab.host.crashes_after = Some(Duration::from_secs(after));
+                let mut crashes = 0;
+                for n in 0..8 {
+                    if boot(&mut lab, 2) {
+                        crashes += 1;
+                        let mut record = match kept {
+                            Kept::Nothing => None,
+                            Kept::Own => Some(record("f+0x1/0x20 [tt_2f2f2f2f_1]", "g+0x1/0x20")),
+                            Kept::Elsewhere => Some(record("f+0x1/0x20 [e1000]", "g+0x1/0x20")),
+                        };
+                        // No two crashes leave the same text.
+                        if let Some(record) = &mut record {
+                            record
+                                .bytes
+                                .extend(format!("<4>[ 99.0] end {n}\n").into_bytes());
+                        }
+                        lab.host.crashes.records.extend(record);
+                    }
+                    lab.host.reboot();
+                    lab.host.now = lab.host.now.plus(7200);
+                }
+                seen.push((after, kept, good_at_first, crashes));
+            }
+        }
+    }
+    for (after, kept, good_at_first, crashes) in &seen {
+        let most = match kept {
+            Kept::Own => 1,
+            // Loaded early, and watched for a minute by the poll: the first two pass for power cuts.
+            Kept::Nothing | Kept::Elsewhere if *good_at_first && *after >= 115 + 60 => 3,
+            Kept::Nothing | Kept::Elsewhere => 2,
+        };
+        assert!(
+            (1..=most).contains(crashes),
+            "{after} s, {kept:?}, {good_at_first}: {crashes}"
+        );
+    }
 }
