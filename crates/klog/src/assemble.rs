@@ -1,17 +1,23 @@
 //! From records to reports: which line belongs to which complaint, and where one ends.
 
-use crate::event;
-use crate::record::Provenance;
-use crate::report::header::{self, Header};
-use crate::report::{self, Body, Class, Draft, Report, Severity, Standing, Text};
-use crate::scan::{self, May};
-use crate::transport::{Context, Record};
-
+mod closing;
+mod item;
 mod notes;
+mod open;
+mod shown;
 
+use crate::event;
+use crate::record::{Context, Provenance, Record};
+use crate::report::header::{self, Header};
+use crate::report::{self, Class, Report, Standing, Text};
+use crate::scan::{self, May};
+
+pub use item::{Event, Gap, GapReason, Incident, IncidentKind, Item};
 pub(crate) use notes::marks;
-pub use notes::{Gap, GapReason, Incident, IncidentKind};
 use notes::{Note, note};
+use open::{Open, blank};
+use shown::Shown;
+pub(crate) use shown::turns;
 
 /// Bounds of what is kept.
 #[derive(Clone, Copy, Debug)]
@@ -40,56 +46,8 @@ impl Default for Limits {
     }
 }
 
-/// What a log says, in the order it became certain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A complaint, complete.
-    Report(Box<Report>),
-    /// A step in the life of a livepatch.
-    Event(Event),
-    /// Something that speaks against blaming a livepatch.
-    Incident(Incident),
-    /// Something is missing.
-    Gap(Gap),
-}
-
-/// One livepatch event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// What happened.
-    pub kind: event::Kind,
-    /// The livepatch, where the message names it.
-    pub module: Option<String>,
-    /// The patched object, where the message names it.
-    pub object: Option<String>,
-    /// The error number in the message.
-    pub errno: Option<i32>,
-    /// The message.
-    pub text: String,
-    /// Bytes of the source.
-    pub bytes: (u64, u64),
-    /// The kernel's record number.
-    pub sequence: Option<u64>,
-    /// printk's clock, in microseconds.
-    pub time_us: Option<u64>,
-    /// How far it can be believed.
-    pub provenance: Provenance,
-}
-
 /// Reports of one context that are open at once: a third header ends the first.
 const NESTED: usize = 2;
-/// Lines a header may come behind the line that says why.
-const FORETOLD: usize = 8;
-/// Lines that look like no part of a report before it is over.
-const PLAIN: u32 = 64;
-/// The same behind a line that says it is over.
-const PLAIN_ENDED: u32 = 16;
-/// printk time without a line of the report before it is over.
-const QUIET_US: u64 = 10_000_000;
-
-/// Lines of other callers before a quiet report is over.
-const OTHERS: u32 = 256;
-
 /// Puts reports together.
 #[derive(Debug, Default)]
 pub struct Assembler {
@@ -97,6 +55,8 @@ pub struct Assembler {
     open: Vec<Open>,
     /// Lines that say why a header should follow.
     foretold: Vec<Open>,
+    /// Room for the lines of the next reports.
+    rooms: Vec<Text>,
     last_sequence: Option<u64>,
     boot: Option<[u8; 16]>,
     seen_in_boot: bool,
@@ -123,34 +83,6 @@ pub struct Counts {
     pub panicked: bool,
     /// A program of the test harness ran out of memory.
     pub suppressed: bool,
-}
-
-#[derive(Debug)]
-struct Open {
-    header: Header,
-    text: Text,
-    sequences: Vec<u64>,
-    report: Report,
-    /// What a line before the header says it is about.
-    class: Option<Class>,
-    severity: Severity,
-    end: usize,
-    /// Lines until another report of its context began, or of any where nothing tells them apart.
-    own: Option<(usize, usize)>,
-    frozen: bool,
-    frozen_by_last: bool,
-    lines: usize,
-    skipping: bool,
-    all_cpus: bool,
-    panic_after: usize,
-    plain: u32,
-    ended: bool,
-    frames: bool,
-    /// The last line, where it is a frame.
-    last_frame: Vec<u8>,
-    last_us: Option<u64>,
-    /// Lines of others since the last of its own.
-    others: u32,
 }
 
 impl Assembler {
@@ -183,9 +115,14 @@ impl Assembler {
             return;
         }
         self.close_quiet(record, out);
-        self.append(record, line, header, marked);
-        if let Some(header) = header {
-            self.open(record, line, header, out);
+        if header.is_some() || !self.is_idle() {
+            let turns = may.map_or(0, |may| may.turns);
+            let printed = record.context != Context::Bare;
+            let shown = Shown::of(line, marked, turns, printed);
+            self.append(record, line, shown, header);
+            if let Some(header) = header {
+                self.open(record, line, shown, header, out);
+            }
         }
         self.last_was_header = header.is_some();
         self.close_full(out);
@@ -337,9 +274,8 @@ impl Assembler {
         }
     }
 
-    fn append(&mut self, record: &Record<'_>, line: &[u8], header: Option<Header>, marked: bool) {
+    fn append(&mut self, record: &Record<'_>, line: &[u8], shown: Shown, header: Option<Header>) {
         let opens = header.is_some_and(|header| header.standing == Standing::Alone);
-        let guess = record.context != Context::Bare && is_guess(line);
         for open in self.open.iter_mut().chain(&mut self.foretold) {
             open.frozen_by_last = false;
             if opens && !open.frozen {
@@ -354,7 +290,7 @@ impl Assembler {
                 || (open.all_cpus && matches!(record.context, Context::Cpu(_)));
             open.others = if ours { 0 } else { open.others + 1 };
             if ours {
-                open.add(record, line, guess, marked);
+                open.add(record, line, shown);
                 if let Some(header) = header
                     && header.standing == Standing::Inside
                 {
@@ -364,7 +300,14 @@ impl Assembler {
         }
     }
 
-    fn open(&mut self, record: &Record<'_>, line: &[u8], header: Header, out: &mut Vec<Item>) {
+    fn open(
+        &mut self,
+        record: &Record<'_>,
+        line: &[u8],
+        shown: Shown,
+        header: Header,
+        out: &mut Vec<Item>,
+    ) {
         let same = |open: &Open| open.report.context == record.context;
         match header.standing {
             Standing::Before => {
@@ -373,7 +316,7 @@ impl Assembler {
                     .retain(|open| !(same(open) && open.header.class == Class::Warn));
                 let known = self.foretold.iter().any(same);
                 if !known && self.foretold.len() < self.limits.open {
-                    let open = self.start(record, line, header);
+                    let open = self.start(record, line, shown, header);
                     self.foretold.push(open);
                 }
                 return;
@@ -382,7 +325,7 @@ impl Assembler {
                 if let Some(index) = self.foretold.iter().position(same) {
                     let mut open = self.foretold.remove(index);
                     if open.header.class == Class::Warn {
-                        let new = self.start(record, line, header);
+                        let new = self.start(record, line, shown, header);
                         self.admit(new, out);
                     } else {
                         open.raise(header.class);
@@ -396,7 +339,7 @@ impl Assembler {
             }
             Standing::Alone => {}
         }
-        let mut open = self.start(record, line, header);
+        let mut open = self.start(record, line, shown, header);
         // What follows may be the rest of the one before: nothing tells whose it is.
         if !record.context.is_told() {
             for before in self
@@ -451,403 +394,13 @@ impl Assembler {
         self.open.iter().map(|open| open.text.bytes()).sum()
     }
 
-    fn start(&self, record: &Record<'_>, line: &[u8], header: Header) -> Open {
-        let report = Report {
-            suppressed: self.suppressed,
-            ..blank(record, header.class)
-        };
-        let kmsan = memchr::memmem::find(line, b"BUG: KMSAN:").is_some();
-        let mut open = Open {
-            header,
-            text: Text::default(),
-            sequences: Vec::new(),
-            report,
-            class: None,
-            severity: Severity::Notice,
-            end: 0,
-            own: None,
-            frozen: false,
-            frozen_by_last: false,
-            lines: 0,
-            skipping: false,
-            all_cpus: false,
-            // KMSAN's reports lack what others have before their stack.
-            panic_after: if kmsan { 16 } else { 22 },
-            plain: 0,
-            ended: false,
-            frames: false,
-            last_frame: Vec::new(),
-            last_us: record.time_us,
-            others: 0,
-        };
-        if header.standing == Standing::Inside {
-            open.raise(header.class);
-        }
-        open.add_header(record, line);
+    fn start(&mut self, record: &Record<'_>, line: &[u8], shown: Shown, header: Header) -> Open {
+        let text = self.rooms.pop().unwrap_or_default();
+        let mut open = Open::new(record, line, shown, header, text);
+        open.report.suppressed = self.suppressed;
         open
     }
-
-    /// The clocks of CPUs differ, and a console mixes old lines with new: where callers are told
-    /// apart, it takes some lines of others beside the time.
-    fn close_quiet(&mut self, record: &Record<'_>, out: &mut Vec<Item>) {
-        let Some(now) = record.time_us else { return };
-        let quiet = |open: &Open| {
-            let late = open
-                .last_us
-                .is_some_and(|last| now > last.saturating_add(QUIET_US));
-            late && (open.report.context == record.context || open.others >= OTHERS)
-        };
-        while let Some(index) = self.open.iter().position(quiet) {
-            self.close(index, out);
-        }
-        while let Some(index) = self.foretold.iter().position(quiet) {
-            self.give_up(index, out);
-        }
-    }
-
-    fn close_full(&mut self, out: &mut Vec<Item>) {
-        let limits = self.limits;
-        let full = |open: &Open| {
-            open.text.all().len() >= limits.lines || open.text.bytes() >= limits.bytes
-        };
-        if let Some(index) = self.open.iter().position(full) {
-            self.close_cut(index, out);
-        }
-        let over = |open: &Open| open.plain >= if open.ended { PLAIN_ENDED } else { PLAIN };
-        if let Some(index) = self.open.iter().position(over) {
-            self.close(index, out);
-        }
-        let late = |open: &Open| open.lines > FORETOLD;
-        if let Some(index) = self.foretold.iter().position(late) {
-            self.give_up(index, out);
-        }
-    }
-
-    /// No header followed what foretold one: where it says something itself, it is a report.
-    fn give_up(&mut self, index: usize, out: &mut Vec<Item>) {
-        let open = self.foretold.remove(index);
-        if open.header.class != Class::Warn {
-            self.admit(open, out);
-        }
-    }
-
-    fn close_cut(&mut self, index: usize, out: &mut Vec<Item>) {
-        if let Some(open) = self.open.get_mut(index) {
-            open.report.truncated = true;
-        }
-        self.close(index, out);
-    }
-
-    fn close(&mut self, index: usize, out: &mut Vec<Item>) {
-        let open = self.open.remove(index);
-        self.counts.reports += 1;
-        let mut report = Draft {
-            family: open.header.family,
-            at: open.header.at,
-            class: open.class,
-            end: open.end,
-            own: open.own.map_or(usize::MAX, |(all, _)| all),
-            own_told: open.own.map_or(usize::MAX, |(_, told)| told),
-            lines: open.text,
-            sequences: open.sequences,
-            severity: open.severity,
-            keep_text: self.limits.text,
-            report: open.report,
-        }
-        .finish();
-        report.first_in_boot = !self.seen_in_boot;
-        report.suppressed |= self.suppressed;
-        if self.counts.console_lost {
-            report.corrupted.get_or_insert("the console was lost");
-        }
-        self.seen_in_boot = true;
-        self.counts.panicked |= report.panicked;
-        out.push(Item::Report(Box::new(report)));
-    }
-
-    /// Closes what is open: no more lines will come, or none for long enough.
-    pub fn close_all(&mut self, out: &mut Vec<Item>) {
-        while !self.foretold.is_empty() {
-            self.give_up(0, out);
-        }
-        while !self.open.is_empty() {
-            self.close(0, out);
-        }
-    }
 }
 
-impl Open {
-    fn freeze(&mut self) {
-        self.frozen = true;
-    }
-
-    /// Tells whether its stack came to an end.
-    fn is_complete(&self) -> bool {
-        let over = self.last_frame.is_empty() || is_outermost(&self.last_frame);
-        self.ended || (self.frames && over)
-    }
-
-    fn raise(&mut self, class: Class) {
-        self.severity = self.severity.max(class.severity());
-        if class == Class::Panic {
-            self.report.panicked = true;
-        }
-        if matches!(class, Class::Panic | Class::DoubleFault) {
-            self.report.fatal = true;
-        }
-    }
-
-    fn add_header(&mut self, record: &Record<'_>, line: &[u8]) {
-        self.lines = 1;
-        self.keep(record, line, true);
-    }
-
-    fn add(&mut self, record: &Record<'_>, line: &[u8], guess: bool, marked: bool) {
-        if guess {
-            self.keep(record, line, false);
-            self.plain = 0;
-            return;
-        }
-        self.lines += 1;
-        let mut skip = self.skipping;
-        if marked {
-            let has = |text: &[u8]| memchr::memmem::find(line, text).is_some();
-            if has(b"Disabling lock debugging due to kernel taint") {
-                skip = true;
-            } else if has(b"Sending NMI from CPU") {
-                self.all_cpus = true;
-            } else if self.lines > self.panic_after
-                && (has(b"Kernel panic - not syncing")
-                    || has(b"WARNING: possible circular locking dependency detected"))
-            {
-                // From here on it is the panic's own stack, or a lock taken while printing.
-                self.skipping = true;
-                skip = true;
-            }
-        }
-        if is_part(line) {
-            self.plain = 0;
-        } else {
-            self.plain += 1;
-        }
-        self.ended |= line.starts_with(b"---[ end ");
-        if !self.frozen {
-            let frame = has_offset(line);
-            self.frames |= frame;
-            self.last_frame.clear();
-            if frame {
-                self.last_frame
-                    .extend_from_slice(line.get(..64).unwrap_or(line));
-            }
-        }
-        self.keep(record, line, !skip);
-    }
-
-    fn keep(&mut self, record: &Record<'_>, line: &[u8], told: bool) {
-        const LINE: usize = 16 * 1024;
-        self.text.push(line.get(..LINE).unwrap_or(line), told);
-        if let Some(sequence) = record.sequence {
-            self.sequences.push(sequence);
-            if let Some((_, last)) = &mut self.report.sequence
-                && self.own.is_none()
-            {
-                *last = (*last).max(sequence);
-            }
-        }
-        // A frozen report goes on being checked for its stack, but is not named by what follows;
-        // where the transport tells callers apart, these lines are its own all the same.
-        if !self.frozen || self.report.context.is_told() {
-            self.end = self.text.told().len();
-        }
-        if self.plain == 0 && self.own.is_none() {
-            self.report.bytes.1 = record.end;
-        }
-        self.last_us = record.time_us.or(self.last_us);
-    }
-}
-
-/// A report of which only the place is known.
-fn blank(record: &Record<'_>, class: Class) -> Report {
-    Report {
-        bytes: (record.start, record.end),
-        sequence: record.sequence.map(|sequence| (sequence, sequence)),
-        boot: record.boot,
-        time_us: record.time_us,
-        wall_us: record.wall_us,
-        provenance: record.provenance,
-        context: record.context,
-        class,
-        severity: class.severity(),
-        header: String::new(),
-        title: String::new(),
-        alt: Vec::new(),
-        kind: "",
-        frame: None,
-        detail: None,
-        corrupted: None,
-        suppressed: false,
-        panicked: false,
-        fatal: false,
-        first_in_boot: false,
-        truncated: false,
-        dropped: 0,
-        interleaved: false,
-        guilty: None,
-        guilty_sequence: None,
-        body: Body::default(),
-        frame_sequences: Vec::new(),
-        fingerprint: String::new(),
-        fingerprint_coarse: String::new(),
-        text: String::new(),
-    }
-}
-
-/// A frame the unwinder only guesses at: ` ? ` on x86, unless an interrupt's border stands on its
-/// line, ` (unreliable)` on ppc.
-fn is_guess(line: &[u8]) -> bool {
-    let question = memchr::memchr_iter(b'?', line)
-        .any(|at| at > 0 && line.get(at - 1) == Some(&b' ') && line.get(at + 1) == Some(&b' '));
-    (question || line.ends_with(b" (unreliable)")) && memchr::memmem::find(line, b"<EOI>").is_none()
-}
-
-/// Tells whether a line has a function's offset.
-fn has_offset(line: &[u8]) -> bool {
-    memchr::memchr_iter(b'+', line).any(|at| line.get(at + 1..at + 3) == Some(b"0x"))
-}
-
-/// Functions that nothing calls.
-fn is_outermost(line: &[u8]) -> bool {
-    const ENTRIES: [&[u8]; 8] = [
-        b"entry_SYSCALL",
-        b"entry_INT80",
-        b"ret_from_fork",
-        b"ret_from_exception",
-        b"ret_to_user",
-        b"ret_fast_syscall",
-        b"el0",
-        b"secondary_startup",
-    ];
-    ENTRIES
-        .iter()
-        .any(|entry| memchr::memmem::find(line, entry).is_some())
-}
-
-/// Tells whether a line looks like a part of a report: frames, registers, and their headings.
-fn is_part(line: &[u8]) -> bool {
-    match line.first() {
-        None | Some(b' ' | b'\t' | b'-' | b'=') => true,
-        Some(_) => {
-            has_offset(line)
-                || memchr::memchr(b':', line.get(..24).unwrap_or(line)).is_some_and(|at| {
-                    line.get(..at).is_some_and(|name| {
-                        PARTS.iter().any(|part| name.starts_with(part.as_bytes()))
-                            || (name.len() <= 5 && name.iter().any(u8::is_ascii_digit))
-                    })
-                })
-                || STARTS
-                    .iter()
-                    .any(|start| line.starts_with(start.as_bytes()))
-        }
-    }
-}
-
-/// What stands before the colon of a report's lines.
-const PARTS: &[&str] = &[
-    "RIP",
-    "EIP",
-    "IP",
-    "RSP",
-    "ESP",
-    "RAX",
-    "EAX",
-    "RDX",
-    "RBP",
-    "R0",
-    "R1",
-    "CR2",
-    "CR3",
-    "FS",
-    "CS",
-    "DR0",
-    "DR3",
-    "PKRU",
-    "Code",
-    "CPU",
-    "Hardware name",
-    "Workqueue",
-    "Call ",
-    "Modules ",
-    "pc ",
-    "lr ",
-    "sp ",
-    "pstate",
-    "ra ",
-    "gp ",
-    "t0",
-    "s0",
-    "a0",
-    "epc ",
-    "status",
-    "NIP",
-    "LR",
-    "CTR",
-    "REGS",
-    "MSR",
-    "CFAR",
-    "GPR",
-    "Krnl ",
-    "PSW",
-    "Backtrace",
-    "Oops",
-    "Stack",
-    "Process",
-    "Internal error",
-    "Kernel panic",
-    "Kernel Offset",
-    "Rebooting",
-    "Allocated",
-    "Freed",
-    "Tainted",
-    "Exception",
-    "Mem abort",
-    "Data abort",
-    "swapper",
-    "pgd",
-    "page",
-    "raw",
-    "flags",
-    "stack",
-    "other info",
-    "NMI backtrace",
-    "Sending NMI",
-    "rcu",
-    "task",
-];
-
-/// What other lines of a report start with.
-const STARTS: &[&str] = &[
-    "The buggy address",
-    "Memory state",
-    "Disabling",
-    "Dumping ftrace",
-    "PGD ",
-    "PUD ",
-    "PMD ",
-    "PTE ",
-    "but task",
-    "which lock",
-    "the existing",
-    "is trying",
-    "the code path",
-    "irq event",
-    "hardirqs",
-    "softirqs",
-    "Read of size",
-    "Write of size",
-    "Showing",
-    "INFO",
-    "BUG",
-    "WARNING",
-    ">",
-    "(",
-];
+#[cfg(test)]
+mod tests;

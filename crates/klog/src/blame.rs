@@ -182,7 +182,7 @@ const INCIDENT_US: u64 = 60_000_000;
 /// How long a transition may take.
 const STALL_US: u64 = 60_000_000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watched {
     patch: Patch,
     timeline: Timeline,
@@ -196,7 +196,7 @@ struct Watched {
 }
 
 /// Holds livepatches against what a log says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Blamer {
     modules: Vec<Watched>,
     baseline: Baseline,
@@ -374,6 +374,19 @@ impl Blamer {
         }
         self.oopsed |= report.severity >= Severity::Oops;
         findings
+    }
+
+    /// Returns itself as it would be if a report that is still open came as it is, where that makes a
+    /// livepatch guilty which was not.
+    pub fn foresee(&self, report: &Report) -> Option<Self> {
+        let mut ahead = self.clone();
+        ahead.judge(report);
+        let news = ahead
+            .modules
+            .iter()
+            .zip(&self.modules)
+            .any(|(then, now)| then.worst == Verdict::Guilty && now.worst < Verdict::Guilty);
+        news.then_some(ahead)
     }
 
     /// Returns what is held of each livepatch by now. `now_us` is printk's clock.

@@ -3,9 +3,10 @@
 mod fragments;
 
 use crate::assemble::{Assembler, Counts, GapReason, Item, Limits};
-use crate::record::{LINE_LIMIT, Provenance};
-use crate::scan;
-use crate::transport::{self, Entry, Export, Form, HEAD, Meaning, Object, Objects, Record, Source};
+use crate::record::{LINE_LIMIT, Provenance, Record};
+use crate::report::Report;
+use crate::scan::{self, Marks};
+use crate::transport::{self, Entry, Export, Form, HEAD, Meaning, Object, Objects, Source};
 use fragments::{Fragments, Joined};
 
 /// Reads a log in pieces. Every way of cutting it gives the same items.
@@ -143,10 +144,27 @@ impl Parser {
         self.keep(rest, out);
     }
 
-    /// Takes in what is held of a line as one.
+    /// Tells whether a line without a mark says nothing: no report is open, and the first lines
+    /// showed a form without numbers.
+    fn skips(&self) -> bool {
+        !self.numbered && self.looked_at >= LOOKED_AT && self.assembler.is_idle()
+    }
+
+    /// Takes in what is held as a whole line, as [`Parser::lines`] would.
     fn take_pending(&mut self, out: &mut Vec<Item>) {
+        if self.skips() && !(scan::is_marked(&self.pending) && tells(&self.pending)) {
+            self.assembler.counts.records += 1;
+            self.offset += self.pending.len() as u64;
+            self.pending.clear();
+        } else {
+            self.take_held(out);
+        }
+    }
+
+    /// Takes in what is held of a line.
+    fn take_held(&mut self, out: &mut Vec<Item>) {
         let mut pending = std::mem::take(&mut self.pending);
-        let marked = scan::next(&pending, 0).is_some();
+        let marked = scan::is_marked(&pending);
         self.line(&pending, marked, out);
         self.offset += pending.len() as u64;
         pending.clear();
@@ -182,6 +200,11 @@ impl Parser {
         self.assembler.close_all(out);
     }
 
+    /// Returns what the reports that are over by their own words will be, before they are closed.
+    pub fn foresee(&mut self) -> Vec<Report> {
+        self.assembler.foresee()
+    }
+
     /// Returns what was counted so far.
     pub fn counts(&self) -> Counts {
         self.assembler.counts
@@ -214,7 +237,7 @@ impl Parser {
         let (kept, rest) = bytes.split_at(room);
         self.pending.extend_from_slice(kept);
         let start = self.offset;
-        self.take_pending(out);
+        self.take_held(out);
         self.cut(start, out);
         self.offset += rest.len() as u64;
         self.discarding = true;
@@ -235,21 +258,20 @@ impl Parser {
     fn lines(&mut self, bytes: &[u8], out: &mut Vec<Item>) -> usize {
         let base = self.offset;
         let mut at = 0;
-        let mut mark = scan::next(bytes, 0);
+        let mut marks = Marks::new(bytes);
+        let mut mark = marks.next(0);
         while at < bytes.len() {
-            let skips = !self.numbered && self.looked_at >= LOOKED_AT;
-            if skips && self.assembler.is_idle() {
-                // Nothing is open: the lines before the next mark say nothing.
+            if self.skips() {
+                // Nothing is open: the lines before the next that means something say nothing.
+                mark = telling(bytes, &mut marks, mark);
                 let skipped_to = match mark {
                     Some(mark) => line_start(bytes, at, mark),
                     None => last_line(bytes, at),
                 };
+                let skipped_to = long_line(bytes, at, skipped_to).unwrap_or(skipped_to);
                 let skipped = bytes.get(at..skipped_to).unwrap_or_default();
                 self.assembler.counts.records += memchr::memchr_iter(b'\n', skipped).count() as u64;
                 at = skipped_to;
-                if mark.is_none() {
-                    break;
-                }
             }
             let rest = bytes.get(at..).unwrap_or_default();
             let Some(length) = end_of_line(rest) else {
@@ -258,13 +280,13 @@ impl Parser {
             let end = at + length;
             let marked = mark.is_some_and(|mark| mark < end);
             if marked {
-                mark = scan::next(bytes, end);
+                mark = marks.next(end);
             }
             self.offset = base + at as u64;
             let line = rest.get(..length).unwrap_or_default();
             if line.len() > LINE_LIMIT {
                 let cut = line.get(..LINE_LIMIT).unwrap_or_default();
-                let marked = marked && scan::next(cut, 0).is_some();
+                let marked = marked && scan::is_marked(cut);
                 self.line(cut, marked, out);
                 self.cut(self.offset, out);
             } else {
@@ -299,7 +321,7 @@ impl Parser {
                 }
             }
             Joined::Complete(text) => {
-                let marked = scan::next(&text, 0).is_some();
+                let marked = scan::is_marked(&text);
                 let record = Record {
                     text: text.into(),
                     ..line.record
@@ -315,7 +337,7 @@ fn take_entry(assembler: &mut Assembler, entry: &Entry, out: &mut Vec<Item>) {
     place.end = entry.end;
     match entry.meaning() {
         Meaning::Record(record) => {
-            let marked = scan::next(record.line(), 0).is_some();
+            let marked = scan::is_marked(record.line());
             assembler.take(&record, marked, out);
         }
         Meaning::Missed(count) => assembler.gap(GapReason::Missed, count, &place, out),
@@ -328,7 +350,7 @@ fn take_object(assembler: &mut Assembler, object: Object, out: &mut Vec<Item>) {
     match object {
         Object::Entry(entry) => take_entry(assembler, &entry, out),
         Object::Line(text, start, end) => {
-            let marked = scan::next(&text, 0).is_some();
+            let marked = scan::is_marked(&text);
             let mut record = transport::line(&text, start).record;
             record.end = end;
             assembler.take(&record, marked, out);
@@ -339,6 +361,14 @@ fn take_object(assembler: &mut Assembler, object: Object, out: &mut Vec<Item>) {
             assembler.gap(GapReason::Unparsed, 1, &place, out);
         }
     }
+}
+
+/// Makes the tables that the first report would otherwise wait for: some milliseconds.
+pub fn prepare() {
+    const SAMPLE: &[u8] = b"BUG: unable to handle page fault for address: 0\n\
+        CPU: 0 PID: 1 Comm: x Not tainted 6.1 #1\nRIP: 0010:f+0x1/0x2\n\
+        Call Trace:\n <TASK>\n g+0x1/0x2\n h+0x1/0x2\n </TASK>\n";
+    parse(SAMPLE, Limits::default());
 }
 
 /// Reads a whole log.
@@ -358,6 +388,45 @@ fn all(mut parser: Parser, log: &[u8]) -> (Vec<Item>, Counts) {
     (items, parser.counts())
 }
 
+/// Returns the first mark, from `mark` on, in a line that has to be looked at. Many a mark is half a
+/// word; the line behind it says nothing.
+fn telling(bytes: &[u8], marks: &mut Marks<'_>, mark: Option<usize>) -> Option<usize> {
+    let mut mark = mark;
+    while let Some(at) = mark {
+        let start = line_start(bytes, 0, at);
+        let rest = bytes.get(start..)?;
+        let line = rest.get(..end_of_line(rest)?)?;
+        if line.len() > LINE_LIMIT || tells(line) {
+            break;
+        }
+        mark = marks.next(start + line.len());
+    }
+    mark
+}
+
+/// Tells whether a line can say something where no report is open.
+fn tells(line: &[u8]) -> bool {
+    // A number in front: it may be the first record of a kind whose every line counts. Escapes: what
+    // is said stands between them.
+    let visible = line.strip_suffix(b"\r").unwrap_or(line);
+    line.first().is_some_and(u8::is_ascii_digit)
+        || memchr::memchr2(0x1b, b'\r', visible).is_some()
+        || scan::look(line) != scan::May::default()
+}
+
+/// Returns where the first line of more than [`LINE_LIMIT`] bytes begins in whole lines.
+fn long_line(bytes: &[u8], from: usize, to: usize) -> Option<usize> {
+    let mut at = from;
+    while to.saturating_sub(at) > LINE_LIMIT {
+        let window = bytes.get(at..=at + LINE_LIMIT)?;
+        match memchr::memrchr(b'\n', window) {
+            Some(end) => at += end + 1,
+            None => return Some(at),
+        }
+    }
+    None
+}
+
 fn end_of_line(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes)
 }
@@ -370,3 +439,6 @@ fn line_start(bytes: &[u8], from: usize, at: usize) -> usize {
 fn last_line(bytes: &[u8], from: usize) -> usize {
     line_start(bytes, from, bytes.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod frame;
 pub mod header;
 mod kind;
 mod lines;
+mod marks;
 mod names;
 mod pattern;
 mod shape;
@@ -22,11 +23,11 @@ pub use class::{Class, Severity};
 pub(crate) use clean::title as clean_title;
 pub(crate) use families::literals;
 pub use frame::{Frame, Stack, read_frame};
-pub(crate) use lines::Text;
+pub(crate) use lines::{Facts, Text};
+pub(crate) use marks::words;
 pub(crate) use shape::Standing;
 
-use crate::record::Provenance;
-use crate::transport::Context;
+use crate::record::{Context, Provenance};
 
 /// One complaint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,26 +96,26 @@ pub struct Report {
 
 /// What the parser knows of a report when it closes it.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct Draft<'a> {
     pub(crate) family: usize,
     /// Where in its line the header begins.
     pub(crate) at: usize,
     /// What a line before the header says it is about.
     pub(crate) class: Option<Class>,
-    pub(crate) lines: Text,
+    pub(crate) lines: &'a Text,
     /// Lines up to where a foreign header stands.
     pub(crate) end: usize,
     /// All lines up to where the next report of the same context begins.
     pub(crate) own: usize,
     /// The same of the lines it is named by.
     pub(crate) own_told: usize,
-    pub(crate) sequences: Vec<u64>,
+    pub(crate) sequences: &'a [u64],
     pub(crate) severity: Severity,
     pub(crate) keep_text: bool,
     pub(crate) report: Report,
 }
 
-impl Draft {
+impl Draft<'_> {
     /// Names the report and reads what it says.
     pub(crate) fn finish(self) -> Report {
         let mut report = self.report;
@@ -182,6 +183,13 @@ const HEADER_LIMIT: usize = 240;
 /// The header's own words, without control characters.
 pub(crate) fn header_text(line: &[u8], at: usize) -> String {
     let rest = line.get(at..).unwrap_or_default();
+    let visible = |byte: &u8| (0x20..0x7f).contains(byte);
+    let head = rest.get(..HEADER_LIMIT).unwrap_or(rest);
+    if let Ok(text) = std::str::from_utf8(head)
+        && head.iter().all(visible)
+    {
+        return text.to_owned();
+    }
     let mut text = String::new();
     for c in String::from_utf8_lossy(rest)
         .chars()

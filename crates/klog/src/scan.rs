@@ -1,119 +1,218 @@
 //! One pass over raw bytes for the few lines worth a look.
 //!
 //! A clean log has nearly none of them, so nothing of it is split, copied or decoded. The texts
-//! searched for are a small set that covers all headers, events and notes: half as many cost half.
+//! searched for cover all headers, events and notes.
+
+mod grams;
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{Anchored, Span, packed};
 
 use crate::{assemble, event, report};
+use grams::Grams;
 
-/// Texts of which every line worth a look has at least one.
+/// Texts of which, or of those in [`LONG`], every line worth a look has at least one.
 ///
 /// None is shorter than four bytes: the search looks at as many at once, and each byte fewer lets
-/// more of what is not searched for through.
-pub(crate) const COVER: &[&str] = &[
+/// more of what is not searched for through. Up to 32 it looks at them in half the time.
+const SHORT: &[&str] = &[
+    "BUG:", "l BUG", "ARNING:", "INFO:", "int3:", "UBSAN:", "SYZFA", "panic:", "PANIC: ", "Oops: ",
+    "EDAC ", "SIGBUS", "FAULT_",
+];
+
+/// The same of at least eleven bytes: their number costs nothing. Their first eleven are no words that
+/// kernels say every day.
+const LONG: &[&str] = &[
     // Headers.
-    "BUG:",
-    "ernel BUG",
     "BUG kmalloc-",
-    "ARNING:",
-    "INFO:",
-    "anic",
-    "PANIC",
-    "Unable to handle",
+    "ernel panic",
+    "nel: panicked",
+    "trusty: panic",
+    "Unable to handle kernel",
+    "ral protection fault",
     "stack segment: ",
-    "divide",
-    "invalid opcode",
-    "int3:",
-    "UBSAN:",
-    "Booting the k",
-    "unregister_netdevice",
-    "VFS: ",
-    " fault",
-    "Alignment trap",
-    "al error",
-    "SYZFA",
-    " hard LOCKUP",
-    "ftrace bug",
-    "Missing ENDBR",
+    "divide error:",
+    "divide_error:",
+    "invalid opcode:",
+    "Booting the kernel.",
+    "netdevice: waiting for",
+    "VFS: Close: file count",
+    "VFS: Busy inodes",
+    "Internal error:",
+    "Unhandled fault:",
+    "Alignment trap:",
+    "fatal error",
+    "d hard LOCKUP",
+    "[ ftrace bug ]",
+    "Missing ENDBR: ",
     "Unexpected #CP",
-    "CFI failure",
-    "NETDEV WATCHDOG",
+    "CFI failure at ",
+    "NETDEV WATCHDOG: ",
     " corruption",
     "refcount_t: ",
-    "detected buffer overflow",
-    "usercopy: ",
-    "NX-protected",
-    "(SMEP?)",
-    "exited with",
-    "nobody cared",
+    "uffer overflow",
+    "sercopy: Kernel memory",
+    "sercopy: kernel memory",
+    "cute NX-protected",
+    "cute userspace",
+    "Fixing recursive fault",
+    "exited with ",
+    "nobody cared (try",
     "duplicate filename",
     "rcu_tasks detected",
-    "Oops: ",
-    "[ cut here",
+    "--[ cut here ]--",
     // What livepatches and the module loader do.
-    "livepatch",
-    "relocation",
+    "livepatch: ",
+    "marked as livepatch",
+    "n relocation",
+    "a relocation",
+    "d relocation",
     "Loading of ",
     "disagrees about",
-    "Unknown symbol",
-    "version magic",
-    "symbol version",
-    "module us",
+    "Unknown symbol ",
+    "sion magic '",
+    "no symbol version",
+    "le uses symbols",
+    "using GPL-only",
     // What speaks against blame.
-    "Hardware Error",
-    "EDAC",
+    "Hardware Error]",
     "NMI received",
     "emperature above",
     "Out of memory",
     "Killed process",
     // What the reader of reports has to know.
     "printk message",
-    "Linux version",
+    "Linux version ",
     "ending NMI from",
     "lock debugging",
-    "allocation failure",
-    "FAULT_",
+    "ion failure",
     "VM disconnected",
-    "SIGBUS",
     "stack smashing",
 ];
 
-static SEARCHER: LazyLock<packed::Searcher> = LazyLock::new(|| {
-    packed::Config::new()
-        .builder()
-        .extend(COVER)
-        .build()
-        .expect("the set is not empty and fits the packed search")
+/// Finds lines with one of the texts in bytes, front to back.
+#[derive(Debug)]
+pub(crate) struct Marks<'a> {
+    bytes: &'a [u8],
+    short: Option<usize>,
+    long: Option<usize>,
+}
+
+static SEARCHERS: LazyLock<(packed::Searcher, Grams)> = LazyLock::new(|| {
+    let short = packed::Config::new().builder().extend(SHORT).build();
+    let short = short.expect("the set is not empty and fits the packed search");
+    (short, Grams::new(LONG))
 });
 
-/// Which of up to 128 texts a line has, in one pass over it.
-#[derive(Debug)]
-pub(crate) struct Words(AhoCorasick);
-
-impl Words {
-    /// Takes the texts; their numbers are their places.
-    pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let texts: Vec<&str> = texts.into_iter().collect();
-        assert!(texts.len() <= 128, "a set of 128 is all that is kept");
-        let built = AhoCorasick::builder()
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(texts);
-        Self(built.expect("a few dozen short texts fit"))
+impl<'a> Marks<'a> {
+    /// Starts at the first byte.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let mut marks = Self {
+            bytes,
+            short: None,
+            long: None,
+        };
+        (marks.short, marks.long) = (marks.find_short(0), marks.find_long(0));
+        marks
     }
 
-    /// Returns a bit for each text that `line` has.
-    pub(crate) fn of(&self, line: &[u8]) -> u128 {
-        self.0
-            .find_overlapping_iter(line)
-            .fold(0, |all, found| all | 1 << found.pattern().as_u32())
+    /// Returns a place in the first line behind `from` that has a text. `from` must not go back.
+    pub(crate) fn next(&mut self, from: usize) -> Option<usize> {
+        if self.short.is_some_and(|at| at < from) {
+            self.short = self.find_short(from);
+        }
+        if self.long.is_some_and(|at| at < from) {
+            self.long = self.find_long(from);
+        }
+        match (self.short, self.long) {
+            (Some(short), Some(long)) => Some(short.min(long)),
+            (short, long) => short.or(long),
+        }
+    }
+
+    fn find_short(&self, from: usize) -> Option<usize> {
+        let span = Span::from(from..self.bytes.len());
+        if span.start >= span.end {
+            return None;
+        }
+        let found = SEARCHERS.0.find_in(self.bytes, span)?;
+        Some(found.start())
+    }
+
+    fn find_long(&self, from: usize) -> Option<usize> {
+        SEARCHERS.1.find(self.bytes, from)
+    }
+}
+
+/// Returns all texts searched for.
+#[cfg(test)]
+pub(crate) fn texts() -> impl Iterator<Item = &'static [u8]> {
+    SHORT.iter().chain(LONG).map(|text| text.as_bytes())
+}
+
+/// Tells whether `line` has one of the texts.
+pub(crate) fn is_marked(line: &[u8]) -> bool {
+    Marks::new(line).next(0).is_some()
+}
+
+/// Which of some texts a line has, in one pass over it.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// The same for long lines, where there are few enough texts for it.
+    packed: Option<packed::Searcher>,
+    automaton: NFA,
+}
+
+impl Words {
+    /// Takes the texts; their numbers are their places. No text may be the start of another.
+    pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let texts: Vec<&str> = texts.into_iter().collect();
+        let few = texts.len() <= 32;
+        Self {
+            packed: few
+                .then(|| packed::Config::new().builder().extend(&texts).build())
+                .flatten(),
+            // A DFA takes milliseconds to make: longer than most logs to read.
+            automaton: NFA::new(&texts).expect("a few dozen short texts fit"),
+        }
+    }
+
+    /// Calls `found` with the number of each text that `line` has, once or more.
+    pub(crate) fn each(&self, line: &[u8], mut found: impl FnMut(usize)) {
+        /// Below, the automaton is faster.
+        const LONG_LINE: usize = 24;
+        if let Some(packed) = &self.packed
+            && line.len() >= LONG_LINE
+        {
+            let mut from = 0;
+            while from < line.len()
+                && let Some(one) = packed.find_in(line, Span::from(from..line.len()))
+            {
+                found(one.pattern().as_usize());
+                // Not behind it: another may begin inside.
+                from = one.start() + 1;
+            }
+            return;
+        }
+        let Ok(mut state) = self.automaton.start_state(Anchored::No) else {
+            return;
+        };
+        for byte in line {
+            state = self.automaton.next_state(Anchored::No, state, *byte);
+            if self.automaton.is_match(state) {
+                for index in 0..self.automaton.match_len(state) {
+                    found(self.automaton.match_pattern(state, index).as_usize());
+                }
+            }
+        }
     }
 }
 
 /// What a marked line may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct May {
     /// A bit for each family of reports whose literal it has.
     pub(crate) headers: u64,
@@ -121,30 +220,40 @@ pub(crate) struct May {
     pub(crate) note: bool,
     /// It has a text of [`crate::event`].
     pub(crate) event: bool,
+    /// A bit for each text of [`crate::assemble`]'s that changes how a report goes on.
+    pub(crate) turns: u8,
 }
 
 /// Tells what a marked line may be.
 pub(crate) fn look(line: &[u8]) -> May {
-    static ALL: LazyLock<Words> = LazyLock::new(|| {
-        let texts = report::literals().chain(assemble::marks());
-        Words::new(texts.chain(event::texts()))
-    });
-    static COUNTS: LazyLock<(usize, usize)> =
-        LazyLock::new(|| (report::literals().count(), assemble::marks().count()));
-    let (headers, notes) = *COUNTS;
-    let found = ALL.of(line);
-    let below = |count: usize| (1_u128 << count) - 1;
-    May {
-        headers: u64::try_from(found & below(headers)).unwrap_or(u64::MAX),
-        note: found >> headers & below(notes) != 0,
-        event: found >> (headers + notes) != 0,
+    #[derive(Clone, Copy)]
+    enum Is {
+        Header(usize),
+        Note,
+        Event,
+        Turn(usize),
     }
-}
-
-/// Returns where the next text of [`COVER`] begins in `bytes` from `from` on.
-pub(crate) fn next(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    SEARCHER.find(rest).map(|found| from + found.start())
+    static ALL: LazyLock<(Words, Vec<Is>)> = LazyLock::new(|| {
+        let headers = report::literals().enumerate();
+        let headers = headers.map(|(index, text)| (text, Is::Header(index)));
+        let notes = assemble::marks().map(|text| (text, Is::Note));
+        let events = event::texts().map(|text| (text, Is::Event));
+        let turns = assemble::turns().enumerate();
+        let turns = turns.map(|(index, text)| (text, Is::Turn(index)));
+        let all = headers.chain(notes).chain(events).chain(turns);
+        let (texts, meanings): (Vec<&str>, Vec<Is>) = all.unzip();
+        (Words::new(texts), meanings)
+    });
+    let (words, meanings) = &*ALL;
+    let mut may = May::default();
+    words.each(line, |number| match meanings.get(number) {
+        Some(Is::Header(index)) => may.headers |= 1 << index,
+        Some(Is::Note) => may.note = true,
+        Some(Is::Event) => may.event = true,
+        Some(Is::Turn(index)) => may.turns |= 1 << index,
+        None => {}
+    });
+    may
 }
 
 #[cfg(test)]
@@ -153,21 +262,57 @@ mod tests {
 
     #[test]
     fn every_header_and_event_is_covered() {
-        let covered = |text: &str| COVER.iter().any(|cover| text.contains(cover));
+        let covered = |text: &str| {
+            let mut all = SHORT.iter().chain(LONG);
+            all.any(|cover| text.contains(cover))
+        };
         for literal in report::literals() {
             assert!(covered(literal), "{literal}");
         }
-        for text in event::texts().chain(assemble::marks()) {
+        for text in event::texts()
+            .chain(assemble::marks())
+            .chain(assemble::turns())
+        {
             assert!(covered(text), "{text}");
         }
     }
 
     #[test]
-    fn the_first_of_several_is_found() {
-        let text = b"clean\nWARNING: x\nBUG: y";
-        assert_eq!(next(text, 0), Some(7));
-        assert_eq!(next(text, 8), Some(17));
-        assert_eq!(next(text, 18), None);
-        assert_eq!(next(text, 100), None);
+    fn the_first_line_of_several_is_found() {
+        let text = b"clean\nWARNING: x\nBUG: y livepatch: z";
+        let mut marks = Marks::new(text);
+        assert_eq!(marks.next(0), Some(7));
+        assert_eq!(marks.next(8), Some(17));
+        assert_eq!(marks.next(18), Some(24));
+        assert_eq!(marks.next(25), None);
+        assert_eq!(marks.next(100), None);
+        assert!(!is_marked(b"") && !is_marked(b"x") && is_marked(b"BUG:"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_the_plain_search_finds_is_marked(
+            picks in proptest::collection::vec((0_usize..200, 0_usize..12), 0..12),
+        ) {
+            // Texts, whole and without an end of theirs, and fill.
+            let texts: Vec<&str> = SHORT.iter().chain(LONG).copied().collect();
+            let mut log = Vec::new();
+            for (text, fill) in picks {
+                let text = texts.get(text).copied().unwrap_or("anic ernel").as_bytes();
+                let kept = text.len() - usize::from(fill % 3 == 1);
+                log.extend_from_slice(text.get(..kept).unwrap_or(text));
+                log.extend(std::iter::repeat_n(b'-', fill));
+            }
+            let starts = |at: usize| {
+                let rest = log.get(at..).unwrap_or_default();
+                texts.iter().any(|text| rest.starts_with(text.as_bytes()))
+            };
+            let plain = (0..log.len()).find(|at| starts(*at));
+            let found = Marks::new(&log).next(0);
+            proptest::prop_assert_eq!(found.is_some(), plain.is_some());
+            if let Some(found) = found {
+                proptest::prop_assert!(starts(found));
+            }
+        }
     }
 }

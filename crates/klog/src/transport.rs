@@ -6,7 +6,6 @@ mod journal;
 mod json;
 mod prefix;
 pub mod pstore;
-mod record;
 
 pub(crate) use export::Export;
 pub use form::{Form, HEAD, Source, detect};
@@ -14,9 +13,8 @@ pub(crate) use journal::{Entry, Meaning};
 pub(crate) use json::{Object, Objects};
 #[cfg(test)]
 pub(crate) use prefix::clock;
-pub use record::{Context, Record};
 
-use crate::record::LINE_LIMIT;
+use crate::record::{LINE_LIMIT, Record};
 
 /// One line of a text form.
 pub(crate) struct Line<'a> {
@@ -28,6 +26,7 @@ pub(crate) struct Line<'a> {
 }
 
 /// Reads one line of a text form.
+#[inline]
 pub(crate) fn line(bytes: &[u8], start: u64) -> Line<'_> {
     let end = start + bytes.len() as u64;
     let cut = bytes.get(..LINE_LIMIT).unwrap_or(bytes);
@@ -48,4 +47,16 @@ pub(crate) fn line(bytes: &[u8], start: u64) -> Line<'_> {
         dropped: stripped.dropped,
         fragment: stripped.fragment,
     }
+}
+
+/// Returns the records of a log of lines, in order. Of kmsg, the dictionary lines between them come
+/// too, as bare text.
+pub fn records(log: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut start = 0_u64;
+    log.split(|byte| matches!(byte, b'\n' | 0))
+        .map(move |bytes| {
+            let record = line(bytes, start).record;
+            start += bytes.len() as u64 + 1;
+            record
+        })
 }

@@ -2,9 +2,9 @@
 
 use tuxtape_klog::assemble::{GapReason, Item, Limits};
 use tuxtape_klog::parser::{Parser, parse_any};
-use tuxtape_klog::record::Provenance;
+use tuxtape_klog::record::{Context, Provenance};
 use tuxtape_klog::report::Report;
-use tuxtape_klog::transport::{Context, Source, detect};
+use tuxtape_klog::transport::{Source, detect};
 
 const OOPS: &[&str] = &[
     "tt_1: loading out-of-tree module taints kernel.",

@@ -121,7 +121,7 @@ impl Case<'_> {
             .filter(|frame| frame.reliable)
     }
 
-    fn guilty_name(&self) -> Option<String> {
+    fn guilty_name(&self) -> Option<&str> {
         let frame = self.report.guilty.as_ref()?;
         frame.function.as_deref().map(plain)
     }
@@ -334,7 +334,7 @@ fn frame_in_module(case: &Case<'_>) -> Option<Evidence> {
 
 fn patched_function(case: &Case<'_>) -> Option<Evidence> {
     let name = case.guilty_name()?;
-    if !case.patches(&name) || !in_kernel(case.state) {
+    if !case.patches(name) || !in_kernel(case.state) {
         return None;
     }
     Some(found(
@@ -360,12 +360,12 @@ fn in_kernel(state: State) -> bool {
 
 fn near_patched(case: &Case<'_>) -> Option<Evidence> {
     let name = case.guilty_name()?;
-    if case.patches(&name) || !in_kernel(case.state) {
+    if case.patches(name) || !in_kernel(case.state) {
         return None;
     }
     let (caller, callee) = case.around.calls.iter().find(|(caller, callee)| {
         let (caller, callee) = (plain(caller), plain(callee));
-        (caller == name && case.patches(&callee)) || (callee == name && case.patches(&caller))
+        (caller == name && case.patches(callee)) || (callee == name && case.patches(caller))
     })?;
     Some(found(
         "near-patched",

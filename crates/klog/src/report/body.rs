@@ -1,7 +1,7 @@
 //! What a report says beside its title: who, where, with which modules, and the stack.
 
 use super::frame::{self, Frame, Stack};
-use super::walk;
+use super::marks;
 
 /// Frames kept of one report.
 pub const FRAME_LIMIT: usize = 128;
@@ -114,7 +114,7 @@ impl Body {
     }
 
     fn read_words(&mut self, index: usize, line: &[u8], words: u16) {
-        if words & walk::MODULES != 0
+        if words & marks::MODULES != 0
             && let Some(rest) = after(line, b"Modules linked in:")
         {
             if self.modules.is_empty() {
@@ -123,10 +123,10 @@ impl Body {
             }
             return;
         }
-        if words & walk::CPU != 0
+        if words & marks::CPU != 0
             && let Some(rest) = after(line, b"CPU: ")
         {
-            if line.starts_with(b"CPU: ") && walk::has(line, b" Comm: ") {
+            if line.starts_with(b"CPU: ") && marks::has(line, b" Comm: ") {
                 self.read_task(rest);
             }
             return;
@@ -136,8 +136,8 @@ impl Body {
             return;
         }
         if let Some(rest) = line.strip_prefix(b"Code: ") {
-            if walk::has(rest, b"Unable to access opcode bytes")
-                || walk::has(rest, b"Bad RIP value")
+            if marks::has(rest, b"Unable to access opcode bytes")
+                || marks::has(rest, b"Bad RIP value")
             {
                 self.code_unreadable = true;
             } else {
@@ -145,7 +145,7 @@ impl Body {
             }
             return;
         }
-        if walk::may_start_stack(words) && walk::is_trace(line) {
+        if marks::may_start_stack(words) && marks::is_trace(line) {
             // The first trace is the task's; a second one is a panic's or another CPU's.
             self.reading = if self.frames.is_empty() {
                 Reading::Trace(Stack::Task)
@@ -154,10 +154,10 @@ impl Body {
             };
             return;
         }
-        if walk::starts_stack(line, words) || line.ends_with(b":") && !line.starts_with(b"RIP") {
+        if marks::starts_stack(line, words) || line.ends_with(b":") && !line.starts_with(b"RIP") {
             self.reading = Reading::Other;
         }
-        if words & walk::POINTER != 0
+        if words & marks::POINTER != 0
             && let Some(found) = frame::pointer(line)
         {
             self.note_arch(line);
@@ -185,7 +185,7 @@ impl Body {
             (b"<#DB>", Stack::Exception),
         ];
         for (mark, stack) in brackets {
-            if inside == mark {
+            if inside.first() == Some(&b'<') && inside == mark {
                 if let Reading::Trace(_) = self.reading {
                     self.reading = Reading::Trace(stack);
                 }
@@ -207,17 +207,17 @@ impl Body {
                 }
             }
         }
-        if walk::may_start_stack(words) && walk::is_trace(line) {
+        if marks::may_start_stack(words) && marks::is_trace(line) {
             if self.frames.is_empty() {
                 self.reading = Reading::Trace(Stack::Task);
             }
             return;
         }
-        if walk::starts_stack(line, words) {
+        if marks::starts_stack(line, words) {
             self.reading = Reading::Other;
             return;
         }
-        if words & walk::POINTER != 0
+        if words & marks::POINTER != 0
             && let Some(found) = frame::pointer(line)
         {
             self.note_arch(inside);
@@ -249,6 +249,11 @@ impl Body {
         let unmarked = without_mark(line);
         if let Some(found) = frame::parse(unmarked) {
             self.reading = Reading::Trace(stack);
+            if self.frames.is_empty() {
+                // Most stacks.
+                self.frames.reserve(24);
+                self.frame_lines.reserve(24);
+            }
             self.frames.push(Frame { stack, ..found });
             self.frame_lines.push(index);
         }
@@ -364,16 +369,14 @@ impl Body {
 
 /// arm64 marks how it found a frame: ` (P)`. A `K` there is a kretprobe.
 fn without_mark(line: &[u8]) -> &[u8] {
-    let Some(at) = memchr::memmem::rfind(line, b" (") else {
+    const LONGEST: usize = 6;
+    if !line.ends_with(b")") {
         return line;
-    };
-    let mark = line.get(at + 2..).unwrap_or_default();
-    let short = mark.len() <= 4 && mark.ends_with(b")");
-    if short {
-        line.get(..at).unwrap_or(line)
-    } else {
-        line
     }
+    let from = line.len().saturating_sub(LONGEST);
+    let tail = line.get(from..).unwrap_or_default();
+    let mark = tail.windows(2).rposition(|pair| pair == b" (");
+    mark.and_then(|at| line.get(..from + at)).unwrap_or(line)
 }
 
 fn registers(line: &str, all: &mut Vec<(String, String)>) {
@@ -439,7 +442,12 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .trim_matches(|c: char| c.is_whitespace() || c.is_control())
-        .to_owned()
+    let trimmed = |text: &str| {
+        text.trim_matches(|c: char| c.is_whitespace() || c.is_control())
+            .to_owned()
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => trimmed(text),
+        Err(_) => trimmed(&String::from_utf8_lossy(bytes)),
+    }
 }

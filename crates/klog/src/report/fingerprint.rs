@@ -1,7 +1,5 @@
 //! A name of a bug that stays the same over boots, versions, machines and livepatches.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use super::class::Class;
@@ -29,30 +27,30 @@ pub(super) fn make(
     frames: &[Frame],
 ) -> Prints {
     let Some(guilty) = guilty else {
-        let print = hash(class, &[title.to_owned()]);
+        let print = hash(class, &[title]);
         return Prints {
             coarse: print.clone(),
             fine: print,
         };
     };
-    let first = plain(&String::from_utf8_lossy(guilty));
-    let coarse = hash(class, std::slice::from_ref(&first));
+    let guilty = String::from_utf8_lossy(guilty);
+    let first = plain(&guilty);
+    let coarse = hash(class, &[first]);
     if hangs {
         return Prints {
             fine: coarse.clone(),
             coarse,
         };
     }
-    let mut names = vec![first.clone()];
-    let below = frames
-        .iter()
-        .filter(|frame| frame.reliable)
-        .filter_map(|frame| frame.function.as_deref())
-        .filter(|name| !skip::ALWAYS.has(name.as_bytes()))
-        .map(plain)
-        .skip_while(|name| *name != first)
-        .skip(1);
-    names.extend(below.take(DEPTH - 1));
+    let functions = || {
+        let reliable = frames.iter().filter(|frame| frame.reliable);
+        reliable.filter_map(|frame| frame.function.as_deref())
+    };
+    let counts = |name: &&str| !skip::ALWAYS.has(name.as_bytes());
+    let at = functions().position(|name| plain(name) == first && counts(&name));
+    let below = functions().skip(at.map_or(usize::MAX, |at| at + 1));
+    let mut names = vec![first];
+    names.extend(below.filter(counts).map(plain).take(DEPTH - 1));
     Prints {
         fine: hash(class, &names),
         coarse,
@@ -61,11 +59,11 @@ pub(super) fn make(
 
 /// The fingerprint of a report that is one line.
 pub(crate) fn of_title(class: Class, title: &str) -> String {
-    hash(class, &[title.to_owned()])
+    hash(class, &[title])
 }
 
 /// Takes off what a compiler, a linker or an architecture adds to a function's name.
-pub(crate) fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> &str {
     const SUFFIXES: [&str; 7] = [
         ".isra.",
         ".constprop.",
@@ -76,17 +74,22 @@ pub(crate) fn plain(name: &str) -> String {
         ".localalias",
     ];
     let name = name.strip_prefix("__pfx_").unwrap_or(name);
-    let end = SUFFIXES
-        .iter()
-        .filter_map(|suffix| name.find(suffix))
-        .min()
+    let end = name
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| *byte == b'.')
+        .map(|(at, _)| at)
+        .find(|at| {
+            let rest = name.get(*at..).unwrap_or_default();
+            SUFFIXES.iter().any(|suffix| rest.starts_with(suffix))
+        })
         .unwrap_or(name.len());
     let name = name.get(..end).unwrap_or(name);
-    let stripped = walk::without_call_prefix(name.as_bytes());
-    String::from_utf8_lossy(stripped).into_owned()
+    let kept = walk::without_call_prefix(name.as_bytes()).len();
+    name.get(name.len() - kept..).unwrap_or(name)
 }
 
-fn hash(class: Class, names: &[String]) -> String {
+fn hash(class: Class, names: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(class.as_str());
     for name in names {
@@ -94,13 +97,16 @@ fn hash(class: Class, names: &[String]) -> String {
         hasher.update(name);
     }
     let digest = hasher.finalize();
-    digest
+    let mut text = String::with_capacity(3 + 32);
+    text.push_str("v1:");
+    for half in digest
         .iter()
         .take(16)
-        .fold("v1:".to_owned(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes all that is written");
-            text
-        })
+        .flat_map(|byte| [byte >> 4, byte & 15])
+    {
+        text.push(char::from_digit(u32::from(half), 16).unwrap_or_default());
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Lines of a stack, with all they say.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::pattern::{self, span};
 
 /// One function of a stack.
@@ -62,7 +66,9 @@ pub(super) fn parse(line: &[u8]) -> Option<Frame> {
     let text = line.trim_ascii();
     let (mut reliable, mut rest) = (true, text);
     for _ in 0..2 {
-        if let Some(length) = pattern::address(rest) {
+        if rest.first() == Some(&b'[')
+            && let Some(length) = pattern::address(rest)
+        {
             rest = rest.get(length..)?;
         }
     }
@@ -79,12 +85,22 @@ pub(super) fn parse(line: &[u8]) -> Option<Frame> {
     Some(Frame { reliable, ..frame })
 }
 
+/// Bytes of a function's name, also a Rust one's.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'_' | b'.' | b'$' | b':' | b'<' | b'>' | b'-' | b'@');
+        byte += 1;
+    }
+    table
+};
+
 /// `f+0x1/0x2 [m 0123…]`.
+#[inline]
 pub(super) fn located(text: &[u8]) -> Option<Frame> {
-    let length = span(text, |byte| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'_' | b'.' | b'$' | b':' | b'<' | b'>' | b'-' | b'@')
-    });
+    let length = span(text, |byte| NAME.get(usize::from(byte)) == Some(&true));
     let (name, rest) = text.split_at_checked(length)?;
     let (offset, rest) = hex(rest.strip_prefix(b"+0x")?)?;
     let (size, rest) = hex(rest.strip_prefix(b"/0x")?)?;
@@ -95,9 +111,8 @@ pub(super) fn located(text: &[u8]) -> Option<Frame> {
         .strip_prefix(b" [")
         .and_then(module)
         .unwrap_or_default();
-    let name = String::from_utf8_lossy(name).into_owned();
     Some(Frame {
-        function: Some(readable(name)),
+        function: Some(readable(owned(name)?)),
         offset: Some(offset),
         size: Some(size),
         module,
@@ -105,6 +120,11 @@ pub(super) fn located(text: &[u8]) -> Option<Frame> {
         reliable: true,
         ..Frame::default()
     })
+}
+
+/// Names are of ASCII.
+fn owned(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).ok().map(ToOwned::to_owned)
 }
 
 fn readable(name: String) -> String {
@@ -117,7 +137,8 @@ fn readable(name: String) -> String {
 
 /// `(f) from [<addr>] (g+0x1/0x2)`, `f from g+0x1/0x2`: the caller is the one with an offset.
 fn from_arm(text: &[u8]) -> Option<Frame> {
-    let at = memchr::memmem::find(text, b" from ")?;
+    static FROM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" from "));
+    let at = FROM.find(text)?;
     let rest = text.get(at + 6..)?;
     let rest = pattern::address(rest)
         .and_then(|length| rest.get(length..))
@@ -149,15 +170,11 @@ fn module(text: &[u8]) -> Option<(Option<String>, Option<String>)> {
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let build_id = build_id.filter(|id| id.iter().all(u8::is_ascii_hexdigit) && id.len() >= 16);
-    is_name.then(|| {
-        (
-            Some(String::from_utf8_lossy(name).into_owned()),
-            build_id.map(|id| String::from_utf8_lossy(id).into_owned()),
-        )
-    })
+    is_name.then(|| (owned(name), build_id.and_then(owned)))
 }
 
 /// Hexadecimal digits, at most 16.
+#[inline]
 pub(super) fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
     let digits = span(text, |byte| byte.is_ascii_hexdigit());
     if digits == 0 || digits > 16 {
@@ -165,7 +182,10 @@ pub(super) fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
     }
     let (number, rest) = text.split_at(digits);
     let value = number.iter().fold(0_u64, |value, byte| {
-        let digit = char::from(*byte).to_digit(16).unwrap_or_default();
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            letter => (letter | 0x20) - b'a' + 10,
+        };
         value << 4 | u64::from(digit)
     });
     Some((value, rest))

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
+
 use super::class::Class;
 use super::families::FAMILIES;
 use super::pattern::Pattern;
@@ -20,6 +22,12 @@ pub struct Header {
     /// How it stands to other headers.
     pub(crate) standing: Standing,
 }
+
+/// Searches for each family's literal, made once.
+static LITERALS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+    let literals = FAMILIES.iter().map(|family| family.literal.as_bytes());
+    literals.map(Finder::new).collect()
+});
 
 static UNLESS: LazyLock<Vec<Vec<Pattern>>> = LazyLock::new(|| {
     FAMILIES
@@ -68,7 +76,7 @@ pub(crate) fn find_among(line: &[u8], families: u64, strict: bool) -> Option<Hea
         let index = left.trailing_zeros() as usize;
         left &= left - 1;
         let family = FAMILIES.get(index)?;
-        let at = memchr::memmem::find(line, family.literal.as_bytes())?;
+        let at = LITERALS.get(index)?.find(line)?;
         let unless = UNLESS.get(index)?;
         let excluded = unless.iter().any(|other| other.find_in(line).is_some());
         if !excluded && (!strict || stands_first(line, at)) {

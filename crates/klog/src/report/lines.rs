@@ -1,7 +1,5 @@
 //! The text of one report, line by line.
 
-use super::walk;
-
 /// Lines of a report without the transport's prefixes, as bytes: a console need not be UTF-8.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
@@ -10,12 +8,20 @@ pub(crate) struct Text {
     told: Vec<Span>,
 }
 
-/// A line: where it begins and ends, and which of the words that reports are told by it has.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
     end: u32,
-    words: u16,
+    facts: Facts,
+}
+
+/// What is known of a line before it is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// Which of the words of [`super::marks`] it has.
+    pub(crate) words: u16,
+    /// It has one of the scanner's texts: a line without them has no literal of a family.
+    pub(crate) marked: bool,
 }
 
 /// A part of a [`Text`].
@@ -37,7 +43,8 @@ pub(crate) struct Place {
 impl Text {
     /// Adds one line without its newline. A line that is not `told` is no part of what the report is
     /// named by: guesses of the unwinder, and what a panic repeats.
-    pub(crate) fn push(&mut self, line: &[u8], told: bool) {
+    #[inline]
+    pub(crate) fn push(&mut self, line: &[u8], facts: Facts, told: bool) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(line);
         // The caller bounds a report far below 4 GiB.
@@ -45,12 +52,19 @@ impl Text {
         let span = Span {
             start: place(start),
             end: place(self.bytes.len()),
-            words: walk::words(line),
+            facts,
         };
         self.all.push(span);
         if told {
             self.told.push(span);
         }
+    }
+
+    /// Forgets the lines and keeps their room.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.all.clear();
+        self.told.clear();
     }
 
     /// Returns how many bytes the lines hold.
@@ -82,6 +96,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Returns line `index`, or nothing beyond the end.
+    #[inline]
     pub(crate) fn get(self, index: usize) -> &'a [u8] {
         let Some(span) = self.spans.get(index) else {
             return &[];
@@ -92,8 +107,14 @@ impl<'a> Lines<'a> {
     }
 
     /// Returns which words line `index` has.
+    #[inline]
     pub(crate) fn words(self, index: usize) -> u16 {
-        self.spans.get(index).map_or(0, |span| span.words)
+        self.spans.get(index).map_or(0, |span| span.facts.words)
+    }
+
+    /// Tells whether line `index` has one of the scanner's texts.
+    pub(crate) fn is_marked(self, index: usize) -> bool {
+        self.spans.get(index).is_some_and(|span| span.facts.marked)
     }
 
     /// Returns a line from a place in it on.
@@ -115,11 +136,16 @@ impl<'a> Lines<'a> {
     }
 }
 
+#[cfg(test)]
 impl<'a> FromIterator<&'a [u8]> for Text {
     fn from_iter<I: IntoIterator<Item = &'a [u8]>>(lines: I) -> Self {
         let mut all = Self::default();
         for line in lines {
-            all.push(line, true);
+            let facts = Facts {
+                words: super::marks::words(line),
+                marked: true,
+            };
+            all.push(line, facts, true);
         }
         all
     }

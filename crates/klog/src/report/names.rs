@@ -3,17 +3,24 @@
 //! `a{b,c}d` stands for `abd` and `acd`. `^` in front and `$` behind bind a name to the start and
 //! the end of the function's; without them it may stand anywhere. `#` is one digit, `*` anything.
 
-use std::collections::HashMap;
-
-/// Names to match a function's name against.
+/// Names to match a function's name against. A function is walked over once: nearly no place of it
+/// has the key of a name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// Names that may stand anywhere, by a key of their first bytes: a function is walked over once.
-    anywhere: HashMap<u16, Vec<Box<[u8]>>>,
-    /// A bit for each of their keys: most places of a function have none.
-    starts: Vec<u64>,
+    /// A bit for each key of a name that may stand anywhere; empty where there is none.
+    keys: Vec<u64>,
+    /// Those names, by the low bits of their keys.
+    anywhere: Vec<Vec<Box<[u8]>>>,
+    /// Names bound to a function's start, by their first byte.
+    started: Vec<Vec<Bound>>,
+    /// Names bound to a function's end alone, by their last byte.
+    ended: Vec<Vec<Bound>>,
+    /// What else is bound.
     bound: Vec<Bound>,
 }
+
+/// Lists of names that share the low bits of their keys.
+const SHELVES: usize = 256;
 
 #[derive(Debug)]
 struct Bound {
@@ -33,26 +40,28 @@ impl Names {
             .flat_map(|name| expand(name))
         {
             if name.contains(['^', '$', '#', '*']) || name.len() < 3 {
-                let start = name.starts_with('^');
-                let end = name.ends_with('$');
-                let pieces = name
-                    .trim_start_matches('^')
-                    .trim_end_matches('$')
-                    .split('*')
-                    .map(ToOwned::to_owned)
-                    .collect();
-                names.bound.push(Bound { start, end, pieces });
-            } else if let Some(key) = name.as_bytes().first_chunk().copied().map(key) {
-                let bit = usize::from(key);
-                names.starts.resize(1024, 0);
-                if let Some(word) = names.starts.get_mut(bit / 64) {
-                    *word |= 1 << (bit % 64);
+                let bound = Bound::new(&name);
+                let (shelves, byte) = match (bound.first(), bound.last()) {
+                    (Some(first), _) => (&mut names.started, first),
+                    (None, Some(last)) => (&mut names.ended, last),
+                    (None, None) => {
+                        names.bound.push(bound);
+                        continue;
+                    }
+                };
+                shelves.resize_with(256, Vec::new);
+                if let Some(shelf) = shelves.get_mut(usize::from(byte)) {
+                    shelf.push(bound);
                 }
-                names
-                    .anywhere
-                    .entry(key)
-                    .or_default()
-                    .push(name.as_bytes().into());
+            } else if let Some(key) = name.as_bytes().first_chunk().copied().map(key) {
+                names.keys.resize(512, 0);
+                names.anywhere.resize(SHELVES, Vec::new());
+                if let Some(word) = names.keys.get_mut(key / 64) {
+                    *word |= 1 << (key % 64);
+                }
+                if let Some(shelf) = names.anywhere.get_mut(key % SHELVES) {
+                    shelf.push(name.as_bytes().into());
+                }
             }
         }
         names
@@ -60,35 +69,91 @@ impl Names {
 
     /// Tells whether `function` is on the list.
     pub(super) fn has(&self, function: &[u8]) -> bool {
-        let somewhere = function.windows(3).enumerate().any(|(at, window)| {
-            let Some(key) = window.first_chunk().copied().map(key) else {
-                return false;
-            };
-            let bit = usize::from(key);
+        let fits = |shelves: &[Vec<Bound>], byte: Option<&u8>| {
+            let shelf = byte.and_then(|byte| shelves.get(usize::from(*byte)));
+            shelf.is_some_and(|shelf| shelf.iter().any(|bound| bound.fits(function)))
+        };
+        self.has_anywhere(function)
+            || fits(&self.started, function.first())
+            || fits(&self.ended, function.last())
+            || self.bound.iter().any(|bound| bound.fits(function))
+    }
+
+    fn has_anywhere(&self, function: &[u8]) -> bool {
+        if self.keys.is_empty() {
+            return false;
+        }
+        let mut key = 0;
+        function.iter().enumerate().any(|(at, byte)| {
+            key = shifted(key, *byte);
             let may = self
-                .starts
-                .get(bit / 64)
-                .is_some_and(|word| word >> (bit % 64) & 1 != 0);
-            may && self.anywhere.get(&key).is_some_and(|names| {
-                let rest = function.get(at..).unwrap_or_default();
-                names.iter().any(|name| rest.starts_with(name))
-            })
-        });
-        somewhere || self.bound.iter().any(|bound| bound.fits(function))
+                .keys
+                .get(key / 64)
+                .is_some_and(|word| word >> (key % 64) & 1 != 0);
+            may && at >= 2
+                && self.anywhere.get(key % SHELVES).is_some_and(|names| {
+                    let rest = function.get(at - 2..).unwrap_or_default();
+                    names.iter().any(|name| rest.starts_with(name))
+                })
+        })
     }
 }
 
 /// Names are of letters, digits and `_`: five bits of each byte tell most apart.
-fn key(bytes: [u8; 3]) -> u16 {
-    bytes
-        .iter()
-        .fold(0, |key, byte| key << 5 | u16::from(byte & 0x1f))
+fn key(bytes: [u8; 3]) -> usize {
+    bytes.into_iter().fold(0, shifted)
+}
+
+/// The key of the last three bytes.
+fn shifted(key: usize, byte: u8) -> usize {
+    (key << 5 | usize::from(byte & 0x1f)) & 0x7fff
 }
 
 impl Bound {
+    fn new(name: &str) -> Self {
+        let start = name.starts_with('^');
+        let pieces: Vec<String> = name
+            .trim_start_matches('^')
+            .trim_end_matches('$')
+            .split('*')
+            .map(ToOwned::to_owned)
+            .collect();
+        Self {
+            start,
+            end: name.ends_with('$'),
+            pieces,
+        }
+    }
+
+    /// The byte a function has to start with, where there is one.
+    fn first(&self) -> Option<u8> {
+        let first = self.pieces.first().and_then(|piece| piece.bytes().next());
+        first.filter(|byte| self.start && *byte != b'#')
+    }
+
+    /// The byte a function has to end with, where there is one.
+    fn last(&self) -> Option<u8> {
+        let last = self.pieces.last().and_then(|piece| piece.bytes().last());
+        last.filter(|byte| self.end && *byte != b'#')
+    }
+
     fn fits(&self, function: &[u8]) -> bool {
+        if let [piece] = self.pieces.as_slice() {
+            let behind = function.len().checked_sub(piece.len());
+            match (self.start, self.end) {
+                (true, true) => return behind == Some(0) && same(function, 0, piece),
+                (true, false) => return same(function, 0, piece),
+                (false, true) => return behind.is_some_and(|at| same(function, at, piece)),
+                (false, false) => {}
+            }
+        }
         let starts = if self.start { 1 } else { function.len() + 1 };
+        let head = self.pieces.first().and_then(|piece| piece.bytes().next());
+        let head = head.filter(|byte| *byte != b'#');
         (0..starts).any(|start| {
+            if head.is_some() && head != function.get(start).copied() {
+                return false;
+            }
             let mut at = start;
             for (index, piece) in self.pieces.iter().enumerate() {
                 let last = if index == 0 { at } else { function.len() };

@@ -32,8 +32,52 @@ pub(super) struct Pattern {
 /// Pieces that follow each other without a gap.
 #[derive(Debug, Default)]
 struct Run {
-    finder: Option<Finder<'static>>,
+    start: Start,
     pieces: Vec<Piece>,
+}
+
+/// Where a run may begin.
+#[derive(Debug, Default)]
+enum Start {
+    #[default]
+    Anywhere,
+    Text(Box<Finder<'static>>),
+    /// At one of these bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Start {
+    fn of(piece: &Piece) -> Self {
+        match piece {
+            Piece::Text(text) => Self::Text(Box::new(Finder::new(*text))),
+            Piece::OneOf { texts, .. } => {
+                let bytes: Option<Vec<u8>> =
+                    texts.iter().map(|text| text.first().copied()).collect();
+                bytes.map_or(Self::Anywhere, Self::Bytes)
+            }
+            Piece::Function
+            | Piece::Source
+            | Piece::Class { .. }
+            | Piece::Rest { .. }
+            | Piece::Until(_)
+            | Piece::Address
+            | Piece::MaybeAddress
+            | Piece::Blank => Self::Anywhere,
+        }
+    }
+
+    fn find(&self, rest: &[u8]) -> Option<usize> {
+        match self {
+            Self::Anywhere => Some(0),
+            Self::Text(finder) => finder.find(rest),
+            Self::Bytes(bytes) => match bytes.as_slice() {
+                [one] => memchr::memchr(*one, rest),
+                [one, two] => memchr::memchr2(*one, *two, rest),
+                [one, two, three] => memchr::memchr3(*one, *two, *three, rest),
+                many => rest.iter().position(|byte| many.contains(byte)),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -60,13 +104,13 @@ enum Piece {
 
 /// Where a pattern was found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Match {
+pub(super) struct Match<'a> {
     /// Line of its first byte.
     pub(super) line: usize,
     /// Byte of that line.
     pub(super) column: usize,
     /// What the gaps held.
-    pub(super) captures: Vec<Vec<u8>>,
+    pub(super) captures: Vec<&'a [u8]>,
 }
 
 impl Pattern {
@@ -101,9 +145,7 @@ impl Pattern {
             rest = after;
         }
         for run in lines.iter_mut().flatten() {
-            if let Some(Piece::Text(text)) = run.pieces.first() {
-                run.finder = Some(Finder::new(*text));
-            }
+            run.start = run.pieces.first().map(Start::of).unwrap_or_default();
         }
         Self { lines }
     }
@@ -114,7 +156,12 @@ impl Pattern {
     /// is missing behind every later place too.
     ///
     /// `firsts` are the lines, in order, that a match can start on.
-    pub(super) fn find(&self, lines: Lines<'_>, from: Place, firsts: &[usize]) -> Option<Match> {
+    pub(super) fn find<'a>(
+        &self,
+        lines: Lines<'a>,
+        from: Place,
+        firsts: &[usize],
+    ) -> Option<Match<'a>> {
         let (first, more) = self.lines.split_first()?;
         let mut found = Match::default();
         let start = firsts
@@ -139,14 +186,19 @@ impl Pattern {
     }
 
     /// Looks for a pattern of one line in `line`; returns what it captured.
-    pub(super) fn find_in(&self, line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn find_in<'a>(&self, line: &'a [u8]) -> Option<Vec<&'a [u8]>> {
         let mut captures = Vec::new();
         let runs = self.lines.first()?;
         find_runs(runs, line, 0, &mut captures).map(|_| captures)
     }
 }
 
-fn find_runs(runs: &[Run], line: &[u8], from: usize, captures: &mut Vec<Vec<u8>>) -> Option<usize> {
+fn find_runs<'a>(
+    runs: &[Run],
+    line: &'a [u8],
+    from: usize,
+    captures: &mut Vec<&'a [u8]>,
+) -> Option<usize> {
     let mut start = None;
     let mut at = from;
     for run in runs {
@@ -158,18 +210,16 @@ fn find_runs(runs: &[Run], line: &[u8], from: usize, captures: &mut Vec<Vec<u8>>
 }
 
 impl Run {
-    fn find(
+    fn find<'a>(
         &self,
-        line: &[u8],
+        line: &'a [u8],
         from: usize,
-        captures: &mut Vec<Vec<u8>>,
+        captures: &mut Vec<&'a [u8]>,
     ) -> Option<(usize, usize)> {
         let before = captures.len();
         let mut at = from;
         while at <= line.len() {
-            if let Some(finder) = &self.finder {
-                at += finder.find(line.get(at..)?)?;
-            }
+            at += self.start.find(line.get(at..)?)?;
             if let Some(end) = self.fit(line, at, captures) {
                 return Some((at, end));
             }
@@ -179,7 +229,7 @@ impl Run {
         None
     }
 
-    fn fit(&self, line: &[u8], from: usize, captures: &mut Vec<Vec<u8>>) -> Option<usize> {
+    fn fit<'a>(&self, line: &'a [u8], from: usize, captures: &mut Vec<&'a [u8]>) -> Option<usize> {
         let mut at = from;
         for piece in &self.pieces {
             at = piece.fit(line, at, captures)?;
@@ -218,9 +268,9 @@ impl Piece {
         }
     }
 
-    fn fit(&self, line: &[u8], at: usize, captures: &mut Vec<Vec<u8>>) -> Option<usize> {
+    fn fit<'a>(&self, line: &'a [u8], at: usize, captures: &mut Vec<&'a [u8]>) -> Option<usize> {
         let rest = line.get(at..)?;
-        let mut keep = |bytes: &[u8]| captures.push(bytes.to_vec());
+        let mut keep = |bytes: &'a [u8]| captures.push(bytes);
         let taken = match self {
             Self::Text(text) => rest.starts_with(text).then_some(text.len())?,
             Self::OneOf { texts, captured } => {

@@ -169,11 +169,8 @@ fn sorted(mut name: Name) -> Name {
 /// Lines that have the literal: every pattern of the family starts with it.
 fn with_literal(family: &Family, lines: Lines<'_>) -> Vec<usize> {
     let finder = memchr::memmem::Finder::new(family.literal.trim_end_matches('.'));
-    lines
-        .iter()
-        .enumerate()
-        .filter(|(_, text)| finder.find(text).is_some())
-        .map(|(line, _)| line)
+    (0..lines.len())
+        .filter(|line| lines.is_marked(*line) && finder.find(lines.get(*line)).is_some())
         .collect()
 }
 
@@ -195,7 +192,7 @@ fn names(guilty: &[Guilty]) -> Vec<&[u8]> {
 }
 
 /// Puts captures, then functions, into the places of `template`.
-fn fill(template: &str, captures: &[Vec<u8>], functions: &[&[u8]]) -> Vec<u8> {
+fn fill(template: &str, captures: &[&[u8]], functions: &[&[u8]]) -> Vec<u8> {
     let mut filled = Vec::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
@@ -204,7 +201,7 @@ fn fill(template: &str, captures: &[Vec<u8>], functions: &[&[u8]]) -> Vec<u8> {
         let place = number.parse::<usize>().unwrap_or_default().wrapping_sub(1);
         let value = captures
             .get(place)
-            .map(Vec::as_slice)
+            .copied()
             .or_else(|| functions.get(place.wrapping_sub(captures.len())).copied());
         filled.extend_from_slice(value.unwrap_or(b"corrupted"));
         rest = after;
@@ -218,7 +215,7 @@ fn add_alternatives(
     alt: &mut Vec<Vec<u8>>,
     shape: &Shape,
     title: &[u8],
-    captures: &[Vec<u8>],
+    captures: &[&[u8]],
     guilty: &[Guilty],
 ) {
     for template in shape.alt {
@@ -229,18 +226,14 @@ fn add_alternatives(
         .map(|function| function.raw.as_slice())
         .collect();
     let stripped = skip::CALL_PREFIXES.iter().filter_map(|prefix| {
-        let mut changed = false;
-        let list: Vec<&[u8]> = raw
-            .iter()
-            .map(|name| match name.strip_prefix(prefix.as_bytes()) {
-                Some(name) => {
-                    changed = true;
-                    name
-                }
-                None => name,
-            })
-            .collect();
-        changed.then_some(list)
+        let without = |name: &'_ [u8]| name.strip_prefix(prefix.as_bytes()).map(<[u8]>::len);
+        raw.iter().any(|name| without(name).is_some()).then(|| {
+            let list = raw.iter().map(|name| {
+                let kept = without(name).unwrap_or(name.len());
+                name.get(name.len() - kept..).unwrap_or(name)
+            });
+            list.collect::<Vec<&[u8]>>()
+        })
     });
     for functions in [raw.clone()].into_iter().chain(stripped) {
         let other = fill(shape.title, captures, &functions);

@@ -1,14 +1,14 @@
 //! The way from a report's lines to the guilty function.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::lines::{Lines, Place};
+use super::marks::{self, FOREIGN, INTERRUPTED, POINTER, TRACE};
 use super::names::Names;
-use super::pattern::{self, Pattern};
+use super::pattern::Pattern;
 use super::shape::{Pick, Step, Walk};
 use super::skip;
-use crate::scan::Words;
 
 /// A function found guilty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Tools {
     skip: Names,
-    patterns: HashMap<&'static str, Pattern>,
+    /// A walk has one or two.
+    patterns: Vec<(&'static str, Pattern)>,
 }
 
 impl Tools {
@@ -50,6 +51,11 @@ impl Tools {
                 })
                 .collect(),
         }
+    }
+
+    fn pattern(&self, text: &str) -> Option<&Pattern> {
+        let found = self.patterns.iter().find(|(known, _)| *known == text);
+        found.map(|(_, pattern)| pattern)
     }
 
     fn passes(&self, function: &[u8]) -> bool {
@@ -126,9 +132,12 @@ struct Reader<'a> {
     tools: &'a Tools,
     lines: Lines<'a>,
     next: Place,
-    functions: Vec<(Vec<u8>, usize)>,
+    functions: Vec<Function<'a>>,
     first_only: bool,
 }
+
+/// A function's name and the line it stands on.
+type Function<'a> = (Cow<'a, [u8]>, usize);
 
 impl<'a> Reader<'a> {
     fn line(&mut self) -> Option<(&'a [u8], usize, u16)> {
@@ -143,7 +152,7 @@ impl<'a> Reader<'a> {
         Some((self.lines.get_from(at), at.line, self.lines.words(at.line)))
     }
 
-    fn add(&mut self, functions: Vec<Vec<u8>>, line: usize) {
+    fn add(&mut self, functions: impl IntoIterator<Item = &'a [u8]>, line: usize) {
         for function in functions {
             let function = demangle(function);
             if !self.tools.passes(&function) {
@@ -152,8 +161,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn find(&self, step: Step, line: &[u8], words: u16) -> Option<Vec<Vec<u8>>> {
-        let pointed = || (words & POINTER != 0).then(|| pointer(line)).flatten();
+    fn find(&self, step: Step, line: &'a [u8], words: u16) -> Option<Vec<&'a [u8]>> {
+        let pointed = || {
+            let pointer = (words & POINTER != 0).then(|| marks::pointer(line));
+            pointer
+                .flatten()
+                .map(|named| named.into_iter().flatten().collect())
+        };
         match step {
             Step::Pointer => pointed(),
             Step::PointerOrInterrupt => pointed().or_else(|| {
@@ -161,15 +175,15 @@ impl<'a> Reader<'a> {
                     .then(|| INTERRUPT.find_in(line))
                     .flatten()
             }),
-            Step::Trace => (words & TRACE != 0 && is_trace(line)).then(Vec::new),
-            Step::Line(text) => self.tools.patterns.get(text)?.find_in(line),
+            Step::Trace => (words & TRACE != 0 && marks::is_trace(line)).then(Vec::new),
+            Step::Line(text) => self.tools.pattern(text)?.find_in(line),
             Step::Frames => None,
         }
     }
 
     fn seek(&mut self, step: Step) -> Stop {
         while let Some((line, index, words)) = self.line() {
-            if words & FOREIGN != 0 && is_foreign(line) {
+            if words & FOREIGN != 0 && marks::is_foreign(line) {
                 return Stop::Foreign;
             }
             if let Some(functions) = self.find(step, line, words) {
@@ -182,10 +196,10 @@ impl<'a> Reader<'a> {
 
     fn frames(&mut self, until: Option<&Step>) -> Stop {
         while let Some((line, index, words)) = self.line() {
-            if words & FOREIGN != 0 && is_foreign(line) {
+            if words & FOREIGN != 0 && marks::is_foreign(line) {
                 return Stop::Foreign;
             }
-            if starts_stack(line, words) {
+            if marks::starts_stack(line, words) {
                 break;
             }
             if let Some(functions) = until.and_then(|step| self.find(*step, line, words)) {
@@ -196,28 +210,28 @@ impl<'a> Reader<'a> {
             if self.first_only && !self.functions.is_empty() {
                 continue;
             }
-            if let Some(functions) = frame(line) {
-                self.add(functions, index);
+            if let Some(functions) = marks::frame(line) {
+                self.add(functions.into_iter().flatten(), index);
             }
         }
         Stop::End
     }
 }
 
-fn choose(pick: Pick, functions: &[(Vec<u8>, usize)]) -> Option<Guilty> {
-    let shown: Vec<&[u8]> = functions
-        .iter()
-        .map(|(function, _)| without_call_prefix(function))
-        .collect();
+fn choose(pick: Pick, functions: &[Function<'_>]) -> Option<Guilty> {
+    let shown = || -> Vec<&[u8]> {
+        let names = functions.iter().map(|(function, _)| function);
+        names.map(|name| without_call_prefix(name)).collect()
+    };
     let (name, index) = match pick {
-        Pick::First => (shown.first()?.to_vec(), 0),
-        Pick::Stall => stalled(&shown)?,
-        Pick::Hang => hung(&shown)?,
+        Pick::First => (without_call_prefix(&functions.first()?.0).to_vec(), 0),
+        Pick::Stall => stalled(&shown())?,
+        Pick::Hang => hung(&shown())?,
     };
     let (raw, line) = functions.get(index)?;
     Some(Guilty {
         name,
-        raw: raw.clone(),
+        raw: raw.to_vec(),
         line: Some(*line),
     })
 }
@@ -266,277 +280,16 @@ pub(super) fn without_call_prefix(function: &[u8]) -> &[u8] {
         .unwrap_or(function)
 }
 
-fn demangle(function: Vec<u8>) -> Vec<u8> {
+fn demangle(function: &[u8]) -> Cow<'_, [u8]> {
     if !function.starts_with(b"_R") {
-        return function;
+        return Cow::Borrowed(function);
     }
-    let readable = std::str::from_utf8(&function)
+    let readable = std::str::from_utf8(function)
         .ok()
         .and_then(|name| rustc_demangle::try_demangle(name).ok())
-        .map(|name| format!("{name:#}"));
-    readable.map_or(function, String::into_bytes)
-}
-
-/// Words that matter in a line of a report: [`words`] has a bit for each.
-const WORDS: [&str; 16] = [
-    "Call ",
-    "Allocated",
-    "Freed",
-    " backtrace",
-    "Backtrace:",
-    "Uninit was stored",
-    "badaddr: ",
-    "should_fail",
-    "IP",
-    "pc ",
-    "PC is at",
-    "--- interrupt: ",
-    "Modules linked in:",
-    "CPU: ",
-    "PSW",
-    "Tainted",
-];
-
-/// Bits of the words that start a stack.
-const STACK: u16 = 0b111_1111;
-const TRACE: u16 = 0b1_0001;
-const FOREIGN: u16 = 1 << 7;
-/// Bits of the words before an instruction pointer.
-pub(super) const POINTER: u16 = 0b111 << 8 | 1 << 14;
-const INTERRUPTED: u16 = 1 << 11;
-pub(super) const MODULES: u16 = 1 << 12;
-pub(super) const CPU: u16 = 1 << 13;
-
-/// Returns which of [`WORDS`] a line has.
-pub(super) fn words(line: &[u8]) -> u16 {
-    static SET: LazyLock<Words> = LazyLock::new(|| Words::new(WORDS));
-    // Nearly all lines of a stack: what else starts with a blank and matters has a colon.
-    if line.first() == Some(&b' ') && memchr::memchr(b':', line).is_none() {
-        return if has(line, b"should_fail") {
-            FOREIGN
-        } else {
-            0
-        };
-    }
-    u16::try_from(SET.of(line)).unwrap_or(u16::MAX)
+        .map(|name| format!("{name:#}").into_bytes());
+    readable.map_or(Cow::Borrowed(function), Cow::Owned)
 }
 
 static INTERRUPT: LazyLock<Pattern> =
     LazyLock::new(|| Pattern::new("--- interrupt: {num} at {func}"));
-
-/// `Call Trace:`, `Call trace:`, `Backtrace:`.
-pub(super) fn is_trace(line: &[u8]) -> bool {
-    call_trace(line).is_some_and(|rest| rest.starts_with(b":")) || has(line, b"Backtrace:")
-}
-
-fn call_trace(line: &[u8]) -> Option<&[u8]> {
-    let at = memchr::memmem::find(line, b"Call ")?;
-    let rest = line.get(at + 5..)?;
-    [b"Trace", b"trace"]
-        .into_iter()
-        .find_map(|word| rest.strip_prefix(word))
-        .or_else(|| call_trace(rest))
-}
-
-pub(super) fn has(line: &[u8], text: &[u8]) -> bool {
-    memchr::memmem::find(line, text).is_some()
-}
-
-/// Starts of stacks, each looked for on its own when a report is checked for being whole.
-pub(super) const STARTS: [fn(&[u8]) -> bool; 9] = [
-    |line| call_trace(line).is_some(),
-    |line| has(line, b"Allocated:"),
-    |line| by_task(line, b"Allocated by task "),
-    |line| has(line, b"Freed:"),
-    |line| by_task(line, b"Freed by task "),
-    is_leak_trace,
-    |line| has(line, b"Backtrace:"),
-    |line| has(line, b"Uninit was stored to memory at"),
-    is_riscv_state,
-];
-
-/// Place of riscv's in [`STARTS`].
-pub(super) const RISCV_STATE: usize = 8;
-
-/// Tells whether a stack starts here.
-pub(super) fn starts_stack(line: &[u8], words: u16) -> bool {
-    words & STACK != 0 && STARTS.iter().any(|start| start(line))
-}
-
-/// Tells whether a line may start a stack of any kind.
-pub(super) fn may_start_stack(words: u16) -> bool {
-    words & STACK != 0
-}
-
-fn by_task(line: &[u8], text: &[u8]) -> bool {
-    let Some(at) = memchr::memmem::find(line, text) else {
-        return false;
-    };
-    let rest = line.get(at + text.len()..).unwrap_or_default();
-    let digits = pattern::span(rest, |byte| byte.is_ascii_digit());
-    digits > 0 && rest.get(digits) == Some(&b':')
-}
-
-/// ` backtrace:`, ` backtrace (crc 1234):`, but not `stack backtrace:`.
-fn is_leak_trace(line: &[u8]) -> bool {
-    let Some(at) = memchr::memmem::find(line, b" backtrace") else {
-        return false;
-    };
-    if at.checked_sub(1).and_then(|before| line.get(before)) == Some(&b'k') {
-        return false;
-    }
-    let rest = line.get(at + b" backtrace".len()..).unwrap_or_default();
-    let rest = rest
-        .strip_prefix(b" (crc ")
-        .and_then(|rest| {
-            let digits = pattern::span(rest, |byte| byte.is_ascii_hexdigit());
-            rest.get(digits..)?.strip_prefix(b")")
-        })
-        .unwrap_or(rest);
-    rest.starts_with(b":")
-}
-
-/// The last line of riscv's registers: its stack comes without a line of its own.
-fn is_riscv_state(line: &[u8]) -> bool {
-    static STATE: LazyLock<Pattern> =
-        LazyLock::new(|| Pattern::new("status: {hex} badaddr: {hex} cause: {hex}"));
-    has(line, b"badaddr: ") && STATE.find_in(line).is_some()
-}
-
-/// Stacks of fault injection get between the lines of other reports.
-fn is_foreign(line: &[u8]) -> bool {
-    if !has(line, b"should_fail") {
-        return false;
-    }
-    let mut rest = line;
-    if let Some(after) = line.strip_prefix(b" ")
-        && let Some(length) = pattern::bracketed(after)
-    {
-        rest = after.get(length..).unwrap_or_default();
-    }
-    let Some(rest) = rest
-        .strip_prefix(b" should_fail")
-        .or_else(|| rest.strip_prefix(b"should_fail"))
-    else {
-        return false;
-    };
-    let rest = rest.strip_prefix(b"slab").unwrap_or(rest);
-    let suffix = if rest.starts_with(b".") {
-        pattern::span(
-            rest,
-            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.'),
-        )
-    } else {
-        0
-    };
-    rest.get(suffix..).unwrap_or_default().starts_with(b"+0x")
-}
-
-/// The line of the instruction pointer, with the function where it names one.
-pub(super) fn pointer(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut from = 0;
-    loop {
-        let rest = line.get(from..)?;
-        let (at, length) = mark(rest)?;
-        let after = rest.get(at + length..)?;
-        let after = after.strip_prefix(b":").unwrap_or(after);
-        if let Some(found) = after.strip_prefix(b" ").and_then(pointed) {
-            return Some(found);
-        }
-        from += at + 1;
-    }
-}
-
-/// `IP`, `NIP`, `pc `, `PC is at`.
-fn mark(text: &[u8]) -> Option<(usize, usize)> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr3(b'I', b'p', b'P', text.get(at..)?)?;
-        let rest = text.get(at..)?;
-        for mark in [&b"IP"[..], b"pc ", b"PC is at"] {
-            if rest.starts_with(mark) {
-                return Some((at, mark.len()));
-            }
-        }
-        at += 1;
-    }
-}
-
-/// What stands behind the mark: a function, an address, or nothing at all.
-fn pointed(text: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let digits = pattern::span(text, |byte| byte.is_ascii_digit());
-    let segmented = (digits > 0)
-        .then(|| text.get(digits..)?.strip_prefix(b":"))
-        .flatten();
-    for text in segmented.into_iter().chain([text]) {
-        let mut rest = text;
-        for _ in 0..2 {
-            match pattern::address(rest) {
-                Some(length) => rest = rest.get(length..)?,
-                None => break,
-            }
-        }
-        if let Some((function, _)) = pattern::function(rest) {
-            return Some(vec![function.to_vec()]);
-        }
-        let raw = text.strip_prefix(b"0x").is_some_and(|rest| {
-            rest.first()
-                .is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        });
-        if raw || is_null(rest) {
-            return Some(Vec::new());
-        }
-    }
-    segmented
-        .is_some_and(|rest| {
-            let blanks = pattern::span(rest, |byte| byte == b' ');
-            blanks > 0
-                && rest
-                    .get(blanks..)
-                    .is_some_and(|rest| rest.starts_with(b"(null)"))
-        })
-        .then(Vec::new)
-}
-
-/// `[<  (null)>]  (null)`.
-fn is_null(text: &[u8]) -> bool {
-    let blanks = |text: &[u8]| pattern::span(text, |byte| byte == b' ');
-    let inside = text
-        .strip_prefix(b"[<")
-        .and_then(|rest| rest.get(blanks(rest)..))
-        .and_then(|rest| rest.strip_prefix(b"(null)>]"));
-    inside.is_some_and(|rest| {
-        blanks(rest) > 0
-            && rest
-                .get(blanks(rest)..)
-                .is_some_and(|rest| rest.starts_with(b"(null)"))
-    })
-}
-
-/// A line of a stack: its function, or two on arm, which prints the next one too.
-pub(super) fn frame(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut rest = line.get(pattern::span(line, |byte| byte == b' ')..)?;
-    let start = rest;
-    for _ in 0..2 {
-        match bracketed_and_blank(rest) {
-            Some(length) => rest = rest.get(length..)?,
-            None => break,
-        }
-    }
-    if let Some((function, _)) = pattern::function(rest) {
-        return Some(vec![function.to_vec()]);
-    }
-    let rest = start.get(bracketed_and_blank(start)?..)?;
-    let rest = rest.strip_prefix(b"(")?;
-    let length = pattern::span(rest, |byte| pattern::is_name(byte) || byte == b'.');
-    let (name, rest) = rest.split_at_checked(length)?;
-    let rest = rest.strip_prefix(b") from ")?;
-    let rest = rest.get(bracketed_and_blank(rest)?..)?.strip_prefix(b"(")?;
-    let (caller, _) = pattern::function(rest)?;
-    (length > 0).then(|| vec![name.to_vec(), caller.to_vec()])
-}
-
-fn bracketed_and_blank(text: &[u8]) -> Option<usize> {
-    let length = pattern::bracketed(text)?;
-    (text.get(length) == Some(&b' ')).then_some(length + 1)
-}

@@ -1,8 +1,8 @@
 //! Whether a report came through whole.
 
 use super::lines::Lines;
+use super::marks::{self, RISCV_STATE, STARTS};
 use super::pattern;
-use super::walk::{self, RISCV_STATE, STARTS};
 
 /// Lines behind the start of a stack in which a frame has to come.
 const NEAR: usize = 15;
@@ -17,7 +17,7 @@ pub(super) fn check(title: &[u8], lines: Lines<'_>, bare: bool) -> Option<&'stat
     }
     let mut firsts = [None; STARTS.len()];
     for (index, line) in lines.iter().enumerate() {
-        if !walk::may_start_stack(lines.words(index)) {
+        if !marks::may_start_stack(lines.words(index)) {
             continue;
         }
         for (first, start) in firsts.iter_mut().zip(STARTS) {
@@ -34,9 +34,9 @@ pub(super) fn check(title: &[u8], lines: Lines<'_>, bare: bool) -> Option<&'stat
         }
         let framed = (first + 1..lines.len().min(first + 1 + NEAR))
             .map(|index| (lines.get(index), lines.words(index)))
-            .take_while(|(line, words)| !walk::starts_stack(line, *words))
+            .take_while(|(line, words)| !marks::starts_stack(line, *words))
             .any(|(line, _)| {
-                walk::frame(line).is_some() || walk::has(line, b"(stack is not available)")
+                marks::frame(line).is_some() || marks::has(line, b"(stack is not available)")
             });
         has_stack |= framed;
         // riscv's registers come with and without a stack behind them.

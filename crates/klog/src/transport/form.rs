@@ -1,8 +1,7 @@
 //! Which form a log is in, by its first bytes.
 
 use super::prefix;
-use super::record::Context;
-use crate::record::Provenance;
+use crate::record::{Context, Provenance};
 
 /// Where a log came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::record::{Context, Record};
-use crate::record::{Priority, Provenance};
+use crate::record::{Context, Priority, Provenance, Record};
 
 /// The fields of one entry that matter.
 #[derive(Debug, Default, Clone)]

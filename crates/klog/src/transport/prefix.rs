@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::record::Context;
-use crate::record::{Priority, Provenance};
+use crate::record::{Context, Priority, Provenance};
 
 /// A line without its prefix.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +37,7 @@ impl<'a> Stripped<'a> {
 }
 
 /// Takes the prefix off `line`, whichever it is.
+#[inline]
 pub(super) fn strip(line: &[u8]) -> Stripped<'_> {
     let line = without_ends(line);
     if memchr::memchr2(0x1b, b'\r', line).is_some() {
@@ -51,6 +51,7 @@ pub(super) fn strip(line: &[u8]) -> Stripped<'_> {
     strip_plain(line)
 }
 
+#[inline]
 fn strip_plain(line: &[u8]) -> Stripped<'_> {
     let stripped = match line.first() {
         Some(b'[') => bracket(line),
@@ -66,6 +67,7 @@ fn strip_plain(line: &[u8]) -> Stripped<'_> {
         .unwrap_or_else(|| Stripped::bare(line))
 }
 
+#[inline]
 fn without_ends(line: &[u8]) -> &[u8] {
     let mut line = line;
     while let [rest @ .., b'\r' | 0] = line {
@@ -105,6 +107,7 @@ fn uncoloured(line: &[u8]) -> Vec<u8> {
 }
 
 /// `[    5.123456] text`, with a caller, with a difference, or with a time of day inside.
+#[inline]
 fn bracket(line: &[u8]) -> Option<Stripped<'_>> {
     let inside_at = 1 + blanks(line.get(1..)?);
     let rest = line.get(inside_at..)?;
@@ -134,6 +137,7 @@ fn bracket(line: &[u8]) -> Option<Stripped<'_>> {
     Some(with_time(time_us, Context::Console, rest))
 }
 
+#[inline]
 fn with_time(time_us: u64, context: Context, text: &[u8]) -> Stripped<'_> {
     Stripped {
         time_us: Some(time_us),
@@ -143,36 +147,39 @@ fn with_time(time_us: u64, context: Context, text: &[u8]) -> Stripped<'_> {
 }
 
 /// `5.123456`, `+0.000123`; returns microseconds and what follows.
+#[inline]
 pub(super) fn seconds(text: &[u8]) -> Option<(u64, &[u8])> {
     let (whole, rest) = number(text)?;
     let rest = rest.strip_prefix(b".")?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let mut micros = 0_u64;
-    for place in 0..6 {
-        let digit = rest
-            .get(place)
-            .filter(|byte| byte.is_ascii_digit())
-            .map_or(0, |byte| u64::from(byte - b'0'));
-        micros = micros * 10 + digit;
+    let (mut micros, mut digits) = (0_u64, 0);
+    while let Some(digit) = rest.get(digits).filter(|byte| byte.is_ascii_digit()) {
+        if digits < 6 {
+            micros = micros * 10 + u64::from(digit - b'0');
+        }
+        digits += 1;
     }
     if digits == 0 {
         return None;
+    }
+    for _ in digits..6 {
+        micros *= 10;
     }
     let time = whole.checked_mul(1_000_000)?.checked_add(micros)?;
     Some((time, rest.get(digits..)?))
 }
 
 /// Decimal digits, at most 18.
+#[inline]
 pub(super) fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 || digits > 18 {
-        return None;
+    let (mut value, mut digits) = (0_u64, 0);
+    while let Some(digit) = text.get(digits).filter(|byte| byte.is_ascii_digit()) {
+        if digits == 18 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit - b'0');
+        digits += 1;
     }
-    let (number, rest) = text.split_at(digits);
-    let value = number
-        .iter()
-        .fold(0_u64, |value, byte| value * 10 + u64::from(byte - b'0'));
-    Some((value, rest))
+    (digits > 0).then_some((value, text.get(digits..)?))
 }
 
 fn blanks(text: &[u8]) -> usize {

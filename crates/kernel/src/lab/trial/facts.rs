@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tuxtape_core::identity::ObjectName;
 use tuxtape_klog::judge::{self, Judgement, Report, State};
-use tuxtape_klog::record;
+use tuxtape_klog::record::Record;
+use tuxtape_klog::transport;
 
 use super::{Late, Livepatch, ModuleOutcome, PatchedObject, Problem, ScriptRun, counts};
 use crate::lab::guest::{Ending, Fact, LogEnd, Outcome};
@@ -258,14 +259,14 @@ struct Slices<'a> {
 /// is the last one's: a complaint that comes late is somebody's.
 fn slices(log: &[u8], count: usize) -> Slices<'_> {
     let mut begins: Vec<Option<usize>> = vec![None; count];
-    for record in record::records(log).filter(record::Record::is_from_user) {
+    for record in transport::records(log).filter(Record::is_from_user) {
         let index = record
             .text
-            .strip_prefix("tuxtape-lab: module.")
-            .and_then(|rest| rest.strip_suffix(".begin"))
-            .and_then(|number| number.parse::<usize>().ok());
+            .strip_prefix(b"tuxtape-lab: module.")
+            .and_then(|rest| rest.strip_suffix(b".begin"))
+            .and_then(|number| std::str::from_utf8(number).ok()?.parse::<usize>().ok());
         if let Some(begin) = index.and_then(|index| begins.get_mut(index)) {
-            begin.get_or_insert(usize::try_from(record.offset).unwrap_or(usize::MAX));
+            begin.get_or_insert(usize::try_from(record.start).unwrap_or(usize::MAX));
         }
     }
     let end_of = |index: usize| {

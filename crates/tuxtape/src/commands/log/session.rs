@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::RecvTimeoutError;
@@ -15,7 +16,7 @@ use tuxtape_klog::blame::{Blamer, Verdict};
 use tuxtape_klog::event::Kind;
 use tuxtape_klog::fold::{Fold, Told};
 use tuxtape_klog::output::{self as json, Origin};
-use tuxtape_klog::parser::Parser;
+use tuxtape_klog::parser::{self, Parser};
 use tuxtape_klog::patches::{Baseline, Patches};
 use tuxtape_klog::report::{Class, Report};
 use tuxtape_klog::transport::{Source, pstore};
@@ -57,6 +58,7 @@ pub(super) fn run(arguments: &Parse, context: &Context) -> anyhow::Result<ExitCo
         people: (!context.json).then(|| People::new(Screen::detect(arguments.color))),
         arguments,
         known: HashMap::new(),
+        foreseen: false,
         said: Vec::new(),
         now_us: None,
         counts: Counts::default(),
@@ -108,6 +110,8 @@ struct Session<'a> {
     people: Option<People>,
     /// Names of reports by where they begin.
     known: HashMap<u64, String>,
+    /// A verdict was told ahead of its report, which is still open.
+    foreseen: bool,
     /// What was last said of each livepatch.
     said: Vec<(String, Verdict, &'static str)>,
     now_us: Option<u64>,
@@ -136,6 +140,9 @@ impl Session<'_> {
         let mut items = Vec::new();
         // Parts of a crash's log come newest first and are put in order before anything is read.
         let mut whole: Option<Vec<u8>> = (asked == Some(Source::Pstore)).then(Vec::new);
+        if self.arguments.follow {
+            parser::prepare();
+        }
         let pieces = input.start();
         loop {
             let piece = match pieces.recv_timeout(QUIET) {
@@ -181,6 +188,11 @@ impl Session<'_> {
                 Piece::Failed(error) => return Err(error),
             }
             self.tell(&mut items, &parser, name.as_deref(), &first)?;
+            if self.arguments.follow {
+                for report in parser.foresee() {
+                    self.foresee(&report, &parser, name.as_deref())?;
+                }
+            }
         }
         if let Some(whole) = whole {
             parser.push(&pstore::join(&whole), &mut items);
@@ -237,6 +249,7 @@ impl Session<'_> {
             let findings = self.blamer.take(&item);
             match &item {
                 Item::Report(report) => {
+                    self.foreseen = false;
                     self.check(report)?;
                     self.now_us = report.time_us.or(self.now_us);
                     self.known
@@ -275,10 +288,37 @@ impl Session<'_> {
                 Item::Incident(_) => {}
             }
         }
-        if self.arguments.follow {
+        // Until the report is closed, what was told ahead stands.
+        if self.arguments.follow && !self.foreseen {
             self.verdicts(false)?;
         }
         Ok(())
+    }
+
+    /// Says at once whom a report that is over by its own words makes guilty: its last line may be
+    /// the last that this machine writes.
+    fn foresee(
+        &mut self,
+        report: &Report,
+        parser: &Parser,
+        file: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let Some(ahead) = self.blamer.foresee(report) else {
+            return Ok(());
+        };
+        self.check(report)?;
+        let origin = Origin {
+            file,
+            source: parser.source().unwrap_or(Source::Serial),
+        };
+        let name = json::identity(report, origin);
+        self.known.insert(report.bytes.0, name);
+        self.now_us = report.time_us.or(self.now_us);
+        let now = mem::replace(&mut self.blamer, ahead);
+        let said = self.verdicts(false);
+        self.blamer = now;
+        self.foreseen = true;
+        said
     }
 
     /// A snapshot of another boot or kernel judges nothing.
