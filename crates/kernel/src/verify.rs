@@ -33,6 +33,9 @@ pub enum VerifyError {
     /// The debug vmlinux names no build.
     #[error("the debug vmlinux has no build-id")]
     NoBuildId,
+    /// Its type data does not say what the module's structures look like.
+    #[error("the debug vmlinux has {0}")]
+    Structures(&'static str),
 }
 
 /// Checks `module` against the kernel in `files`.
@@ -53,6 +56,7 @@ pub fn with_kernel(
 ) -> Result<VerifyReport, VerifyError> {
     let build_id = verify::build_id(vmlinux.file()).ok_or(VerifyError::NoBuildId)?;
     let stock = stock_module(debug)?;
+    let structures = verify::structures(vmlinux.file()).map_err(VerifyError::Structures)?;
     // A file that names nothing readable has problems enough without its objects; one that names an
     // object which is not there is told so by the checks.
     let objects = verify::objects_of(module).unwrap_or_default();
@@ -66,6 +70,7 @@ pub fn with_kernel(
         modules: &modules,
         symvers,
         stock: &stock,
+        structures: &structures,
         build_id: &build_id,
     };
     Ok(verify::verify(module, &kernel))

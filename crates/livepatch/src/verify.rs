@@ -14,26 +14,40 @@ use crate::kallsyms::Parent;
 use crate::symvers::Symvers;
 
 mod alternatives;
+mod branches;
+mod btf;
 mod code;
 mod entries;
 mod exports;
+mod flow;
 mod functions;
+mod init;
+mod jumps;
 mod klp;
 mod layout;
 mod modinfo;
 mod module;
+mod orc;
 mod padded;
+mod references;
 mod relocations;
 mod sites;
+mod stack;
+mod structs;
 mod tables;
+mod traps;
 
 #[cfg(test)]
 mod tests;
 
 pub use functions::PatchedFunction;
 pub use klp::KlpSymbol;
+pub use structs::{Structures, structures};
 
-use module::Module;
+use alternatives::Alternative;
+use flow::Code;
+use module::{Module, Spot};
+use stack::Edges;
 
 /// The kernel a module is judged against.
 #[derive(Debug)]
@@ -46,6 +60,8 @@ pub struct Kernel<'a, 'data> {
     pub symvers: &'a Symvers,
     /// What its own modules say of themselves.
     pub stock: &'a StockModule,
+    /// How it lays out what a livepatch module fills in.
+    pub structures: &'a Structures,
     /// The vmlinux's own build-id.
     pub build_id: &'a BuildId,
 }
@@ -61,6 +77,10 @@ pub struct StockModule {
     pub init_offset: u64,
     /// Where in it the pointer to the module's exit function is.
     pub exit_offset: u64,
+    /// Whether they say that they guard indirect branches.
+    pub retpoline: bool,
+    /// What says which form their entries for the stack unwinder have, on kernels that want it.
+    pub orc_header: Option<Vec<u8>>,
 }
 
 /// The rule that a problem breaks; [`Check::slug`] is its name in JSON.
@@ -124,6 +144,36 @@ pub enum Check {
     ModuleKey,
     /// Tables about code are about this module's code.
     ForeignSite,
+    /// What the livepatch core keeps for itself is untouched, and what it reads is whole.
+    KlpStruct,
+    /// The module does nothing but hand over its patch.
+    Init,
+    /// What is code, data and constant is loaded as such.
+    SectionFlags,
+    /// It says what a livepatch module of this kernel says, and nothing else.
+    Modinfo,
+    /// A direct branch leads to the start of a function, or about in its own.
+    Branch,
+    /// A relocation fills in a field of an instruction, in the form it is read.
+    Operand,
+    /// An address is of something that is there.
+    Reference,
+    /// A function leaves the stack and the registers as it found them.
+    Stack,
+    /// A static branch is one the kernel can switch, on a key.
+    JumpEntry,
+    /// A static call is one of the trampoline whose key it names.
+    StaticCall,
+    /// Code that the kernel exchanges is whole, and so is what comes in its place.
+    Alternative,
+    /// A call that the kernel makes direct is one.
+    ParavirtSite,
+    /// A trap is listed, and an entry about traps is about one.
+    BugEntry,
+    /// A fault goes on in its own function, by a handler the kernel has.
+    ExceptionEntry,
+    /// A byte the kernel takes for a lock prefix is one.
+    LockSite,
 }
 
 impl Check {
@@ -159,6 +209,75 @@ impl Check {
             Self::SealedTarget => "sealed-target",
             Self::ModuleKey => "module-key",
             Self::ForeignSite => "foreign-site",
+            Self::KlpStruct => "klp-struct",
+            Self::Init => "init",
+            Self::SectionFlags => "section-flags",
+            Self::Modinfo => "modinfo",
+            Self::Branch => "branch",
+            Self::Operand => "operand",
+            Self::Reference => "reference",
+            Self::Stack => "stack",
+            Self::JumpEntry => "jump-entry",
+            Self::StaticCall => "static-call",
+            Self::Alternative => "alternative",
+            Self::ParavirtSite => "paravirt-site",
+            Self::BugEntry => "bug-entry",
+            Self::ExceptionEntry => "exception-entry",
+            Self::LockSite => "lock-site",
+        }
+    }
+}
+
+impl Check {
+    /// What to do about a module that breaks it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Malformed | Self::Layout | Self::SectionFlags | Self::ThisModule => {
+                "the file was damaged or edited: take it anew from where it was built, and compare its sha256"
+            }
+            Self::Vermagic | Self::BuildId | Self::Crc | Self::Undefined => {
+                "built for another kernel: build it for this one with `tuxtape patch build`"
+            }
+            Self::LivepatchFlag
+            | Self::License
+            | Self::Name
+            | Self::Namespace
+            | Self::Dependency
+            | Self::Modinfo => {
+                "made by another tool or edited: build it from its fixes with `tuxtape patch build`"
+            }
+            Self::KlpName
+            | Self::KlpSymbol
+            | Self::KlpSection
+            | Self::KlpOrder
+            | Self::Function
+            | Self::Entry
+            | Self::KlpStruct
+            | Self::Init
+            | Self::Relocation
+            | Self::NonzeroTarget
+            | Self::Overlap
+            | Self::Operand
+            | Self::Reference
+            | Self::Branch
+            | Self::Stack
+            | Self::Mcount
+            | Self::Orc
+            | Self::ThunkSite
+            | Self::Padding
+            | Self::CallSite
+            | Self::SealedTarget
+            | Self::ModuleKey
+            | Self::ForeignSite
+            | Self::JumpEntry
+            | Self::StaticCall
+            | Self::Alternative
+            | Self::ParavirtSite
+            | Self::BugEntry
+            | Self::ExceptionEntry
+            | Self::LockSite => {
+                "do not load it: build it again from its fixes with `tuxtape patch build`; if that module has the same problem, keep both and report it"
+            }
         }
     }
 }
@@ -230,6 +349,17 @@ pub struct VerifyReport {
     pub klp_symbols: Vec<KlpSymbol>,
     /// The functions it says it patches, sorted.
     pub functions: Vec<PatchedFunction>,
+    /// How much of its code was compared with its entries for the stack unwinder.
+    pub stack: StackCoverage,
+}
+
+/// How far the stack could be followed through a module's functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackCoverage {
+    /// Instructions of its functions.
+    pub instructions: usize,
+    /// Those at which the stack is known, and equals what the unwinder is told.
+    pub followed: usize,
 }
 
 /// Verifies the livepatch module `bytes` against `kernel`.
@@ -252,13 +382,24 @@ fn fill(
 ) -> Result<(), MalformedObject> {
     let module = Module::read(bytes)?;
     let problems = &mut report.problems;
-    loadable(&module, kernel, problems);
-    modinfo::check_livepatch(&module, kernel.build_id, problems);
+    let code = Code::read(&module);
+    let alternatives = alternatives::read(&module, kernel.structures, problems);
+    report.stack = loadable(&module, kernel, &code, &alternatives, problems);
+    modinfo::check_livepatch(&module, kernel.stock, kernel.build_id, problems);
+    let init = init::check(&module, &code, problems);
     report.functions = functions::check(&module, kernel, problems);
     report.klp_symbols = klp::check(&module, kernel, &report.functions, problems);
-    entries::check(&module, &report.functions, problems);
+    let structures = kernel.structures;
+    entries::check(
+        &module,
+        structures,
+        &code,
+        &init,
+        &report.functions,
+        problems,
+    );
     tables::check_klp(&module, kernel.symvers, problems);
-    alternatives::check(&module, problems);
+    alternatives::check_late(&module, &alternatives, problems);
     Ok(())
 }
 
@@ -266,7 +407,12 @@ fn fill(
 pub fn verify_plain(bytes: &[u8], kernel: &Kernel<'_, '_>) -> VerifyReport {
     let mut report = VerifyReport::default();
     match Module::read(bytes) {
-        Ok(module) => loadable(&module, kernel, &mut report.problems),
+        Ok(module) => {
+            let problems = &mut report.problems;
+            let code = Code::read(&module);
+            let alternatives = alternatives::read(&module, kernel.structures, problems);
+            report.stack = loadable(&module, kernel, &code, &alternatives, problems);
+        }
         Err(malformed) => report
             .problems
             .push(Problem::new(Check::Malformed, malformed.to_string())),
@@ -276,7 +422,14 @@ pub fn verify_plain(bytes: &[u8], kernel: &Kernel<'_, '_>) -> VerifyReport {
     report
 }
 
-fn loadable(module: &Module<'_>, kernel: &Kernel<'_, '_>, problems: &mut Vec<Problem>) {
+fn loadable(
+    module: &Module<'_>,
+    kernel: &Kernel<'_, '_>,
+    code: &Code<'_>,
+    alternatives: &[Alternative],
+    problems: &mut Vec<Problem>,
+) -> StackCoverage {
+    let structures = kernel.structures;
     layout::check(module, kernel.stock, problems);
     modinfo::check(module, kernel.stock, problems);
     exports::check(module, kernel, problems);
@@ -285,6 +438,26 @@ fn loadable(module: &Module<'_>, kernel: &Kernel<'_, '_>, problems: &mut Vec<Pro
     sites::check(module, problems);
     padded::check(module, kernel, problems);
     tables::check(module, problems);
+    branches::check(module, kernel, code, problems);
+    references::check(module, kernel, code, problems);
+    alternatives::check(module, structures, code, alternatives, problems);
+    let calls = alternatives::check_paravirt(module, structures.paravirt_slots, code, problems);
+    sites::check_locks(module, code, problems);
+    let exported = |name: &str| kernel.symvers.get(name).is_some();
+    let rewritten = |spot: Spot| {
+        let mut originals = alternatives.iter().map(|alternative| alternative.original);
+        calls.contains(&spot) || originals.any(|original| original == spot)
+    };
+    sites::check_bare(module, code, exported, rewritten, problems);
+    let mut edges = Edges::default();
+    traps::check_bugs(module, &structures.bug, code, &mut edges, problems);
+    traps::check_faults(module, kernel, code, &mut edges, problems);
+    jumps::check_keys(module, kernel, code, &mut edges, problems);
+    jumps::check_calls(module, code, problems);
+    let stacks = stack::walk(module, code, alternatives, &edges, problems);
+    traps::check_fatal(module, code, &edges, &stacks, problems);
+    orc::check_header(module, kernel.stock, problems);
+    orc::check(module, structures.orc, code, &stacks, problems)
 }
 
 /// The objects other than vmlinux that a module's livepatch symbols, livepatch relocation sections and
@@ -328,6 +501,8 @@ pub fn stock_module(bytes: &[u8]) -> Result<Option<StockModule>, MalformedObject
             this_module_size: this_module?.size,
             init_offset: *pointers.get(layout::INIT)?,
             exit_offset: *pointers.get(layout::EXIT)?,
+            retpoline: module.info("retpoline") == Some("Y"),
+            orc_header: orc::header(&module).map(ToOwned::to_owned),
         })
     };
     Ok(facts())
@@ -352,6 +527,8 @@ pub fn verify_anything(bytes: &[u8]) {
         this_module_size: 0,
         init_offset: 0,
         exit_offset: 0,
+        retpoline: true,
+        orc_header: None,
     });
     let mut linked = bytes.to_vec();
     if let Some(kind) = linked.get_mut(16) {
@@ -381,6 +558,7 @@ pub fn verify_anything(bytes: &[u8]) {
         modules: &modules,
         symvers: &Symvers::default(),
         stock: &stock,
+        structures: &structures(vmlinux.file()).unwrap_or(structs::UPSTREAM),
         build_id: &build_id,
     };
     verify(bytes, &kernel);

@@ -5,7 +5,7 @@
 pub(crate) struct Section {
     pub(crate) name: String,
     pub(crate) kind: u32,
-    flags: u64,
+    pub(crate) flags: u64,
     size: u64,
     link: u32,
     pub(crate) info: u32,

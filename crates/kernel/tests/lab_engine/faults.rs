@@ -127,7 +127,7 @@ fn kernel(symvers: &[u8], vmlinux: &Parent<'_>) -> Kernel {
     }
 }
 
-type Seed<'run> = Box<dyn Fn(&mut Object) + 'run>;
+pub(super) type Seed<'run> = Box<dyn Fn(&mut Object) + 'run>;
 
 /// Every fault, with the rule that is to catch it.
 fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
@@ -471,6 +471,7 @@ fn faults(kernel: &Kernel) -> Vec<(&'static str, &'static str, Seed<'_>)> {
             }),
         ),
     ];
+    faults.extend(super::faults_code::faults(TEXT));
     if let Some(name) = &kernel.without_endbr {
         faults.extend([
             (

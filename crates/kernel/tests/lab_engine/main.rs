@@ -10,6 +10,7 @@
 
 mod edit;
 mod faults;
+mod faults_code;
 mod kpatch;
 mod setup;
 mod sweep;

@@ -34,8 +34,11 @@ pub(super) fn lines<'a>(module: &'a Module<'_>) -> impl Iterator<Item = &'a str>
 
 /// The objects that a module brings callbacks for: `tuxtape_callback=OBJECT:MOMENT`.
 pub(super) fn callbacks<'a>(module: &'a Module<'_>) -> impl Iterator<Item = &'a str> {
-    let lines = module.infos("tuxtape_callback");
-    lines.filter_map(|line| Some(line.split_once(':')?.0))
+    callback_lines(module).filter_map(|line| Some(line.split_once(':')?.0))
+}
+
+pub(super) fn callback_lines<'a>(module: &'a Module<'_>) -> impl Iterator<Item = &'a str> {
+    module.infos("tuxtape_callback")
 }
 
 pub(super) fn parse(line: &str) -> Option<(&str, &str, u32)> {

@@ -15,6 +15,8 @@ pub(super) const INIT: &str = "init_module";
 /// The function it runs before the module goes.
 pub(super) const EXIT: &str = "cleanup_module";
 
+/// Where in `struct module` its name is: behind its state and its place in the list of modules.
+const NAME_OFFSET: u64 = 24;
 /// The loader's section count is 16 bits wide, and the topmost values are reserved.
 const SECTION_LIMIT: usize = 0xff00;
 
@@ -74,7 +76,105 @@ pub(super) fn check(module: &Module<'_>, stock: &StockModule, problems: &mut Vec
             Place::Undefined | Place::Absolute | Place::Livepatch => {}
         }
     }
+    check_flags(module, problems);
     check_this_module(module, stock, problems);
+}
+
+/// `SHF_WRITE`, `SHF_ALLOC` and `SHF_EXECINSTR`.
+const WRITE: u64 = 1;
+const ALLOC: u64 = 2;
+const EXECUTE: u64 = 4;
+
+/// The flags that the loader protects a section's memory by, for those it reads by name or the compiler
+/// makes; the longest name that fits counts.
+const FLAGS: [(&str, u64); 30] = [
+    (".text", ALLOC | EXECUTE),
+    (".init.text", ALLOC | EXECUTE),
+    (".exit.text", ALLOC | EXECUTE),
+    (".noinstr.text", ALLOC | EXECUTE),
+    (".altinstr_replacement", ALLOC | EXECUTE),
+    (".altinstr_aux", ALLOC | EXECUTE),
+    (".static_call.text", ALLOC | EXECUTE),
+    (".data", ALLOC | WRITE),
+    (".bss", ALLOC | WRITE),
+    (".init.data", ALLOC | WRITE),
+    (".exit.data", ALLOC | WRITE),
+    (THIS_MODULE, ALLOC | WRITE),
+    ("__jump_table", ALLOC | WRITE),
+    ("__bug_table", ALLOC | WRITE),
+    (".static_call_sites", ALLOC | WRITE),
+    ("__dyndbg", ALLOC | WRITE),
+    (".rodata", ALLOC),
+    ("__versions", ALLOC),
+    (".modinfo", ALLOC),
+    (".smp_locks", ALLOC),
+    (".orc_unwind", ALLOC),
+    (".orc_header", ALLOC),
+    (".return_sites", ALLOC),
+    (".retpoline_sites", ALLOC),
+    (".call_sites", ALLOC),
+    (".ibt_endbr_seal", ALLOC),
+    (".altinstructions", ALLOC),
+    (".parainstructions", ALLOC),
+    ("__ex_table", ALLOC),
+    ("__mcount_loc", ALLOC),
+];
+
+fn check_flags(module: &Module<'_>, problems: &mut Vec<Problem>) {
+    for table in &module.tables {
+        // Pointers that the kernel reads, sorts or swaps in one piece.
+        let whole = table.entries.iter().any(|entry| entry.width() == Some(8));
+        let code = table.target.is_executable();
+        // The kernel's own build leaves ftrace's table as it comes.
+        let exempt = code || table.target.name == "__mcount_loc";
+        if whole && !exempt && table.target.alignment < 8 {
+            let why = "holds addresses, and is aligned to less than eight bytes";
+            problems.push(Problem::new(Check::SectionFlags, why).in_section(table.target.name));
+        }
+    }
+    for section in module.file.sections() {
+        let problem = |why: &str| Problem::new(Check::SectionFlags, why).in_section(section.name);
+        let flags = section.flags & (WRITE | ALLOC | EXECUTE);
+        if flags & (WRITE | EXECUTE) == WRITE | EXECUTE {
+            problems.push(problem("its code could be written to"));
+            continue;
+        }
+        let known = FLAGS
+            .iter()
+            .filter(|(name, _)| {
+                section
+                    .name
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+            })
+            .max_by_key(|(name, _)| name.len());
+        let Some((_, wanted)) = known else {
+            continue;
+        };
+        for (bit, lacks, has) in [
+            (ALLOC, "is not loaded", "is loaded"),
+            (
+                EXECUTE,
+                "its code could not be run",
+                "its data could be run",
+            ),
+            (WRITE, "could not be written to", "could be written to"),
+        ] {
+            match (wanted & bit != 0, flags & bit != 0) {
+                (true, false) => problems.push(problem(lacks)),
+                (false, true) => problems.push(problem(has)),
+                (true, true) | (false, false) => {}
+            }
+        }
+        let empty = section.name == ".bss" || section.name.starts_with(".bss.");
+        if section.is_nobits() != empty && section.size > 0 {
+            problems.push(problem(if empty {
+                "has bytes in the file where it must be zero"
+            } else {
+                "has no bytes in the file"
+            }));
+        }
+    }
 }
 
 fn check_this_module(module: &Module<'_>, stock: &StockModule, problems: &mut Vec<Problem>) {
@@ -101,12 +201,22 @@ fn check_this_module(module: &Module<'_>, stock: &StockModule, problems: &mut Ve
     }
     if let Some(name) = module.info("name") {
         let named = [name.as_bytes(), &[0]].concat();
-        if !this_module
-            .data
-            .windows(named.len())
-            .any(|bytes| bytes == named)
-        {
+        if this_module.bytes(NAME_OFFSET, named.len() as u64) != Some(&named) {
             problem(format!("does not carry the name {name}"));
+        }
+    }
+    // Everything else in it is the loader's, which does not clear it.
+    let name = module.info("name").unwrap_or_default().as_bytes();
+    let named = NAME_OFFSET..NAME_OFFSET.saturating_add(name.len() as u64);
+    let mut bytes = this_module.data.iter().zip(0u64..);
+    let odd = bytes.find(|(byte, at)| **byte != 0 && !named.contains(at));
+    if let Some((_, at)) = odd {
+        problem(format!("its byte {at:#x} is neither zero nor of its name"));
+    }
+    for relocation in module.relocations_of(THIS_MODULE) {
+        let at = relocation.offset;
+        if at != stock.init_offset && at != stock.exit_offset {
+            problem(format!("an address at {at:#x}, which is the loader's"));
         }
     }
     if module

@@ -41,9 +41,29 @@ pub(super) fn check(module: &Module<'_>, stock: &StockModule, problems: &mut Vec
     }
 }
 
+/// What a livepatch module may say. By others the loader would create parameters, or programs load the
+/// module unasked.
+const KEYS: [&str; 14] = [
+    "author",
+    "depends",
+    "description",
+    "import_ns",
+    "license",
+    "livepatch",
+    "name",
+    "retpoline",
+    "srcversion",
+    "tuxtape_callback",
+    "tuxtape_func",
+    "tuxtape_kernel_build_id",
+    "tuxtape_objects",
+    "vermagic",
+];
+
 /// What only livepatch modules must say.
 pub(super) fn check_livepatch(
     module: &Module<'_>,
+    stock: &StockModule,
     build_id: &BuildId,
     problems: &mut Vec<Problem>,
 ) {
@@ -57,6 +77,25 @@ pub(super) fn check_livepatch(
             Check::LivepatchFlag,
             "not marked as a livepatch module".to_owned(),
         ),
+    }
+    for line in module.info_lines() {
+        let key = line.split_once('=').map(|(key, _)| key);
+        if !key.is_some_and(|key| KEYS.contains(&key)) {
+            problem(
+                Check::Modinfo,
+                format!("`{line}` is nothing that a livepatch module says"),
+            );
+        }
+    }
+    for key in ["name", "vermagic", "livepatch", "retpoline", "depends"] {
+        if module.infos(key).count() > 1 {
+            problem(Check::Modinfo, format!("says `{key}` twice"));
+        }
+    }
+    let retpoline = module.info("retpoline");
+    if stock.retpoline && retpoline != Some("Y") {
+        let why = "does not say retpoline=Y, as this kernel's modules do";
+        problem(Check::Modinfo, why.to_owned());
     }
     let licenses: Vec<&str> = module.infos("license").collect();
     if licenses != ["GPL"] {

@@ -23,6 +23,7 @@ pub(super) struct Module<'data> {
     /// Relocation sections of allocated sections, in the order the loader applies them.
     pub(super) tables: Vec<RelocationTable<'data>>,
     info: Vec<(&'data str, &'data str)>,
+    lines: Vec<String>,
     functions: BTreeMap<SectionIndex, Vec<Symbol<'data>>>,
 }
 
@@ -41,12 +42,18 @@ impl<'data> Module<'data> {
                 entries: file.relocations(section)?,
             });
         }
-        let info = file
+        let lines = file
             .section_named(".modinfo")
             .map(|section| section.data)
             .unwrap_or_default()
             .split(|&byte| byte == 0)
+            .filter(|line| !line.is_empty());
+        let info = lines
+            .clone()
             .filter_map(|line| str::from_utf8(line).ok()?.split_once('='))
+            .collect();
+        let lines = lines
+            .map(|line| String::from_utf8_lossy(line).into_owned())
             .collect();
         let mut functions: BTreeMap<SectionIndex, Vec<Symbol<'data>>> = BTreeMap::new();
         for symbol in file.symbols() {
@@ -64,6 +71,7 @@ impl<'data> Module<'data> {
             file,
             tables,
             info,
+            lines,
             functions,
         })
     }
@@ -79,6 +87,11 @@ impl<'data> Module<'data> {
             .iter()
             .filter(move |(found, _)| *found == key)
             .map(|(_, value)| *value)
+    }
+
+    /// Every line of modinfo, with or without a key.
+    pub(super) fn info_lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
     }
 
     /// The functions of each executable section, by offset.

@@ -238,7 +238,7 @@ fn check_pointers(
 }
 
 /// The kernel's symbol that a relocation refers to, if it is one of an object at hand.
-fn kernels<'run, 'data>(
+pub(super) fn kernels<'run, 'data>(
     module: &Module<'_>,
     kernel: &Kernel<'run, 'data>,
     relocation: &Relocation,

@@ -8,12 +8,17 @@ use std::collections::BTreeSet;
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 
 use super::code::{function_at, section_name};
+use super::flow::Code;
 use super::module::{Module, Spot};
 use super::{Check, Problem};
 use crate::elf::{Relocation, Section, Symbol};
 
 const RETURN_SITES: &str = ".return_sites";
 const RETPOLINE_SITES: &str = ".retpoline_sites";
+const LOCKS: &str = ".smp_locks";
+const LOCK: u8 = 0xf0;
+/// What the kernel makes of a lock prefix where one processor runs.
+const NO_LOCK: u8 = 0x3e;
 
 pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
     let mut returns = BTreeSet::new();
@@ -58,6 +63,71 @@ pub(super) fn check(module: &Module<'_>, problems: &mut Vec<Problem>) {
     check_branches(module, problems);
     compare(module, RETURN_SITES, &returns, &nameless, problems);
     compare(module, RETPOLINE_SITES, &branches, &nameless, problems);
+}
+
+/// Returns and indirect branches that use no thunk, on kernels that have them: no table lists them, so
+/// nothing makes them safe. `rewritten` are those that the kernel makes direct ones.
+pub(super) fn check_bare(
+    module: &Module<'_>,
+    code: &Code<'_>,
+    exported: impl Fn(&str) -> bool,
+    rewritten: impl Fn(Spot) -> bool,
+    problems: &mut Vec<Problem>,
+) {
+    let (returns, branches) = (
+        exported("__x86_return_thunk"),
+        exported("__x86_indirect_thunk_rax"),
+    );
+    for (section, step) in code.steps() {
+        let Some(body) = code.body(step).filter(|body| !body.names.is_empty()) else {
+            continue;
+        };
+        let spot = (section, step.start());
+        let why = match step.instruction.flow_control() {
+            FlowControl::Return if returns && !rewritten(spot) => "returns without the thunk",
+            FlowControl::IndirectCall | FlowControl::IndirectBranch
+                if branches && !rewritten(spot) =>
+            {
+                "an indirect branch without a thunk"
+            }
+            FlowControl::Call | FlowControl::ConditionalBranch
+                if code.leads_to(module, section, step, "__x86_return_thunk") =>
+            {
+                "uses the thunk of returns for something else than to return"
+            }
+            _ => continue,
+        };
+        problems.push(
+            Problem::new(Check::ThunkSite, why)
+                .at(section_name(module, section), step.start())
+                .of(body.name()),
+        );
+    }
+}
+
+/// The kernel overwrites one byte at each place it is told of.
+pub(super) fn check_locks(module: &Module<'_>, code: &Code<'_>, problems: &mut Vec<Problem>) {
+    let mut listed = BTreeSet::new();
+    for relocation in module.relocations_of(LOCKS) {
+        let Some(spot) = module.spot(relocation) else {
+            continue;
+        };
+        let byte = module
+            .file
+            .section(spot.0)
+            .and_then(|section| section.bytes(spot.1, 1)?.first().copied());
+        let starts = code.body_at(spot).is_none() || code.step(spot).is_some();
+        let why = match byte {
+            Some(LOCK | NO_LOCK) if starts && listed.insert(spot) => continue,
+            Some(LOCK | NO_LOCK) if starts => "is the second one about its instruction",
+            Some(_) | None => "is not about an instruction with a lock prefix",
+        };
+        problems.push(
+            Problem::new(Check::LockSite, why)
+                .at(LOCKS, relocation.offset)
+                .of(module.name_of(relocation)),
+        );
+    }
 }
 
 /// A branch to the very next instruction is one whose relocation is missing.

@@ -65,6 +65,7 @@ fn the_table_of_patched_functions_must_say_what_modinfo_says() {
         &[
             "entry: .data+0x0: victim: its new code is not the start of a function with a size",
             "mcount: victim: its new code does not start with a call of __fentry__",
+            "reference: .data+0x8: .text.victim: .text.victim+0x5 is not the start of a function",
         ],
     );
     fault(
@@ -72,6 +73,8 @@ fn the_table_of_patched_functions_must_say_what_modinfo_says() {
         &[
             "undefined: klp_disable: exported by nobody",
             "entry: never calls klp_enable_patch",
+            "init: .init.text+0x0: init_module: does not hand one klp_patch of its own to klp_enable_patch",
+            "init: .init.text+0x7: init_module: calls something else than klp_enable_patch",
         ],
     );
 }
@@ -96,7 +99,7 @@ fn code_without_its_entries_is_refused() {
         },
         &[
             "orc: .init.text+0x0: init_module: the stack unwinder has no entry for it",
-            "orc: .init.text+0x5: cleanup_module: the stack unwinder has no entry for it",
+            "orc: .init.text+0xc: cleanup_module: the stack unwinder has no entry for it",
         ],
     );
     fault(

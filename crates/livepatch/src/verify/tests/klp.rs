@@ -149,6 +149,7 @@ fn relocations_of_an_object_with_callbacks_alone_are_applied() {
             );
         },
         &[
+            "entry: no klp_object has the callback driver:pre_patch",
             "entry: .data+0x40: serve: patches driver:serve,0, which no tuxtape_func line says or another entry also does",
         ],
     );

@@ -9,7 +9,10 @@ fn modinfo_faults() {
     );
     fault(
         |sample| sample.modinfo("livepatch=Y", "x=Y"),
-        &["livepatch-flag: .modinfo: not marked as a livepatch module"],
+        &[
+            "livepatch-flag: .modinfo: not marked as a livepatch module",
+            "modinfo: .modinfo: `x=Y` is nothing that a livepatch module says",
+        ],
     );
     fault(
         |sample| sample.modinfo("license=GPL", "license=MIT"),
@@ -35,7 +38,10 @@ fn modinfo_faults() {
     );
     fault(
         |sample| sample.modinfo("tuxtape_kernel_build_id=deadbeef", "x=y"),
-        &["build-id: .modinfo: does not say which kernel it is for"],
+        &[
+            "build-id: .modinfo: does not say which kernel it is for",
+            "modinfo: .modinfo: `x=y` is nothing that a livepatch module says",
+        ],
     );
 }
 
@@ -46,12 +52,16 @@ fn a_name_too_long_for_the_kernel_is_refused() {
         |sample| {
             sample.modinfo[0] = format!("name={name}");
             sample.section(layout::THIS_MODULE).data = {
-                let mut data = name.clone().into_bytes();
+                let mut data = vec![0; 24];
+                data.extend(name.bytes());
                 data.resize(96, 0);
                 data
             };
         },
-        &["name: .modinfo: 56 characters, the limit is 55"],
+        &[
+            "name: .modinfo: 56 characters, the limit is 55",
+            "nonzero-target: .rela.gnu.linkonce.this_module+0x40: init_module: the bytes it overwrites in .gnu.linkonce.this_module are not zero",
+        ],
     );
     fault(
         |sample| sample.modinfo[0] = "name=fix-ture".to_owned(),
@@ -78,7 +88,10 @@ fn layout_faults() {
     );
     fault(
         |sample| sample.symbol("own_key").place = Place::Common,
-        &["layout: own_key: in common storage, which the loader refuses"],
+        &[
+            "layout: own_key: in common storage, which the loader refuses",
+            "jump-entry: __jump_table+0x0: names no key",
+        ],
     );
     fault(
         |sample| sample.symbol("own_key").size = 0x100,

@@ -97,7 +97,7 @@ fn pointers_lead_to_where_a_branch_may_land() {
             let data = sample.section_index(".data");
             let symbol = sample.fixture.livepatch(name);
             let table = ".klp.rela.vmlinux..data";
-            let entries = [entry(0xa8, symbol, R_64, 0)];
+            let entries = [entry(0x140, symbol, R_64, 0)];
             sample.fixture.relocations(table, KLP_RELA, data, &entries);
         }
     };
@@ -133,14 +133,14 @@ fn pointers_lead_to_where_a_branch_may_land() {
         with_list(&[0x1040, 0x1060]),
         point(guarded),
         &[
-            "sealed-target: .data+0xa8: guarded: a pointer to it is made, and in vmlinux it loses its ENDBR64 when the kernel starts",
+            "sealed-target: .data+0x140: guarded: a pointer to it is made, and in vmlinux it loses its ENDBR64 when the kernel starts",
         ],
     );
     fault(
         with_list(&[]),
         point(".klp.sym.vmlinux.hidden,0"),
         &[
-            "sealed-target: .data+0xa8: hidden: a pointer to it is made, and in vmlinux it does not begin with ENDBR64",
+            "sealed-target: .data+0x140: hidden: a pointer to it is made, and in vmlinux it does not begin with ENDBR64",
         ],
     );
 }

@@ -2,13 +2,36 @@
 
 use super::super::*;
 use crate::elf::fixture::{
-    ALLOC, Fixture, FixtureSection, FixtureSymbol, KLP_RELA, R_64, R_PC32, R_PLT32, RELA, STRINGS,
-    TEXT, WRITE,
+    ALLOC, Fixture, FixtureSection, FixtureSymbol, KLP_RELA, R_32S, R_64, R_PC32, R_PLT32, RELA,
+    STRINGS, TEXT, WRITE,
 };
 use crate::elf::{Binding, Relocation, SectionIndex, SymbolIndex, SymbolKind};
 
 pub(super) const VERMAGIC: &str = "6.1.0-1-test SMP preempt mod_unload modversions ";
 const BUILD_ID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
+
+/// Upstream's layouts, but for structures without what only the livepatch core uses.
+const STRUCTURES: Structures = Structures {
+    patch: structs::PatchLayout {
+        size: 32,
+        module: 0,
+        objects: 8,
+        replace: 16,
+    },
+    object: structs::ObjectLayout {
+        size: 48,
+        name: 0,
+        functions: 8,
+        callbacks: 16,
+    },
+    function: structs::FunctionLayout {
+        size: 32,
+        old_name: 0,
+        new_function: 8,
+        position: 16,
+    },
+    ..structs::UPSTREAM
+};
 
 /// A kernel whose `victim` is the second of that name, with a module `driver`.
 pub(super) struct World {
@@ -96,12 +119,15 @@ impl World {
             this_module_size: 96,
             init_offset: 0x40,
             exit_offset: 0x50,
+            retpoline: true,
+            orc_header: None,
         };
         let kernel = Kernel {
             vmlinux: &vmlinux,
             modules: &BTreeMap::from([(name("driver"), driver)]),
             symvers: &Symvers::parse(self.symvers.as_bytes()).unwrap(),
             stock: &stock,
+            structures: &STRUCTURES,
             build_id: &build_id,
         };
         verify(module, &kernel)
@@ -134,6 +160,15 @@ impl Sample {
             0xe8, 0, 0, 0, 0,             // 05 call hidden
             0x2e, 0xe8, 0, 0, 0, 0,       // 0a cs call __x86_indirect_thunk_rax
             0xe9, 0, 0, 0, 0,             // 10 jmp __x86_return_thunk
+            0x0f, 0x0b,                   // 15 ud2
+            0x0f, 0x1f, 0x44, 0, 0,       // 17 a static branch, not taken
+            0xeb, 0xf7,                   // 1c jmp 15
+        ];
+        #[rustfmt::skip]
+        let init = [
+            0x48, 0xc7, 0xc7, 0, 0, 0, 0, // 00 mov $patch, %rdi
+            0xe9, 0, 0, 0, 0,             // 07 jmp klp_enable_patch
+            0xe9, 0, 0, 0, 0,             // 0c jmp __x86_return_thunk
         ];
         #[rustfmt::skip]
         let serve = [
@@ -143,24 +178,26 @@ impl Sample {
         ];
         let victim = fixture.section(".text.victim", TEXT, &victim);
         let serve = fixture.section(".text.serve", TEXT, &serve);
-        let init = fixture.section(".init.text", TEXT, &[0xe8, 0, 0, 0, 0, 0xc3]);
+        let init = fixture.section(".init.text", TEXT, &init);
         let strings = fixture.section(
             ".rodata.str1.1",
             ALLOC | STRINGS,
             b"victim\0serve\0driver\0",
         );
-        // Two arrays of two `klp_func` of 32 bytes, then three `klp_object` of 16.
-        let mut data = vec![0; 0xb0];
+        // Two arrays of two `klp_func`, then three `klp_object`, a `klp_patch` and a key.
+        let mut data = vec![0; 0x148];
         data[0x10] = 2;
+        data[0x120] = 1;
         let data = fixture.section(".data", ALLOC | WRITE, &data);
         let mcount = fixture.section("__mcount_loc", ALLOC, &[0; 16]);
         let orc_ip = fixture.section(".orc_unwind_ip", ALLOC, &[0; 12]);
-        fixture.section(".orc_unwind", ALLOC, &[0; 18]);
-        let returns = fixture.section(".return_sites", ALLOC, &[0; 8]);
+        fixture.section(".orc_unwind", ALLOC, &[8, 0, 0, 0, 5, 0].repeat(3));
+        let returns = fixture.section(".return_sites", ALLOC, &[0; 12]);
         let branches = fixture.section(".retpoline_sites", ALLOC, &[0; 4]);
         let jumps = fixture.section("__jump_table", ALLOC | WRITE, &[0; 16]);
         let bugs = fixture.section("__bug_table", ALLOC | WRITE, &[0; 12]);
-        let mut this_module = b"\0\0\0\0\0\0\0\0fixture\0".to_vec();
+        let mut this_module = vec![0; 24];
+        this_module.extend(b"fixture");
         this_module.resize(96, 0);
         let this_module = fixture.section(layout::THIS_MODULE, ALLOC | WRITE, &this_module);
 
@@ -169,11 +206,12 @@ impl Sample {
         let init_symbol = fixture.section_symbol(init);
         let string = fixture.section_symbol(strings);
         let data_symbol = fixture.section_symbol(data);
-        fixture.function("victim", victim, 0, 21, Binding::Local);
+        let own = fixture.section_symbol(this_module);
+        fixture.function("victim", victim, 0, 30, Binding::Local);
         fixture.function("serve", serve, 0, 15, Binding::Local);
-        let key = fixture.object("own_key", data, 0xa0, 16, Binding::Local);
-        let start = fixture.function("init_module", init, 0, 6, Binding::Global);
-        let stop = fixture.function("cleanup_module", init, 5, 1, Binding::Global);
+        let key = fixture.object("own_key", data, 0x130, 16, Binding::Local);
+        let start = fixture.function("init_module", init, 0, 12, Binding::Global);
+        let stop = fixture.function("cleanup_module", init, 12, 5, Binding::Global);
         let fentry = fixture.undefined("__fentry__");
         let return_thunk = fixture.undefined("__x86_return_thunk");
         let branch_thunk = fixture.undefined("__x86_indirect_thunk_rax");
@@ -204,7 +242,15 @@ impl Sample {
                     entry(0xb, return_thunk, R_PLT32, -4),
                 ],
             ),
-            (".rela.init.text", init, vec![entry(1, enable, R_PLT32, -4)]),
+            (
+                ".rela.init.text",
+                init,
+                vec![
+                    entry(8, enable, R_PLT32, -4),
+                    entry(3, data_symbol, R_32S, 0x110),
+                    entry(0xd, return_thunk, R_PLT32, -4),
+                ],
+            ),
             (
                 ".rela.data",
                 data,
@@ -214,9 +260,11 @@ impl Sample {
                     entry(0x40, string, R_64, 7),
                     entry(0x48, serve_symbol, R_64, 0),
                     // vmlinux has no name.
-                    entry(0x78, data_symbol, R_64, 0),
-                    entry(0x80, string, R_64, 13),
-                    entry(0x88, data_symbol, R_64, 0x40),
+                    entry(0x88, data_symbol, R_64, 0),
+                    entry(0xb0, string, R_64, 13),
+                    entry(0xb8, data_symbol, R_64, 0x40),
+                    entry(0x110, own, R_64, 0),
+                    entry(0x118, data_symbol, R_64, 0x80),
                 ],
             ),
             (
@@ -241,7 +289,8 @@ impl Sample {
                 returns,
                 vec![
                     entry(0, victim_symbol, R_PC32, 0x10),
-                    entry(4, serve_symbol, R_PC32, 0xa),
+                    entry(4, init_symbol, R_PC32, 0xc),
+                    entry(8, serve_symbol, R_PC32, 0xa),
                 ],
             ),
             (
@@ -253,8 +302,8 @@ impl Sample {
                 ".rela__jump_table",
                 jumps,
                 vec![
-                    entry(0, victim_symbol, R_PC32, 5),
-                    entry(4, victim_symbol, R_PC32, 0xa),
+                    entry(0, victim_symbol, R_PC32, 0x17),
+                    entry(4, victim_symbol, R_PC32, 0x15),
                     entry(8, key, 24, 0),
                 ],
             ),
@@ -262,7 +311,7 @@ impl Sample {
                 ".rela__bug_table",
                 bugs,
                 vec![
-                    entry(0, victim_symbol, R_PC32, 5),
+                    entry(0, victim_symbol, R_PC32, 0x15),
                     entry(4, string, R_PC32, 0),
                 ],
             ),
@@ -282,6 +331,7 @@ impl Sample {
                 "license=GPL".to_owned(),
                 "livepatch=Y".to_owned(),
                 "depends=".to_owned(),
+                "retpoline=Y".to_owned(),
                 "tuxtape_kernel_build_id=deadbeef".to_owned(),
                 "tuxtape_func=vmlinux:victim,2".to_owned(),
                 "tuxtape_func=driver:serve,0".to_owned(),

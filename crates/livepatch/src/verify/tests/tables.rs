@@ -38,6 +38,7 @@ fn keys_of_modules_are_refused() {
         },
         &[
             "module-key: __jump_table+0x8: .klp.sym.driver.quiet,0: resolved only when driver is patched, long after its use",
+            "jump-entry: __jump_table+0x0: its key is outside its variable",
         ],
     );
     fault(
@@ -60,6 +61,8 @@ fn tables_about_other_code_are_refused() {
         },
         &[
             "foreign-site: __bug_table+0x0: klp_enable_patch: refers to something outside this module",
+            "bug-entry: .text.victim+0x15: victim: a trap that __bug_table does not list",
+            "bug-entry: __bug_table+0x0: does not say which instruction it is about",
         ],
     );
     fault(
@@ -71,12 +74,15 @@ fn tables_about_other_code_are_refused() {
     );
     fault(
         |sample| sample.relocation(".rela__jump_table", 1, 16, &[0x7f]),
-        &["foreign-site: __jump_table+0x4: .text.victim: refers to a place behind its section"],
+        &[
+            "foreign-site: __jump_table+0x4: .text.victim: refers to a place behind its section",
+            "jump-entry: __jump_table+0x0: leads out of its function",
+        ],
     );
 }
 
-/// Adds an alternative for `length` bytes of `serve` at offset 5, where it calls `driver`'s `quiet`.
-fn with_alternative(sample: &mut Sample, length: u8) {
+/// Adds an alternative for `length` bytes of `serve`; at offset 5 it calls `driver`'s `quiet`.
+fn with_alternative(sample: &mut Sample, start: i64, length: u8) {
     let mut table = [0; 12];
     table[10] = length;
     let table = sample.fixture.section(".altinstructions", ALLOC, &table);
@@ -85,7 +91,7 @@ fn with_alternative(sample: &mut Sample, length: u8) {
         .section(".altinstr_replacement", TEXT, &[0x90; 8]);
     let serve = sample.symbol_index("serve");
     let replacement = entry(4, sample.fixture.section_symbol(code), R_PC32, 0);
-    let entries = [entry(0, serve, R_PC32, 5), replacement];
+    let entries = [entry(0, serve, R_PC32, start), replacement];
     sample
         .fixture
         .relocations(".rela.altinstructions", RELA, table, &entries);
@@ -93,9 +99,9 @@ fn with_alternative(sample: &mut Sample, length: u8) {
 
 #[test]
 fn a_modules_relocation_in_code_that_alternatives_rewrote_is_refused() {
-    fault(|sample| with_alternative(sample, 1), &[]);
+    fault(|sample| with_alternative(sample, 0xa, 5), &[]);
     fault(
-        |sample| with_alternative(sample, 5),
+        |sample| with_alternative(sample, 5, 5),
         &[
             "klp-order: .klp.rela.driver..text.serve+0x6: .klp.sym.driver.quiet,0: alternatives have rewritten this code before it is relocated",
         ],
@@ -106,10 +112,10 @@ fn a_modules_relocation_in_code_that_alternatives_rewrote_is_refused() {
 fn alternatives_of_an_unknown_kernel_are_refused() {
     fault(
         |sample| {
-            with_alternative(sample, 1);
+            with_alternative(sample, 5, 5);
             sample.section(".altinstructions").data.push(0);
             sample.section(".altinstructions").data.extend([0; 4]);
         },
-        &["layout: .altinstructions: entries of an unknown size"],
+        &["layout: .altinstructions: its size is no multiple of 12"],
     );
 }

@@ -1,5 +1,6 @@
 //! `tuxtape patch verify`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,6 +30,9 @@ pub struct Arguments {
 struct Answer<'a> {
     status: &'static str,
     problems: Vec<Row<'a>>,
+    /// Instructions of the module, and at how many of them the stack was followed.
+    instructions: usize,
+    stack_followed: usize,
 }
 
 #[derive(Serialize)]
@@ -38,6 +42,7 @@ struct Row<'a> {
     offset: Option<u64>,
     symbol: Option<&'a str>,
     why: &'a str,
+    remedy: &'static str,
 }
 
 impl<'a> From<&'a Problem> for Row<'a> {
@@ -48,6 +53,7 @@ impl<'a> From<&'a Problem> for Row<'a> {
             offset: problem.offset,
             symbol: problem.symbol.as_deref(),
             why: &problem.why,
+            remedy: problem.check.remedy(),
         }
     }
 }
@@ -66,6 +72,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         output::json(&Answer {
             status: if passed { "pass" } else { "fail" },
             problems: report.problems.iter().map(Row::from).collect(),
+            instructions: report.stack.instructions,
+            stack_followed: report.stack.followed,
         })?;
     } else {
         output::text(&describe(&report))?;
@@ -83,9 +91,22 @@ fn describe(report: &VerifyReport) -> String {
             .functions
             .iter()
             .map(|function| format!("patches {}:{}", function.object, function.name));
-        patched.chain(["no problems".to_owned()]).collect()
+        let stack = &report.stack;
+        let followed = format!(
+            "the stack was followed at {} of {} instructions",
+            stack.followed, stack.instructions
+        );
+        let last = [followed, "no problems".to_owned()];
+        patched.chain(last).collect()
     } else {
-        report.problems.iter().map(Problem::to_string).collect()
+        let remedies: BTreeSet<&str> = report
+            .problems
+            .iter()
+            .map(|problem| problem.check.remedy())
+            .collect();
+        let problems = report.problems.iter().map(Problem::to_string);
+        let hints = remedies.iter().map(|remedy| format!("hint: {remedy}"));
+        problems.chain(hints).collect()
     };
     lines.join("\n") + "\n"
 }
@@ -121,7 +142,10 @@ mod tests {
     #[test]
     fn problems_are_the_answer_one_per_line() {
         let mut report = VerifyReport::default();
-        assert_eq!(describe(&report), "no problems\n");
+        assert_eq!(
+            describe(&report),
+            "the stack was followed at 0 of 0 instructions\nno problems\n"
+        );
         report.problems.push(Problem {
             check: verify::Check::Orc,
             section: Some(".text.f".to_owned()),
@@ -129,6 +153,11 @@ mod tests {
             symbol: Some("f".to_owned()),
             why: "no entry".to_owned(),
         });
-        assert_eq!(describe(&report), "orc: .text.f+0x10: f: no entry\n");
+        assert_eq!(
+            describe(&report),
+            "orc: .text.f+0x10: f: no entry\n\
+             hint: do not load it: build it again from its fixes with `tuxtape patch build`; \
+             if that module has the same problem, keep both and report it\n"
+        );
     }
 }
