@@ -5,11 +5,13 @@
 
 mod extents;
 mod lexer;
+mod operands;
 mod outline;
 mod units;
 
 pub use extents::{FunctionExtent, functions};
 pub use lexer::{CodeLine, code_lines};
+pub use operands::{Operand, Role, is_name, operands};
 pub use outline::{Chunk, ChunkKind, outline, outline_by};
 pub use units::Unit;
 
@@ -38,5 +40,8 @@ pub fn fuzz(bytes: &[u8]) {
     }
     for line in code_lines(&text) {
         assert!(!line.code.is_empty(), "a line of code has code");
+        for operand in operands(&line.code) {
+            assert!(operand.holds(&operand.path), "an operand is itself");
+        }
     }
 }

@@ -7,16 +7,21 @@
 //! kernel for fixed that is not is the error to avoid.
 
 mod align;
+mod beside;
 mod cut;
 mod decide;
+mod doubt;
 mod drift;
+mod flow;
 mod normal;
 mod search;
 mod source;
+mod undone;
 mod whole;
 
 use std::ops::Range;
 
+pub use doubt::Doubt;
 pub use source::Source;
 
 use normal::NormalHunk;
@@ -100,6 +105,8 @@ pub struct Block {
     pub function: Option<String>,
     /// Its longest line as the diff has it, of the side that was found, else of the one after.
     pub sample: String,
+    /// Why it is not [`Found::After`], though the side after stands at its line; with [`Found::Both`] alone.
+    pub doubts: Vec<Doubt>,
     /// What of the file it changes.
     pub reach: Reach,
 }
@@ -212,6 +219,7 @@ pub fn unseen(hunk: &FixHunk) -> Vec<Block> {
             line: None,
             function: block.function.clone(),
             sample: hunk.sample(block, FixSide::New),
+            doubts: Vec::new(),
             reach: Reach::Unknown,
         })
         .collect()

@@ -246,6 +246,13 @@ fn place(file: &JudgedFile, block: &Block) -> String {
     let what = match (block.found, &file.tree_path) {
         (Found::After, _) => "as after the fix",
         (Found::Before, _) => "as before the fix",
+        (Found::Both, _) if !block.doubts.is_empty() => {
+            let doubts: Vec<String> = block.doubts.iter().map(ToString::to_string).collect();
+            return format!(
+                "{path}{line}{function} as after the fix, but {}: `{sample}`",
+                doubts.join(", and ")
+            );
+        }
         (Found::Both, _) => "both as before and as after the fix",
         (Found::Neither | Found::Nothing, Some(_)) => "neither as before nor as after the fix",
         (Found::Neither | Found::Nothing, None) => "no such file, and not found elsewhere",

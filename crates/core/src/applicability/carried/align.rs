@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::flow;
 use crate::ctext::Unit;
 
 /// Most cells of the table by which two runs are compared; longer ones are compared at their ends.
@@ -140,38 +141,6 @@ pub(super) fn path(units: &[Unit], at: usize) -> Vec<String> {
     blocks
 }
 
-/// Tells of each unit whether a jump before it in its block keeps it from ever being reached.
-pub(super) fn unreached(units: &[Unit]) -> Vec<bool> {
-    let mut found = Vec::with_capacity(units.len());
-    let mut outer = Vec::new();
-    let (mut is_dead, mut is_controlled) = (false, false);
-    for unit in units {
-        let code = unit.code.as_str();
-        if code.starts_with("# ") {
-            // Which of the arms is compiled is not known.
-            is_dead = false;
-            found.push(false);
-            continue;
-        }
-        let is_label = code.ends_with(':');
-        is_dead &= !is_label;
-        if code == "}" {
-            is_dead = outer.pop().unwrap_or(false);
-        }
-        found.push(is_dead);
-        if code == "{" || code.ends_with(" {") {
-            outer.push(is_dead);
-        } else if is_head(code) {
-            is_controlled = !matches!(code, "if ( 1 )" | "if ( true )" | "if ( ! 0 )");
-            continue;
-        } else if is_jump(code) && !is_controlled {
-            is_dead = true;
-        }
-        is_controlled = false;
-    }
-    found
-}
-
 /// Tells whether the unit at `at` never runs, whatever it is part of: behind a jump, or in a block whose
 /// condition is never true.
 pub(super) fn is_cut_off(units: &[Unit], at: usize) -> bool {
@@ -184,7 +153,7 @@ pub(super) fn is_cut_off(units: &[Unit], at: usize) -> bool {
         "for ( ; 0 ;",
     ];
     let is_never = |block: &String| NEVER.iter().any(|never| block.starts_with(never));
-    unreached(units).get(at) == Some(&true) || path(units, at).iter().any(is_never)
+    flow::unreached(units).get(at) == Some(&true) || path(units, at).iter().any(is_never)
 }
 
 /// Tells whether the next statement is the one that this unit controls.
@@ -197,7 +166,7 @@ pub(super) fn is_head(code: &str) -> bool {
     }
 }
 
-fn is_jump(code: &str) -> bool {
+pub(super) fn is_jump(code: &str) -> bool {
     let word = code.split(' ').next().unwrap_or_default();
     matches!(word, "return" | "goto" | "break" | "continue")
 }

@@ -30,6 +30,14 @@ pub(super) fn whole(hunk: &NormalHunk, source: &Source) -> Whole {
 }
 
 impl Whole {
+    /// Tells whether the side before stands line by line outside of `areas`, with `block` in it.
+    fn has_twin(&self, block: &BlockAt, areas: &[Range<usize>]) -> bool {
+        self.old.iter().any(|start| {
+            let at = start.saturating_add(block.old.start);
+            !areas.iter().any(|area| area.contains(&at))
+        })
+    }
+
     /// Tells which side stands, where just one does, with `block` within one of `areas`.
     fn side(&self, block: &BlockAt, areas: &[Range<usize>]) -> Option<FixSide> {
         let stands = |starts: &[usize], own: &Range<usize>| {
@@ -44,6 +52,13 @@ impl Whole {
             (true, true) | (false, false) => None,
         }
     }
+}
+
+/// Tells whether a label stands right behind the new side of a block at index `at`, and not in the hunk.
+fn is_parted(hunk: &NormalHunk, block: &BlockAt, source: &Source, at: usize) -> bool {
+    let own = source.code_at(at.saturating_add(block.new.len()));
+    let known = hunk.lines(FixSide::New).get(block.new.end);
+    own.is_some_and(|own| own.ends_with(':') && known.is_none_or(|known| known.code != own))
 }
 
 /// Looks for both sides of `block`.
@@ -64,6 +79,7 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
     };
     let (after, before) = (look(FixSide::New), look(FixSide::Old));
     let stands = &whole.new;
+    let has_twin = whole.has_twin(block, &areas);
     let whole = whole.side(block, &areas);
     let (found, place) = decide(&after, &before, whole, is_home_known);
     let found = match found {
@@ -88,6 +104,7 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
                 place.ok_or(stands),
                 &areas,
                 is_home_known,
+                has_twin,
             ) =>
         {
             Found::Both
@@ -114,6 +131,7 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
         line,
         function,
         sample: hunk.sample(block, side),
+        doubts: Vec::new(),
         reach,
     }
 }
@@ -127,6 +145,7 @@ fn is_sure(
     place: Result<&Place, &Vec<usize>>,
     areas: &[Range<usize>],
     is_home_known: bool,
+    has_twin: bool,
 ) -> bool {
     // A twin of a function that was renamed has the same lines.
     if block.function.is_some() && !is_home_known {
@@ -151,6 +170,8 @@ fn is_sure(
         {
             return false;
         }
+        // A label behind it that the change does not have there is another way around it.
+        Ok(place) if !place.is_full && is_parted(hunk, block, source, place.at) => return false,
         // Nor one that another statement controls, which the change does not know of.
         Ok(place) if place.lines.start == place.at && !hunk.begins(block, source, place.at) => {
             return false;
@@ -166,6 +187,10 @@ fn is_sure(
             starts.any(|start| (*start..start.saturating_add(length)).all(is_open))
         }
     };
+    // Another function that is as this one was before, line by line.
+    if is_home_known && has_twin {
+        return false;
+    }
     // What was only removed may have moved; where the change itself puts it is another block's matter.
     let stays = |line: &CodeLine| {
         let places = areas.iter().cloned().flatten();

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::Found;
 use super::align::{self, Numbers, TELLING};
+use super::doubt::Doubt;
+use super::{Found, flow, undone};
 use crate::ctext::{Chunk, Unit};
 
 /// How many units away the next known neighbour may be where one is missing.
@@ -26,16 +27,15 @@ pub(super) struct Change {
 
 /// One definition of the file beside both sides.
 pub(super) struct Drift<'a> {
-    old: &'a Chunk,
-    new: &'a Chunk,
-    own: &'a Chunk,
+    pub(super) old: &'a Chunk,
+    pub(super) new: &'a Chunk,
+    pub(super) own: &'a Chunk,
     pub(super) of_old: Vec<u32>,
     pub(super) of_new: Vec<u32>,
     of_own: Vec<u32>,
     /// For each unit of a side its place in the file's own.
     old_places: Vec<Option<usize>>,
-    new_places: Vec<Option<usize>>,
-    unreached: Vec<bool>,
+    pub(super) new_places: Vec<Option<usize>>,
 }
 
 impl<'a> Drift<'a> {
@@ -50,34 +50,47 @@ impl<'a> Drift<'a> {
             own,
             old_places: align::places(&of_old, &of_own),
             new_places: align::places(&of_new, &of_own),
-            unreached: align::unreached(&own.units),
             of_old,
             of_new,
             of_own,
         }
     }
 
-    /// Says which side of `change` the file's own definition has, and where.
-    pub(super) fn find(&self, change: &Change) -> (Found, Option<usize>) {
+    /// Says which side of `change` the file's own definition has, where, and what makes that doubtful.
+    pub(super) fn find(&self, change: &Change) -> (Found, Option<usize>, Vec<Doubt>) {
         if self.of_own == self.of_new {
-            return (Found::After, Some(change.new.start));
+            return (Found::After, Some(change.new.start), Vec::new());
         }
         if self.of_own == self.of_old {
-            return (Found::Before, Some(change.old.start));
+            return (Found::Before, Some(change.old.start), Vec::new());
         }
-        let (new, old) = (self.side_after(), self.side_before());
-        let after = new.stands(&change.new);
-        let before = old.stands(&change.old);
+        let before = self.side_before().stands(&change.old);
+        let after = self.side_after().stands(&change.new);
         let after = match before {
             Some(_) => after,
             None => after.or_else(|| self.near(change)),
         };
         match (after, before) {
-            (Some(at), None) if self.is_in_force(change, at) => (Found::After, Some(at)),
-            (None, Some(at)) if !self.has_moved(change) => (Found::Before, Some(at)),
-            (None, None) => (Found::Neither, None),
-            (Some(at), _) | (None, Some(at)) => (Found::Both, Some(at)),
+            (Some(at), None) => {
+                let doubts = self.doubts(change, at);
+                let found = if doubts.is_empty() {
+                    Found::After
+                } else {
+                    Found::Both
+                };
+                (found, Some(at), doubts)
+            }
+            (None, Some(at)) if !self.has_moved(change) => (Found::Before, Some(at), Vec::new()),
+            (None, None) => (Found::Neither, None, Vec::new()),
+            (Some(at), _) | (None, Some(at)) => (Found::Both, Some(at), Vec::new()),
         }
+    }
+
+    /// Tells whether the file's own definition, of another name than the sides, is before `change`.
+    pub(super) fn is_before(&self, change: &Change) -> bool {
+        self.side_before().stands(&change.old).is_some()
+            && self.side_after().stands(&change.new).is_none()
+            && !self.has_moved(change)
     }
 
     fn side_after(&self) -> Side<'_> {
@@ -150,43 +163,54 @@ impl<'a> Drift<'a> {
         (joined && side.is_like()).then_some(start)
     }
 
-    /// Tells whether the side after, which stands at `at`, is in force there: within the same blocks,
-    /// where it can be reached, and without what it replaces anywhere in the definition.
-    pub(super) fn is_in_force(&self, change: &Change, at: usize) -> bool {
-        let end = at.saturating_add(change.new.len());
-        let is_reached =
-            (at..end.max(at.saturating_add(1))).all(|at| self.unreached.get(at) != Some(&true));
+    /// Returns what makes it doubtful that the side after, which stands at `at`, is in force there: that it
+    /// is within other blocks, cannot be reached, or is undone by what differs from the side after.
+    pub(super) fn doubts(&self, change: &Change, at: usize) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        if align::path(&self.own.units, at) != align::path(&self.new.units, change.new.start) {
+            doubts.push(Doubt::OtherBlocks);
+        }
+        let (own, new) = (
+            flow::unreached(&self.own.units),
+            flow::unreached(&self.new.units),
+        );
+        let mut both = (at..).zip(change.new.start..change.new.end.max(change.new.start + 1));
+        if both.any(|(at, side)| own.get(at) == Some(&true) && new.get(side) != Some(&true)) {
+            doubts.push(Doubt::NotReached);
+        }
         let removed = self.old.units.get(change.old.clone()).unwrap_or_default();
         let removed = removed.iter().zip(change.old.clone());
-        let is_gone = removed
+        let still = removed
             .filter(|(unit, _)| unit.tokens >= TELLING)
-            .filter_map(|(_, at)| self.of_old.get(at))
-            .filter(|number| !self.of_new.contains(number))
-            .all(|number| !self.of_own.contains(number));
-        is_reached
-            && is_gone
-            && !self.is_set_again(change)
-            && align::path(&self.own.units, at) == align::path(&self.new.units, change.new.start)
+            .find(|(_, at)| {
+                let number = self.of_old.get(*at);
+                number.is_some_and(|it| !self.of_new.contains(it) && self.of_own.contains(it))
+            });
+        doubts.extend(still.map(|(unit, _)| Doubt::StillThere(unit.code.clone())));
+        doubts.extend(self.fewer(change));
+        doubts.extend(undone::doubts(self, change, at));
+        doubts
     }
 
-    /// Tells whether a value that `change` sets is set more often than in the side after.
-    fn is_set_again(&self, change: &Change) -> bool {
-        let added = self.new.units.get(change.new.clone()).unwrap_or_default();
-        let heads = added.iter().filter_map(|unit| {
-            let (head, value) = unit.code.split_once(" = ")?;
-            let is_compared = value.starts_with('=') || head.ends_with(['!', '<', '>']);
-            (!is_compared && !head.contains('(')).then_some(head)
-        });
-        heads.into_iter().any(|head| {
-            let count = |units: &[Unit]| {
-                let sets = |unit: &&Unit| {
-                    let rest = unit.code.strip_prefix(head);
-                    rest.is_some_and(|rest| rest.starts_with(" = "))
-                };
-                units.iter().filter(sets).count()
-            };
-            count(&self.own.units) > count(&self.new.units)
-        })
+    /// A statement that `change` puts beside its like: which of them is the new one cannot be told, so that
+    /// there must be as many.
+    fn fewer(&self, change: &Change) -> Option<Doubt> {
+        let number = |at: Option<usize>| at.and_then(|at| self.of_new.get(at));
+        let (first, last) = (change.new.start, change.new.end.checked_sub(1)?);
+        let ends = [
+            (Some(first), first.checked_sub(1)),
+            (Some(last), last.checked_add(1)),
+        ];
+        let count = |numbers: &[u32], own: u32| numbers.iter().filter(|it| **it == own).count();
+        let is_fewer = |(own, beside): &(Option<usize>, Option<usize>)| {
+            number(*own).is_some_and(|own| {
+                number(*beside) == Some(own)
+                    && count(&self.of_own, *own) < count(&self.of_new, *own)
+            })
+        };
+        let (at, _) = ends.into_iter().find(is_fewer)?;
+        let unit = self.new.units.get(at?)?;
+        Some(Doubt::Fewer(unit.code.clone()))
     }
 
     /// Tells whether what `change` adds stands elsewhere in the definition.

@@ -126,9 +126,26 @@ impl Source {
         let is_function = |name: &str| self.functions.iter().any(|it| it.name == name);
         let is_remade = |name: &str, defined: &[String]| {
             let is_once = matches!(defined, [one] if one.starts_with("# define "));
-            !is_once || is_function(name)
+            // The file's own errors would be those of its headers.
+            let is_error = name.starts_with('E')
+                && name.len() > 3
+                && name
+                    .bytes()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+            !is_once || is_function(name) || is_error
+        };
+        let words = chunk.map(|chunk| &chunk.units).into_iter().flatten();
+        let mut words = words
+            .filter(|unit| unit.line < number)
+            .flat_map(|unit| unit.code.split(' '));
+        // A macro of the file, before it in the function, that jumps; the change may not know of it.
+        let jumps = |name: &str| {
+            let defined = self.macros.get(name).into_iter().flatten();
+            let mut bodies = defined.flat_map(|body| body.split(' '));
+            bodies.any(|word| word == "goto")
         };
         is_cut_off
+            || words.any(jumps)
             || KEYWORDS.iter().any(|word| self.macros.contains_key(*word))
             || names.into_iter().any(|name| {
                 let defined = self.macros.get(name);

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::align::Numbers;
+use super::beside::{Beside, Place};
+use super::doubt::Doubt;
 use super::drift::{Change, Drift, changes};
 use super::{Block, FixHunk, FixSide, Found, Reach, Source, normal};
 use crate::ctext::{self, Chunk, ChunkKind, Unit};
@@ -65,10 +67,7 @@ impl Sides {
 
     /// Looks in `source` for the regions by which the sides differ.
     pub(super) fn look(&self, source: &Source) -> Vec<Region> {
-        let judge = Judge {
-            sides: self,
-            source,
-        };
+        let judge = Judge::of(self, source);
         let mut regions = Vec::new();
         let mut is_lacking = false;
         for pair in pairs(&self.old, &self.new) {
@@ -99,10 +98,7 @@ impl Sides {
     /// Tells whether the side after of `region`, which was found at `line` of `source` by its lines, is
     /// in force there.
     pub(super) fn confirms(&self, region: &Region, source: &Source, line: u32) -> bool {
-        let judge = Judge {
-            sides: self,
-            source,
-        };
+        let judge = Judge::of(self, source);
         let holds = |chunk: &&Chunk, line: u32| (chunk.lines.0..=chunk.lines.1).contains(&line);
         let new = self.new.iter().find(|it| holds(it, region.new.start));
         let own = source.chunks().iter().find(|it| holds(it, line));
@@ -129,10 +125,17 @@ impl Sides {
             old: start..start + count(&old.units, &region.old),
             new: of_new..of_new + count(&new.units, &region.new),
         };
+        let place = Place {
+            old,
+            new,
+            own,
+            change: &change,
+        };
         (own.kind, &own.key, &own.conditions) == (new.kind, &new.key, &new.conditions)
             && judge.others_are_known(new)
             && judge.are_names_kept(new, &change)
-            && Drift::of(old, new, own).is_in_force(&change, of_own)
+            && Drift::of(old, new, own).doubts(&change, of_own).is_empty()
+            && judge.beside.doubts(&place).is_empty()
     }
 }
 
@@ -200,7 +203,7 @@ fn pairs<'a>(old: &'a [Chunk], new: &'a [Chunk]) -> Vec<(Option<&'a Chunk>, Opti
     pairs
 }
 
-fn is_same(left: &Chunk, right: &Chunk) -> bool {
+pub(super) fn is_same(left: &Chunk, right: &Chunk) -> bool {
     let codes = |chunk: &'_ Chunk| -> Vec<String> {
         chunk.units.iter().map(|unit| unit.code.clone()).collect()
     };
@@ -210,9 +213,22 @@ fn is_same(left: &Chunk, right: &Chunk) -> bool {
 struct Judge<'a> {
     sides: &'a Sides,
     source: &'a Source,
+    beside: Beside<'a>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn of(sides: &'a Sides, source: &'a Source) -> Self {
+        Self {
+            sides,
+            source,
+            beside: Beside::of(
+                (source.chunks(), source.macros()),
+                &sides.old,
+                (&sides.new, &sides.new_macros),
+            ),
+        }
+    }
+
     /// Judges a definition that both sides have.
     fn changed(&self, old: &Chunk, new: &Chunk, regions: &mut Vec<Region>) {
         match new.kind {
@@ -284,16 +300,32 @@ impl Judge<'_> {
     ) {
         let drift = Drift::of(old, new, own);
         for change in changes(&drift.of_old, &drift.of_new) {
-            let (mut found, at) = drift.find(&change);
-            let is_after = found == Found::After;
-            if is_after && !(is_sure && self.are_names_kept(new, &change)) {
-                found = Found::Both;
+            let (mut found, at, mut doubts) = drift.find(&change);
+            if found == Found::After || !doubts.is_empty() {
+                if !is_sure {
+                    doubts.push(Doubt::OtherDefinitions(new.key.clone()));
+                }
+                if !self.are_names_kept(new, &change) {
+                    doubts.push(Doubt::OtherMacro(new.key.clone()));
+                }
+                let change = &change;
+                doubts.extend(self.beside.doubts(&Place {
+                    old,
+                    new,
+                    own,
+                    change,
+                }));
+                if !doubts.is_empty() {
+                    found = Found::Both;
+                }
             }
             let line = at
                 .and_then(|at| own.units.get(at).or_else(|| own.units.last()))
                 .map(|unit| unit.line)
                 .filter(|_| found != Found::Neither);
-            regions.push(self.region(old, new, &change, found, line));
+            let mut region = self.region(old, new, &change, found, line);
+            region.block.doubts = doubts;
+            regions.push(region);
         }
     }
 
@@ -438,6 +470,7 @@ impl Judge<'_> {
                 line,
                 function: is_function.then(|| new.key.clone()),
                 sample: sample().unwrap_or_default(),
+                doubts: Vec::new(),
                 reach: match (line, is_function) {
                     (Some(_), true) => Reach::Function,
                     (Some(_), false) => Reach::Outside,
@@ -473,6 +506,7 @@ impl Judge<'_> {
                 line: line.filter(|_| found != Found::Neither),
                 function: None,
                 sample: after.or(before).unwrap_or_default(),
+                doubts: Vec::new(),
                 reach: if is_function(new) && old.is_none() {
                     Reach::NewFunctions
                 } else {
@@ -486,7 +520,7 @@ impl Judge<'_> {
 }
 
 /// Counts the tokens of the units that two definitions share.
-fn likeness(left: &[Unit], right: &[Unit]) -> u32 {
+pub(super) fn likeness(left: &[Unit], right: &[Unit]) -> u32 {
     let known: BTreeSet<&str> = left.iter().map(|unit| unit.code.as_str()).collect();
     let shared = right
         .iter()
@@ -526,4 +560,4 @@ fn longest(units: &[Unit], range: &Range<usize>, lines: &str) -> Option<String> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

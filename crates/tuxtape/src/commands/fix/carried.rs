@@ -46,6 +46,9 @@ struct BlockLine<'a> {
     line: Option<u32>,
     function: Option<&'a str>,
     text: &'a str,
+    /// Why it is not "after", though that side stands at its line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<String>,
 }
 
 /// Says for each of `diffs` whether the source tree at `tree` holds it.
@@ -130,6 +133,7 @@ fn line<'a>(path: &Path, judged: &'a Judged) -> Line<'a> {
                         line: block.line,
                         function: block.function.as_deref(),
                         text: &block.sample,
+                        doubts: block.doubts.iter().map(ToString::to_string).collect(),
                     })
                     .collect(),
             })

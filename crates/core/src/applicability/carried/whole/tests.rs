@@ -110,12 +110,12 @@ fn found(before: &str, after: &str, own: &str) -> Vec<Found> {
     blocks.iter().map(|block| block.found).collect()
 }
 
-fn verdict(before: &str, after: &str, own: &str) -> Verdict {
+pub(in crate::applicability::carried) fn verdict(before: &str, after: &str, own: &str) -> Verdict {
     weigh(found(before, after, own))
 }
 
 /// By hunks with three lines of context, as most diffs have them.
-fn by_lines(before: &str, after: &str, own: &str) -> Verdict {
+pub(in crate::applicability::carried) fn by_lines(before: &str, after: &str, own: &str) -> Verdict {
     let source = Source::read(own);
     let parts = cut::hunks(&whole(before, after));
     let blocks = parts.iter().flat_map(|part| look(&part.hunk, &source));
@@ -135,7 +135,7 @@ fn check(own: &str, expected: Verdict) {
 
 /// Puts `new` for `old`, which must be there.
 #[track_caller]
-fn put(text: &str, old: &str, new: &str) -> String {
+pub(in crate::applicability::carried) fn put(text: &str, old: &str, new: &str) -> String {
     assert!(text.contains(old), "{old} in {text}");
     text.replace(old, new)
 }
@@ -575,6 +575,20 @@ static struct ops ops = {\n\t.open = x_open,\n\t.read = x_read,\n};\n";
     ] {
         assert_ne!(verdict(before, &after, &own), Verdict::Carries, "{own}");
     }
+}
+
+#[test]
+fn one_of_many_like_it_is_missed() {
+    let many = |first: &str, count: usize| {
+        format!(
+            "int f(struct x *x)\n{{\n{first}{}}}\n",
+            "\tkfree(x->name);\n".repeat(count)
+        )
+    };
+    let (before, after) = (many("", 6), many("\tif (x->ret < 0)\n", 7));
+    assert_eq!(verdict(&before, &after, &after), Verdict::Carries);
+    let own = many("\tif (x->ret < 0)\n", 6);
+    assert_ne!(verdict(&before, &after, &own), Verdict::Carries);
 }
 
 #[test]
