@@ -695,7 +695,7 @@ fn a_scan_killed_at_any_moment_leaves_the_old_state_or_the_new() {
                 .spawn()
                 .unwrap();
             // No synchronisation: the point is that the moment does not matter.
-            std::thread::sleep(std::time::Duration::from_millis(40 * (round + 1)));
+            std::thread::sleep(Duration::from_millis(40 * (round + 1)));
             child.kill().unwrap();
             child.wait().unwrap();
             let after = dump(&fresh.location);
