@@ -6,5 +6,6 @@ mod emission;
 mod garbled;
 mod kernel;
 mod layouts;
+mod live;
 mod rules;
 mod traps;
