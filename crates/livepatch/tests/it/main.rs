@@ -7,5 +7,8 @@ mod garbled;
 mod kernel;
 mod layouts;
 mod live;
+mod properties;
+mod published;
 mod rules;
+mod shuffle;
 mod traps;
