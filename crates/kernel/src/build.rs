@@ -181,10 +181,6 @@ pub fn build(
         .collect::<Result<_, BuildError>>()?;
     let mut comparisons = compare_all(pairs, &objects, tables)?;
     leave_out_boot_code(&mut comparisons);
-    let notes: Vec<String> = comparisons
-        .iter()
-        .flat_map(|(pair, _, comparison)| comparison.notes.iter().map(|note| told(pair, note)))
-        .collect();
     // A unit whose code is the same may still show that a type changed.
     let layouts: Vec<Refusal> = pairs
         .par_iter()
@@ -196,6 +192,10 @@ pub fn build(
     let (touched, untouched): (Vec<_>, Vec<_>) = comparisons
         .into_iter()
         .partition(|(_, _, comparison)| !comparison.is_unchanged());
+    let quiet: Vec<String> = untouched
+        .iter()
+        .flat_map(|(pair, _, comparison)| comparison.notes.iter().map(|note| told(pair, note)))
+        .collect();
     if touched.is_empty() && layouts.is_empty() {
         return Ok(Answer::NoChange(
             untouched
@@ -306,12 +306,10 @@ pub fn build(
             equal: (truth.equal(), truth.functions.len()),
         })
         .collect();
-    let mut warnings = notes;
-    warnings.extend(
-        emitted
-            .iter()
-            .flat_map(|(pair, part)| part.warnings.iter().map(|text| told(pair, text))),
-    );
+    let mut warnings = quiet;
+    for ((pair, _, comparison), (_, part)) in touched.iter().zip(&emitted) {
+        warnings.extend(notes(pair, comparison, part));
+    }
     warnings.sort();
     warnings.dedup();
     let durations = Durations { diff, link, verify };
@@ -360,9 +358,6 @@ fn compare_all<'run>(
 /// Leaves out of units of the kernel image what ran at boot, if the fix changes anything else: a fix
 /// of nothing but boot code would be a module without an effect.
 fn leave_out_boot_code(comparisons: &mut [Touched<'_>]) {
-    let runs = |comparison: &Comparison<'_>| {
-        !comparison.changed.is_empty() || !comparison.new_globals.is_empty()
-    };
     if !comparisons
         .iter()
         .any(|(_, _, comparison)| runs(comparison))
@@ -374,6 +369,21 @@ fn leave_out_boot_code(comparisons: &mut [Touched<'_>]) {
             comparison.leave_out_boot_code();
         }
     }
+}
+
+/// Whether anything of the unit runs after boot and differs.
+fn runs(comparison: &Comparison<'_>) -> bool {
+    !comparison.changed.is_empty() || !comparison.new_globals.is_empty()
+}
+
+/// What a reviewer should know of one unit.
+fn notes<'run>(
+    pair: &'run UnitPair,
+    comparison: &'run Comparison<'_>,
+    emitted: &'run Emitted,
+) -> impl Iterator<Item = String> {
+    let notes = comparison.notes.iter().chain(&emitted.warnings);
+    notes.map(|text| told(pair, text))
 }
 
 fn told(pair: &UnitPair, text: &str) -> String {

@@ -8,6 +8,7 @@ pub mod compile;
 mod declarations;
 pub mod kbuild;
 pub mod objtool;
+mod preprocess;
 mod reach;
 mod select;
 mod session;
@@ -266,6 +267,13 @@ pub fn compile_pair(
     )?;
     let mut rest = select::targets_of(&reached, &units);
     rest.retain(|target| !first.contains(target));
+    for same in preprocess::unchanged(&session, &rest, &changed)? {
+        rest.remove(&same);
+        // One file may be compiled into two objects.
+        if !rest.iter().any(|target| target.unit == same.unit) {
+            result.unaffected.push(same.unit);
+        }
+    }
     let more = both(&session, &rest, &changed, profile, out)?;
     result.pairs.extend(more);
     result.pairs.sort_by(|a, b| a.object.cmp(&b.object));
@@ -367,6 +375,7 @@ fn drop_equal(
     }
     result.pairs = kept;
     result.unaffected.sort();
+    result.unaffected.dedup();
     Ok(())
 }
 
@@ -375,8 +384,7 @@ fn is_equal(original: &[u8], patched: &[u8]) -> bool {
     let same = || -> Result<bool, MalformedObject> {
         same_but_for_debug_data(&ElfFile::parse(original)?, &ElfFile::parse(patched)?)
     };
-    same().is_ok_and(|same| same)
-        && layout::changes(original, patched).is_ok_and(|changes| changes.is_empty())
+    same().is_ok_and(|same| same) && layout::refusals("", original, patched).is_empty()
 }
 
 /// Turns an object's path into one file name, `net__core__dev`.

@@ -3,7 +3,8 @@
 //!
 //! Instances that live when the patch is applied were made with the old layout; patched code would
 //! read them with the new one. Nothing here proves that a type has no such instances, so every
-//! difference of a named type counts.
+//! difference of a named type counts. What has no name, or another one than before, is compared by
+//! where it is used: variables that outlive calls, and pointers of functions that both versions have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +12,12 @@ use crate::elf::{ElfFile, MalformedObject};
 use crate::refusal::{Refusal, Rule};
 
 mod dwarf;
+mod live;
 mod types;
+mod walk;
 
-use types::{Member, Record, Types};
+use dwarf::{Entries, Sections};
+use types::{Member, Reader, Record, Types};
 
 /// Why layouts could not be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,55 +42,104 @@ pub enum LayoutError {
     TooLarge(&'static str),
 }
 
-/// A type that is complete in both versions and differs.
+/// A type that is complete in both versions and differs, or a variable that changed its type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
-    /// The type, as C names it.
+    /// The type or the variable, as C names it.
     pub name: String,
     /// What is different, in words.
     pub what: String,
 }
 
-/// Compares the types that both versions of a unit describe; by name.
+/// Compares the types that both versions of a unit describe by name, and what has no name, or another
+/// one than before, by where it is used.
 ///
 /// Types that only one version has are no difference: no instance is read with two layouts. A type
 /// that changed only because one inside it did is left out, for that one is named.
 pub fn changes(original: &[u8], patched: &[u8]) -> Result<Vec<Change>, LayoutError> {
-    Ok(type_changes(&read(original)?, &read(patched)?))
+    both(original, patched, |before, after| {
+        type_changes(before, after)
+    })
 }
 
-fn type_changes(original: &Types, patched: &Types) -> Vec<Change> {
-    let mut changes = record_changes(original, patched);
-    changes.extend(constant_changes(original, patched));
-    changes.sort();
-    changes
+/// One version of a unit.
+struct Version<'run> {
+    file: &'run ElfFile<'run>,
+    entries: &'run Entries<'run>,
+    types: Types,
 }
 
-/// Functions that `original` exports and that take or give something else in `patched`. Modules that
-/// were compiled against the old prototype go on to call them that way.
-fn export_changes(file: &ElfFile<'_>, original: &Types, patched: &Types) -> Vec<Change> {
-    let exported = file
-        .symbols()
-        .iter()
-        .filter_map(|symbol| symbol.name.strip_prefix("__ksymtab_"));
-    let mut changes: Vec<Change> = exported
-        .filter_map(|name| {
-            let (old, new) = (
-                original.prototypes.get(name)?,
-                patched.prototypes.get(name)?,
-            );
-            (old != new).then(|| Change {
-                name: name.to_owned(),
-                what: format!("is exported and went from {old} to {new}"),
-            })
+/// Reads both versions, and lets `compare` see them.
+fn both<T>(
+    original: &[u8],
+    patched: &[u8],
+    compare: impl FnOnce(&Version<'_>, &Version<'_>) -> Result<T, LayoutError>,
+) -> Result<T, LayoutError> {
+    let files = (ElfFile::parse(original)?, ElfFile::parse(patched)?);
+    let sections = (Sections::unpack(&files.0)?, Sections::unpack(&files.1)?);
+    let entries = (dwarf::entries(&sections.0)?, dwarf::entries(&sections.1)?);
+    compare(
+        &Version::describe(&files.0, &entries.0)?,
+        &Version::describe(&files.1, &entries.1)?,
+    )
+}
+
+impl<'run> Version<'run> {
+    fn describe(file: &'run ElfFile<'_>, entries: &'run Entries<'_>) -> Result<Self, LayoutError> {
+        Ok(Self {
+            file,
+            entries,
+            types: types::collect(&mut Reader::new(entries))?,
         })
-        .collect();
+    }
+}
+
+fn type_changes(before: &Version<'_>, after: &Version<'_>) -> Result<Vec<Change>, LayoutError> {
+    let mut changes = record_changes(&before.types, &after.types);
+    changes.extend(constant_changes(&before.types, &after.types));
+    changes.extend(live::changes(before, after)?);
     changes.sort();
     changes.dedup();
-    changes
+    Ok(changes)
 }
 
-/// Turns changed layouts and prototypes of exports into refusals; debug data that cannot be read
+/// What `original` exports and is something else in `patched`. Modules that were compiled against
+/// the old declaration go on to use it that way.
+fn export_changes(before: &Version<'_>, after: &Version<'_>) -> Result<Vec<Change>, LayoutError> {
+    let exported: BTreeSet<&str> = before
+        .file
+        .symbols()
+        .iter()
+        .filter_map(|symbol| symbol.name.strip_prefix("__ksymtab_"))
+        .collect();
+    let (original, patched) = (&before.types.prototypes, &after.types.prototypes);
+    let mut changes: Vec<Change> = Vec::new();
+    for &name in &exported {
+        let (Some(old), Some(new)) = (original.get(name), patched.get(name)) else {
+            continue;
+        };
+        let what = if old.text != new.text {
+            format!("is exported and went from {} to {}", old.text, new.text)
+        } else if old.shape != new.shape {
+            format!(
+                "is exported, and a type without a name in {} changed",
+                old.text
+            )
+        } else {
+            continue;
+        };
+        changes.push(Change {
+            name: name.to_owned(),
+            what,
+        });
+    }
+    changes.extend(live::exported_variables(before, after, &exported)?);
+    changes.sort();
+    changes.dedup();
+    Ok(changes)
+}
+
+/// Turns changed layouts and changed types of exports into refusals; debug data that cannot be read
 /// refuses, too.
 pub fn refusals(unit: &str, original: &[u8], patched: &[u8]) -> Vec<Refusal> {
     let refusal = |rule, symbol, why| Refusal {
@@ -95,11 +148,9 @@ pub fn refusals(unit: &str, original: &[u8], patched: &[u8]) -> Vec<Refusal> {
         symbol,
         why,
     };
-    let compare = || -> Result<Vec<Refusal>, LayoutError> {
-        let file = ElfFile::parse(original)?;
-        let (before, after) = (read(original)?, read(patched)?);
-        let types = type_changes(&before, &after);
-        let exports = export_changes(&file, &before, &after);
+    let found = both(original, patched, |before, after| {
+        let types = type_changes(before, after)?;
+        let exports = export_changes(before, after)?;
         let as_refusals = |rule, changes: Vec<Change>| {
             changes
                 .into_iter()
@@ -108,8 +159,8 @@ pub fn refusals(unit: &str, original: &[u8], patched: &[u8]) -> Vec<Refusal> {
         Ok(as_refusals(Rule::TypeLayout, types)
             .chain(as_refusals(Rule::ExportCrc, exports))
             .collect())
-    };
-    compare().unwrap_or_else(|error| {
+    });
+    found.unwrap_or_else(|error| {
         let why = format!("the layout of its types could not be compared: {error}");
         vec![refusal(Rule::Unknown, unit.to_owned(), why)]
     })
@@ -128,12 +179,6 @@ pub fn once_per_type(refusals: &mut Vec<Refusal>) {
 /// Reads `bytes` as both versions; for fuzzing. Never panics.
 pub fn read_anything(bytes: &[u8]) {
     changes(bytes, bytes).ok();
-}
-
-fn read(object: &[u8]) -> Result<Types, LayoutError> {
-    let file = ElfFile::parse(object)?;
-    let sections = dwarf::Sections::unpack(&file)?;
-    types::collect(&dwarf::entries(&sections)?)
 }
 
 fn record_changes(original: &Types, patched: &Types) -> Vec<Change> {
@@ -229,6 +274,11 @@ fn difference(old: &Record, new: &Record) -> Vec<String> {
                 member.name,
                 member.width_in_words(),
                 other.width_in_words()
+            ));
+        } else if member.shape != other.shape {
+            facts.push(format!(
+                "a type without a name in member {} ({}) changed",
+                member.name, member.text
             ));
         }
         if member.bit != other.bit {

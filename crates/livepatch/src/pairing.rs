@@ -179,6 +179,8 @@ fn pair_numbered(
             }
             pairing.lost.extend(left);
         } else {
+            // Where several are equal in content, who uses them first decides, not the file's order.
+            let (left, free) = (in_order(original, &left), in_order(patched, &free));
             pair_equal(original, patched, pairing, &left, &free);
         }
     }
@@ -208,18 +210,33 @@ fn pair_equal(
     }
 }
 
-/// Sorts atoms by the first place in the unit's code or data that refers to them.
+/// Sorts atoms by the first place that refers to them: by the name of what refers, then by the place in
+/// it. Where sections stand in a file says nothing.
 fn in_order(unit: &Unit<'_>, atoms: &[AtomId]) -> Vec<AtomId> {
-    let mut first: BTreeMap<AtomId, (AtomId, u64)> = BTreeMap::new();
+    let mut first: BTreeMap<AtomId, (String, u64)> = BTreeMap::new();
     for from in unit.atom_ids() {
+        let user = unit.atom(from);
         for relocation in unit.relocations_of(from) {
-            if let Target::Atom { atom, .. } = unit.target(unit.atom(from).section, relocation) {
-                first.entry(atom).or_insert((from, relocation.offset));
+            let Target::Atom { atom, .. } = unit.target(user.section, relocation) else {
+                continue;
+            };
+            if !atoms.contains(&atom) {
+                continue;
+            }
+            let place = (
+                names::base(user.name),
+                relocation.offset.saturating_sub(user.start),
+            );
+            match first.get(&atom) {
+                Some(before) if *before <= place => {}
+                Some(_) | None => {
+                    first.insert(atom, place);
+                }
             }
         }
     }
     let mut sorted = atoms.to_vec();
-    sorted.sort_by_key(|atom| (first.get(atom).copied(), *atom));
+    sorted.sort_by_key(|atom| (first.get(atom), *atom));
     sorted
 }
 

@@ -14,7 +14,9 @@ use tuxtape_livepatch::tables::layout_for;
 
 use super::names::Names;
 use super::parents::DebugModules;
-use super::{BuildError, Owners, UnitPair, owned, parents, refused_by_writer, sorted, truth};
+use super::{
+    BuildError, Owners, UnitPair, notes, owned, parents, refused_by_writer, runs, sorted, truth,
+};
 
 /// What one pair of objects gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,11 +49,14 @@ pub fn compare_objects(
     let (major, minor) = series(&symbols).ok_or(BuildError::Nameless)?;
     let tables = layout_for(major, minor).ok_or(BuildError::Series { major, minor })?;
     let unit = unit_name(original);
-    let comparison =
+    let mut comparison =
         compare(&unit, original, patched, tables).map_err(|source| BuildError::Unit {
             unit: unit.clone(),
             source,
         })?;
+    if parent.is_vmlinux() && runs(&comparison) {
+        comparison.leave_out_boot_code();
+    }
     let mut single = Single {
         changed: owned(comparison.changed_functions()),
         new: owned(comparison.new_functions()),
@@ -89,7 +94,9 @@ pub fn compare_objects(
             };
             match emit(&comparison, &names, "0") {
                 Ok(emitted) => {
-                    single.warnings = emitted.warnings;
+                    single.warnings = notes(&pair, &comparison, &emitted).collect();
+                    single.warnings.sort();
+                    single.warnings.dedup();
                     single.object = Some(emitted.object);
                 }
                 Err(EmitError::Refused(found)) => single.refusals.extend(found),

@@ -57,6 +57,7 @@ fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) ->
         .copied()
         .filter(|&id| comparison.patched.atom(id).name != name)
         .collect();
+    let readers: BTreeSet<AtomId> = family.readers.union(&family.new_readers).copied().collect();
     let with = if holders.is_empty() {
         String::new()
     } else {
@@ -64,7 +65,7 @@ fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) ->
     };
     format!(
         "{name} changed ({what}): a private copy is read{with}; only {} read it, and its address is kept nowhere",
-        list(&family.readers)
+        list(&readers)
     )
 }
 
@@ -73,7 +74,11 @@ fn note(comparison: &Comparison<'_>, name: &str, what: &str, family: &Family) ->
 struct Family {
     /// As atoms of the patched version.
     constants: BTreeSet<AtomId>,
+    /// Those that the kernel has, too.
     readers: BTreeSet<AtomId>,
+    /// Those that only the fix has. They travel where something that travels needs them, and read
+    /// the copy as that does.
+    new_readers: BTreeSet<AtomId>,
 }
 
 impl Family {
@@ -139,7 +144,12 @@ impl Family {
             self.readers.insert(mate);
         }
         for reader in after.readers {
-            self.readers.insert(whole(&comparison.patched, reader)?);
+            let reader = whole(&comparison.patched, reader)?;
+            if comparison.pairing.of_patched.contains_key(&reader) {
+                self.readers.insert(reader);
+            } else {
+                self.new_readers.insert(reader);
+            }
         }
         for holder in &before.holders {
             if comparison.pairing.patched_of(*holder).is_none() {

@@ -1,4 +1,4 @@
-//! The entries of a unit's debug data that describe types.
+//! The entries of a unit's debug data that describe types, variables and functions.
 //!
 //! A relocatable object's debug sections still want their relocations: every name in `.debug_info` is
 //! an offset that the linker would fill in.
@@ -123,7 +123,7 @@ fn relocate(
     Ok(())
 }
 
-/// One entry about a type.
+/// One entry about a type, a variable or a function.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<'data> {
     /// What it describes.
@@ -154,9 +154,13 @@ pub(super) struct Entry<'data> {
     pub declaration: bool,
     /// Whether other units may know it.
     pub external: bool,
+    /// Whether it has an address of its own, as a variable that outlives calls has.
+    pub in_memory: bool,
+    /// The entry that it completes, or is a copy of, as an offset; see [`Entries::of`].
+    pub of: Option<u64>,
 }
 
-/// All entries about types, in file order.
+/// All entries about types, variables and functions, in file order.
 #[derive(Debug, Default)]
 pub(super) struct Entries<'data> {
     all: Vec<Entry<'data>>,
@@ -170,6 +174,11 @@ impl<'data> Entries<'data> {
 
     pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Entry<'data>)> {
         self.all.iter().enumerate()
+    }
+
+    /// The entry that this one completes, or is a copy of, where it is one that is kept.
+    pub(super) fn of(&self, entry: &Entry<'_>) -> Option<usize> {
+        self.offsets.binary_search(&entry.of?).ok()
     }
 
     /// The type that an entry refers to; `None` stands for `void`.
@@ -188,7 +197,7 @@ impl<'data> Entries<'data> {
 
 type Input<'data> = EndianSlice<'data, LittleEndian>;
 
-/// Reads every entry about a type.
+/// Reads every entry about a type, a variable or a function.
 pub(super) fn entries<'data>(sections: &'data Sections<'_>) -> Result<Entries<'data>, LayoutError> {
     let info = DebugInfo::new(&sections.info, LittleEndian);
     let abbrev = DebugAbbrev::new(&sections.abbrev, LittleEndian);
@@ -246,7 +255,7 @@ pub(super) fn entries<'data>(sections: &'data Sections<'_>) -> Result<Entries<'d
             }
             let index = found.all.len();
             if index >= ENTRY_LIMIT {
-                return Err(LayoutError::TooLarge("four million types"));
+                return Err(LayoutError::TooLarge("four million entries"));
             }
             if let Some(parent) = parent.and_then(|parent| found.all.get_mut(parent)) {
                 parent.children.push(index);
@@ -281,6 +290,8 @@ fn blank<'data>(tag: DwTag) -> Entry<'data> {
         encoding: None,
         declaration: false,
         external: false,
+        in_memory: false,
+        of: None,
     }
 }
 
@@ -298,9 +309,14 @@ fn is_wanted(tag: DwTag, parent: Option<&Entry<'_>>) -> bool {
         | dw::DW_TAG_restrict_type
         | dw::DW_TAG_atomic_type
         | dw::DW_TAG_subroutine_type
-        | dw::DW_TAG_unspecified_type => true,
+        | dw::DW_TAG_unspecified_type
+        // Also in inlined copies: a static variable's address may be told there alone.
+        | dw::DW_TAG_variable => true,
         // Not those inside of other functions or blocks.
         dw::DW_TAG_subprogram => parent.is_none(),
+        dw::DW_TAG_lexical_block => parent.is_some_and(|parent| {
+            matches!(parent.tag, dw::DW_TAG_subprogram | dw::DW_TAG_lexical_block)
+        }),
         // Of these only the ones inside types and functions: an inlined copy has parameters, too.
         dw::DW_TAG_member
         | dw::DW_TAG_enumerator
@@ -359,6 +375,20 @@ fn fill<'data>(
         }
         dw::DW_AT_declaration => entry.declaration = value == AttributeValue::Flag(true),
         dw::DW_AT_external => entry.external = value == AttributeValue::Flag(true),
+        dw::DW_AT_location => {
+            entry.in_memory = match value {
+                AttributeValue::Exprloc(words) => words.0.first() == Some(&dw::DW_OP_addr.0),
+                AttributeValue::Block(words) => words.first() == Some(&dw::DW_OP_addr.0),
+                _ => false,
+            };
+        }
+        dw::DW_AT_specification | dw::DW_AT_abstract_origin => {
+            entry.of = match value {
+                AttributeValue::UnitRef(offset) => Some(base.saturating_add(offset.0 as u64)),
+                AttributeValue::DebugInfoRef(offset) => Some(offset.0 as u64),
+                _ => return Err(LayoutError::Unsupported("shared units")),
+            };
+        }
         _ => {}
     }
     Ok(())

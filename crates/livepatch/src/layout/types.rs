@@ -1,6 +1,7 @@
 //! What the types of a unit look like in memory, by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use gimli::constants as dw;
 
@@ -8,10 +9,10 @@ use super::LayoutError;
 use super::dwarf::{Entries, Entry};
 
 /// Types nested or chained deeper than this are not a kernel's.
-const DEPTH: u32 = 64;
+pub(super) const DEPTH: u32 = 64;
 /// Most members that are looked at, over all types of a unit.
 const MEMBER_LIMIT: usize = 1 << 22;
-/// Longest description of a type; what is cut off is not compared.
+/// Longest description of a type; what is cut off is compared by its shape alone.
 const TEXT_LIMIT: usize = 2048;
 /// Most bytes of names and descriptions that are kept for a unit.
 const KEPT_LIMIT: usize = 1 << 28;
@@ -29,6 +30,8 @@ pub(super) struct Member {
     pub is_bit_field: bool,
     /// Its type.
     pub text: String,
+    /// Its type with the members of every unnamed type that it refers to; see [`Reader::shape`].
+    pub shape: u64,
 }
 
 impl Member {
@@ -76,6 +79,7 @@ impl Record {
             (
                 member.name.clone(),
                 member.text.clone(),
+                member.shape,
                 member.is_bit_field,
             )
         };
@@ -103,17 +107,21 @@ pub(super) struct Types {
     /// By name.
     pub constants: BTreeMap<String, Constant>,
     /// What functions that other units may know take and give, by name.
-    pub prototypes: BTreeMap<String, String>,
+    pub prototypes: BTreeMap<String, Prototype>,
+}
+
+/// What a function takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Prototype {
+    /// In C's words.
+    pub text: String,
+    /// The same with what unnamed types hold; see [`Reader::shape`].
+    pub shape: u64,
 }
 
 /// Describes every named type that is complete.
-pub(super) fn collect(entries: &Entries<'_>) -> Result<Types, LayoutError> {
-    let mut reader = Reader {
-        entries,
-        texts: BTreeMap::new(),
-        members_left: MEMBER_LIMIT,
-        bytes_left: KEPT_LIMIT,
-    };
+pub(super) fn collect(reader: &mut Reader<'_, '_>) -> Result<Types, LayoutError> {
+    let entries = reader.entries;
     let mut types = Types::default();
     for (index, entry) in entries.all() {
         if entry.tag == dw::DW_TAG_enumeration_type {
@@ -125,16 +133,16 @@ pub(super) fn collect(entries: &Entries<'_>) -> Result<Types, LayoutError> {
             {
                 let text = format!("{result} ({parameters})");
                 reader.keep(name.len().saturating_add(text.len()))?;
-                types.prototypes.insert(name.to_owned(), text);
+                let shape = reader.shape(Some(index), DEPTH)?;
+                let prototype = Prototype { text, shape };
+                types.prototypes.insert(name.to_owned(), prototype);
             }
             continue;
         }
         let described = match entry.tag {
-            dw::DW_TAG_typedef => entries.target(entry)?.filter(|&target| {
-                entries
-                    .get(target)
-                    .is_some_and(|target| is_record(target) && target.name.is_none())
-            }),
+            dw::DW_TAG_typedef => entries
+                .target(entry)?
+                .filter(|&target| names_a_record(entries, Some(target))),
             _ if is_record(entry) && entry.name.is_some() => Some(index),
             _ => None,
         };
@@ -143,31 +151,49 @@ pub(super) fn collect(entries: &Entries<'_>) -> Result<Types, LayoutError> {
         let Some(body) = entries.get(target).filter(|body| !body.declaration) else {
             continue;
         };
-        let mut record = Record {
-            size: body.size.unwrap_or(0),
-            ..Record::default()
-        };
-        reader.members(target, 0, "", &mut record, DEPTH)?;
+        let record = reader.record(target, body)?;
         types.records.entry(name).or_default().insert(record);
     }
     Ok(types)
 }
 
-fn is_record(entry: &Entry<'_>) -> bool {
+pub(super) fn is_record(entry: &Entry<'_>) -> bool {
     matches!(
         entry.tag,
         dw::DW_TAG_structure_type | dw::DW_TAG_union_type | dw::DW_TAG_enumeration_type
     )
 }
 
-struct Reader<'run, 'data> {
-    entries: &'run Entries<'data>,
+/// Describes types, and remembers those it described.
+pub(super) struct Reader<'run, 'data> {
+    pub entries: &'run Entries<'data>,
     texts: BTreeMap<usize, String>,
+    shapes: BTreeMap<usize, u64>,
     members_left: usize,
     bytes_left: usize,
 }
 
-impl Reader<'_, '_> {
+impl<'run, 'data> Reader<'run, 'data> {
+    pub(super) fn new(entries: &'run Entries<'data>) -> Self {
+        Self {
+            entries,
+            texts: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            members_left: MEMBER_LIMIT,
+            bytes_left: KEPT_LIMIT,
+        }
+    }
+
+    /// Describes one struct, union or enumeration, named or not.
+    pub(super) fn record(&mut self, index: usize, body: &Entry<'_>) -> Result<Record, LayoutError> {
+        let mut record = Record {
+            size: body.size.unwrap_or(0),
+            ..Record::default()
+        };
+        self.members(index, 0, "", &mut record, DEPTH)?;
+        Ok(record)
+    }
+
     /// Counts what a hostile file could make grow without end.
     fn keep(&mut self, bytes: usize) -> Result<(), LayoutError> {
         let left = self.bytes_left.checked_sub(bytes);
@@ -219,24 +245,10 @@ impl Reader<'_, '_> {
             .iter()
             .filter_map(|&child| entries.get(child));
         for child in children.filter(|child| child.tag == dw::DW_TAG_member) {
-            self.members_left = self
-                .members_left
-                .checked_sub(1)
-                .ok_or(LayoutError::TooLarge("four million members"))?;
+            self.count_member()?;
             let target = entries.target(child)?;
             let bytes = self.size(target, DEPTH)?;
-            let inside = match (child.bit_at, child.old_bit_at, child.bits) {
-                (Some(bits), ..) => bits,
-                (None, Some(from_top), Some(bits)) => {
-                    let unit = child.size.unwrap_or(bytes).saturating_mul(8);
-                    let at = child.at.unwrap_or(0).saturating_mul(8);
-                    at.saturating_add(unit)
-                        .saturating_sub(from_top)
-                        .saturating_sub(bits)
-                }
-                (None, ..) => child.at.unwrap_or(0).saturating_mul(8),
-            };
-            let bit = start.saturating_add(inside);
+            let bit = start.saturating_add(first_bit(child, bytes));
             let (body, by_value) = self.held(target, DEPTH)?;
             into.embeds.extend(by_value);
             let nested = match child.name {
@@ -246,18 +258,116 @@ impl Reader<'_, '_> {
                     let name = format!("{prefix}{name}");
                     self.keep(name.len().saturating_add(text.len()))?;
                     let nested = format!("{name}.");
+                    // The members of an unnamed type inside are told one by one.
+                    let shape = match body {
+                        Some(_) => 0,
+                        None => self.shape(target, DEPTH)?,
+                    };
                     into.members.push(Member {
                         name,
                         bit,
                         width: child.bits.unwrap_or_else(|| bytes.saturating_mul(8)),
                         is_bit_field: child.bits.is_some(),
                         text,
+                        shape,
                     });
                     nested
                 }
             };
             if let Some(body) = body {
                 self.members(body, bit, &nested, into, deeper)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_member(&mut self) -> Result<(), LayoutError> {
+        let left = self.members_left.checked_sub(1);
+        self.members_left = left.ok_or(LayoutError::TooLarge("four million members"))?;
+        Ok(())
+    }
+
+    /// A number that is equal for equal types, whatever unnamed types they refer to; a type with a
+    /// name counts by it. Equal within one run of one program.
+    fn shape(&mut self, target: Option<usize>, depth: u32) -> Result<u64, LayoutError> {
+        let entries = self.entries;
+        let mut hasher = DefaultHasher::new();
+        let Some((index, entry)) = target.and_then(|index| Some((index, entries.get(index)?)))
+        else {
+            return Ok(hasher.finish());
+        };
+        if let Some(&shape) = self.shapes.get(&index) {
+            return Ok(shape);
+        }
+        let deeper = depth
+            .checked_sub(1)
+            .ok_or(LayoutError::TooLarge("types chained 64 deep"))?;
+        let next = entries.target(entry)?;
+        let shape = match entry.tag {
+            _ if is_record(entry) => {
+                match key(entry) {
+                    Some(key) => key.hash(&mut hasher),
+                    None => self.unnamed(entry, &mut hasher, deeper)?,
+                }
+                hasher.finish()
+            }
+            dw::DW_TAG_typedef if names_a_record(entries, next) => {
+                key(entry).hash(&mut hasher);
+                hasher.finish()
+            }
+            dw::DW_TAG_typedef
+            | dw::DW_TAG_const_type
+            | dw::DW_TAG_volatile_type
+            | dw::DW_TAG_restrict_type
+            | dw::DW_TAG_atomic_type => self.shape(next, deeper)?,
+            dw::DW_TAG_base_type => {
+                basic(entry).hash(&mut hasher);
+                hasher.finish()
+            }
+            tag => {
+                tag.0.hash(&mut hasher);
+                self.shape(next, deeper)?.hash(&mut hasher);
+                for count in counts(entries, entry) {
+                    count.hash(&mut hasher);
+                }
+                for &child in &entry.children {
+                    let Some(child) = entries.get(child) else {
+                        continue;
+                    };
+                    if child.tag == dw::DW_TAG_formal_parameter {
+                        self.count_member()?;
+                        self.shape(entries.target(child)?, deeper)?
+                            .hash(&mut hasher);
+                    } else if child.tag == dw::DW_TAG_unspecified_parameters {
+                        "...".hash(&mut hasher);
+                    }
+                }
+                hasher.finish()
+            }
+        };
+        self.shapes.insert(index, shape);
+        Ok(shape)
+    }
+
+    fn unnamed(
+        &mut self,
+        entry: &Entry<'_>,
+        hasher: &mut DefaultHasher,
+        depth: u32,
+    ) -> Result<(), LayoutError> {
+        let entries = self.entries;
+        (entry.tag.0, entry.size).hash(hasher);
+        // Constants are compared by name, and a new one is no change.
+        for &child in &entry.children {
+            let Some(child) = entries.get(child) else {
+                continue;
+            };
+            if child.tag == dw::DW_TAG_member {
+                self.count_member()?;
+                let target = entries.target(child)?;
+                let bytes = self.size(target, DEPTH)?;
+                (child.name, first_bit(child, bytes), child.bits).hash(hasher);
+                self.shape(target, depth)?.hash(hasher);
             }
         }
         Ok(())
@@ -295,7 +405,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn size(&self, target: Option<usize>, depth: u32) -> Result<u64, LayoutError> {
+    pub(super) fn size(&self, target: Option<usize>, depth: u32) -> Result<u64, LayoutError> {
         let entries = self.entries;
         let Some(entry) = target.and_then(|index| entries.get(index)) else {
             return Ok(0);
@@ -324,7 +434,11 @@ impl Reader<'_, '_> {
     }
 
     /// The type in C's words, but for typedefs and qualifiers, which change no byte.
-    fn text(&mut self, target: Option<usize>, depth: u32) -> Result<String, LayoutError> {
+    pub(super) fn text(
+        &mut self,
+        target: Option<usize>,
+        depth: u32,
+    ) -> Result<String, LayoutError> {
         let entries = self.entries;
         let Some((index, entry)) = target.and_then(|index| Some((index, entries.get(index)?)))
         else {
@@ -355,9 +469,7 @@ impl Reader<'_, '_> {
             }
             dw::DW_TAG_typedef => {
                 let target = entries.target(entry)?;
-                let unnamed = target
-                    .and_then(|target| entries.get(target))
-                    .is_some_and(|target| is_record(target) && target.name.is_none());
+                let unnamed = names_a_record(entries, target);
                 match key(entry) {
                     Some(key) if unnamed => key,
                     _ => self.text(target, deeper)?,
@@ -431,8 +543,30 @@ impl Reader<'_, '_> {
     }
 }
 
+/// Whether a typedef of `target` is the only name that type has.
+pub(super) fn names_a_record(entries: &Entries<'_>, target: Option<usize>) -> bool {
+    target
+        .and_then(|target| entries.get(target))
+        .is_some_and(|target| is_record(target) && target.name.is_none())
+}
+
+/// Offset of a member from the start of its type, in bits; `bytes` is the size of what it holds.
+pub(super) fn first_bit(member: &Entry<'_>, bytes: u64) -> u64 {
+    match (member.bit_at, member.old_bit_at, member.bits) {
+        (Some(bits), ..) => bits,
+        (None, Some(from_top), Some(bits)) => {
+            let unit = member.size.unwrap_or(bytes).saturating_mul(8);
+            let at = member.at.unwrap_or(0).saturating_mul(8);
+            at.saturating_add(unit)
+                .saturating_sub(from_top)
+                .saturating_sub(bits)
+        }
+        (None, ..) => member.at.unwrap_or(0).saturating_mul(8),
+    }
+}
+
 /// The name under which a type is compared.
-fn key(entry: &Entry<'_>) -> Option<String> {
+pub(super) fn key(entry: &Entry<'_>) -> Option<String> {
     let name = entry.name?;
     Some(match entry.tag {
         dw::DW_TAG_structure_type => format!("struct {name}"),
@@ -442,7 +576,7 @@ fn key(entry: &Entry<'_>) -> Option<String> {
     })
 }
 
-fn counts<'run>(
+pub(super) fn counts<'run>(
     entries: &'run Entries<'_>,
     entry: &'run Entry<'_>,
 ) -> impl Iterator<Item = Option<u64>> + use<'run> {
@@ -456,7 +590,7 @@ fn counts<'run>(
 }
 
 /// Names a basic type as the kernel does: `long` and `long long` are the same bytes.
-fn basic(entry: &Entry<'_>) -> String {
+pub(super) fn basic(entry: &Entry<'_>) -> String {
     let bits = entry.size.unwrap_or(0).saturating_mul(8);
     match entry.encoding.map(gimli::DwAte) {
         Some(dw::DW_ATE_boolean) => "bool".to_owned(),

@@ -271,8 +271,16 @@ fn cut_section<'data>(
         .into_iter()
         .enumerate()
         .map(|(number, (start, end, names))| {
-            let is_global = |symbol: &&&Symbol<'data>| symbol.binding != Binding::Local;
-            let first = names.iter().find(is_global).or_else(|| names.first());
+            // One place may have several names: which of them stands first in the table says nothing.
+            // A weak one may be another unit's in the kernel.
+            let first = names.iter().min_by_key(|symbol| {
+                let binding = symbol.binding;
+                (
+                    binding == Binding::Local,
+                    binding == Binding::Weak,
+                    symbol.name,
+                )
+            });
             let length = prefix::length(&prefixes, start);
             Atom {
                 section: section.index,

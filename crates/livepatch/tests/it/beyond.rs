@@ -76,6 +76,33 @@ fn a_changed_constant_is_copied_and_all_its_readers_are_redirected() {
 }
 
 #[test]
+fn a_new_function_may_read_the_copy() {
+    let before = "int f(int i) { private(i); return table[i & 3]; }";
+    let after = "static noinline int fresh(int i) { private(i); return table[i & 1]; }
+                 int f(int i) { private(i); return table[i & 3] + fresh(i); }";
+    let Some(pair) = Pair::of(&table(2, before), &table(7, after)) else {
+        return;
+    };
+    let comparison = pair.compared();
+    assert_eq!(comparison.refusals, []);
+    assert_eq!(comparison.changed_functions(), ["f"]);
+    assert_eq!(comparison.new_functions(), ["fresh"]);
+    assert_eq!(own_versions(&comparison), ["table"]);
+    let notes = comparison.notes.join("\n");
+    assert!(notes.contains("only f, fresh read it"), "{notes}");
+    assert_eq!(pair.refused(), std::collections::BTreeSet::new());
+    // One that lets the address out is seen there, too.
+    let leaking = "static noinline void fresh(void) { keep(table); private(1); }
+                   int f(int i) { private(i); fresh(); return table[i & 3]; }";
+    let Some(pair) = Pair::of(&table(2, before), &table(7, leaking)) else {
+        return;
+    };
+    let refused = pair.refused();
+    let wanted = (Rule::DataChanged, "table".to_owned());
+    assert!(refused.contains(&wanted), "{refused:?}");
+}
+
+#[test]
 fn a_loop_over_a_constant_forgets_its_address() {
     check_copied(
         "int f(int n) { for (int i = 0; i < n; i++) if (table[i] == n) return i; private(n); return -1; }",
