@@ -12,7 +12,7 @@ mod lines;
 mod names;
 mod pattern;
 mod shape;
-mod skip;
+pub(crate) mod skip;
 mod title;
 mod walk;
 mod whole;
