@@ -156,30 +156,44 @@ fn an_oops_is_blamed_where_it_stands_and_its_caller_is_suspect() {
 
 #[test]
 fn what_a_printing_function_chokes_on_was_handed_to_it() {
-    let log = include_bytes!("real/6.1-oops-in-text.kmsg");
-    let whole = read(Source::Kmsg, log);
-    whole.nobody_else(&["lab_oopses_in_text"]);
-    assert_eq!(whole.rule("lab_oopses_in_text"), "handed-over");
-    assert_eq!(whole.held("lab_oopses_in_text").0, "guilty");
-    // A function between them that does more than print may have made the pointer up itself.
-    let text = String::from_utf8_lossy(log);
-    let between = text.replace("; seq_puts+", "; some_filter+");
-    assert_ne!(between, text);
-    let between = read(Source::Kmsg, between.as_bytes());
-    assert_eq!(between.held("lab_oopses_in_text").0, "suspect");
+    let logs = [
+        (
+            &include_bytes!("real/6.1-oops-in-text.kmsg")[..],
+            " seq_puts+",
+        ),
+        (
+            &include_bytes!("real/6.12-oops-in-text.kmsg")[..],
+            " __seq_puts+",
+        ),
+    ];
+    for (log, printing) in logs {
+        let whole = read(Source::Kmsg, log);
+        whole.nobody_else(&["lab_oopses_in_text"]);
+        assert_eq!(whole.rule("lab_oopses_in_text"), "handed-over");
+        assert_eq!(whole.held("lab_oopses_in_text").0, "guilty");
+        // A function between them that does more than print may have made the pointer up itself.
+        let text = String::from_utf8_lossy(log);
+        let between = text.replace(printing, " some_filter+");
+        assert_ne!(between, text);
+        let between = read(Source::Kmsg, between.as_bytes());
+        assert_eq!(between.held("lab_oopses_in_text").0, "suspect");
+    }
 }
 
 #[test]
 fn a_cpu_that_spins_in_it_is_blamed_unless_somebody_else_hung_before() {
+    let newer = read(Source::Kmsg, include_bytes!("real/6.12-deadlock.kmsg"));
+    newer.nobody_else(&["lab_deadlocks"]);
+    assert_eq!(newer.rule("lab_deadlocks"), "spins-for-lock");
+    assert_eq!(newer.held("lab_deadlocks"), ("guilty", "reboot", "no"));
     let log = include_bytes!("real/6.1-deadlock.kmsg");
     let whole = read(Source::Kmsg, log);
-    assert_eq!(
-        whole.titles(),
-        [
-            "BUG: soft lockup in sys_sendfile64",
-            "INFO: rcu detected stall in sys_sendfile64"
-        ]
-    );
+    let titles = [
+        "BUG: soft lockup in sys_sendfile64",
+        "INFO: rcu detected stall in sys_sendfile64",
+    ];
+    assert_eq!(whole.titles(), titles);
+    assert!(newer.titles().starts_with(&titles));
     assert!(
         whole
             .reports
