@@ -4,6 +4,7 @@
 //! direct evidence with nothing against it makes guilty, and what is forgeable makes nothing.
 
 mod evidence;
+mod stuck;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use crate::patches::{Baseline, Patch, Patches};
 use crate::record::Provenance;
 use crate::report::{Report, Severity};
 use crate::timeline::{State, Timeline};
+
+use stuck::{Elsewhere, Still, Stuck};
 
 /// What speaks for or against blaming a livepatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +113,11 @@ impl Recommend {
 pub enum RevertPossible {
     /// Nothing known stands against it.
     Yes,
-    /// It was forced, its removal stalls, or a task died inside it.
+    /// It was forced, its removal stalls, a task died inside it holding it, or one hangs inside it: no
+    /// transition ends before every task has left what it changes.
     No,
-    /// The kernel has oopsed: nobody knows.
+    /// The kernel has oopsed, or a CPU stood still inside it and no more was heard of that: nobody
+    /// knows.
     Unknown,
 }
 
@@ -181,7 +186,6 @@ const FINGERPRINTS: usize = 1024;
 const INCIDENT_US: u64 = 60_000_000;
 /// How long a transition may take.
 const STALL_US: u64 = 60_000_000;
-
 #[derive(Clone, Debug)]
 struct Watched {
     patch: Patch,
@@ -193,6 +197,8 @@ struct Watched {
     reports: Vec<u64>,
     seen: bool,
     died_inside: bool,
+    stuck: Stuck,
+    elsewhere: Elsewhere,
 }
 
 /// Holds livepatches against what a log says.
@@ -283,6 +289,10 @@ impl Blamer {
                         watched.timeline.conflict |= conflict;
                         watched.timeline.step(event);
                         watched.seen = true;
+                        if watched.timeline.state() == State::Removed {
+                            // The transition ended, so everybody has left it.
+                            watched.stuck = Stuck::Nothing;
+                        }
                         watched.blame_event(event);
                     } else if replaces && watched.timeline.state() == State::Applied {
                         watched
@@ -351,11 +361,21 @@ impl Blamer {
             baseline,
             calls: &self.calls,
             stall_us: self.stall_us,
+            other_hang: false,
         };
         let mut findings = Vec::new();
         for watched in &mut self.modules {
+            let surroundings = evidence::Surroundings {
+                other_hang: watched.elsewhere.may_still(report.time_us),
+                ..surroundings
+            };
             let state = watched.timeline.state_at(report.bytes.0);
             let found = evidence::collect(report, &watched.patch, &watched.timeline, &surroundings);
+            if found.evidence.iter().any(evidence::on_its_stack) {
+                watched.stuck = watched.stuck.after(report);
+            } else {
+                watched.elsewhere = watched.elsewhere.after(report);
+            }
             let direct = found
                 .evidence
                 .iter()
@@ -424,6 +444,8 @@ impl Watched {
             reports: Vec::new(),
             seen: false,
             died_inside: false,
+            stuck: Stuck::Nothing,
+            elsewhere: Elsewhere::Nothing,
         }
     }
 
@@ -445,7 +467,12 @@ impl Watched {
     }
 
     fn take(&mut self, report: &Report, found: &Finding) {
-        let why = report.title.clone();
+        let why = if found.verdict == Verdict::Unknown {
+            // Nothing ties it to the livepatch, so it must not read as if it did.
+            format!("nothing points at it; the kernel said: {}", report.title)
+        } else {
+            report.title.clone()
+        };
         if found.verdict > Verdict::Innocent && self.reports.len() < LISTED {
             self.reports.push(report.bytes.0);
         }
@@ -510,14 +537,30 @@ impl Watched {
                 .is_some_and(|step| step.state == State::Removing);
         // The livepatch core holds one reference of an enabled livepatch itself.
         let held = self.died_inside && self.patch.refcount.is_some_and(|users| users > 1);
-        let revert_possible = if self.timeline.forced || removal_stalls || held {
+        let still = self.stuck.still(now_us);
+        let revert_possible = if state == State::Removed {
+            // It came off, whatever was to be feared.
+            RevertPossible::Yes
+        } else if self.timeline.forced || removal_stalls || held || still == Still::Held {
             RevertPossible::No
-        } else if oopsed {
+        } else if oopsed || still == Still::Unheard {
             RevertPossible::Unknown
         } else {
             RevertPossible::Yes
         };
-        let recommend = self.recommend(verdict, revert_possible);
+        let recommend = match state {
+            // There is nothing left to take off, but it is not to be loaded elsewhere.
+            State::Removed | State::Failed => self
+                .recommend(verdict, revert_possible)
+                .min(Recommend::Hold),
+            State::Unknown
+            | State::Loading
+            | State::Transition
+            | State::Stalled
+            | State::Applied
+            | State::Removing
+            | State::Replaced => self.recommend(verdict, revert_possible),
+        };
         let why = self.why.clone().unwrap_or_else(|| {
             if stalled {
                 "its transition does not end".to_owned()

@@ -13,7 +13,7 @@ mod marks;
 mod names;
 mod pattern;
 mod shape;
-mod skip;
+pub(crate) mod skip;
 mod title;
 mod walk;
 mod whole;

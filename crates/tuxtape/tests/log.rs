@@ -177,7 +177,8 @@ fn input_of_no_use_is_refused_with_a_way_out() {
     );
     check(&[], b"once upon a time\n", 1, "--source");
     check(&["missing"], b"", 1, "could not read missing");
-    check(&["."], b"", 1, "is a folder");
+    check(&["."], b"", 1, "has no file that pstore kept");
+    check(&["--follow", "."], b"", 1, "is a folder");
     check(&["--follow", "a", "b"], b"", 1, "one log");
     check(&["--source", "nonsense"], b"", 2, "nonsense");
     fs::write(home.path().join("patches"), "{\"format\":2,\"modules\":[]}").unwrap();
@@ -232,5 +233,80 @@ fn a_log_that_grows_is_followed() {
     assert!(
         seen.ends_with(&["guilty".to_owned(), "report".to_owned()]),
         "{seen:?}"
+    );
+}
+
+/// Two crashes as pstore shows them, the second one cut in the middle of a line.
+fn kept(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let oops = "<1>[    9.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+                <4>[    9.000001] RIP: 0010:tcp_sendmsg+0x16/0x40 [tt_1_7]\n\
+                <4>[    9.000002] Call Trace:\n<4>[    9.000003]  sock_sendm";
+    let rest = "sg+0x58/0x70\n<4>[    9.000004]  __sys_sendto+0xee/0x170\n\
+                <4>[    9.000005] ---[ end trace 0000000000000000 ]---\n";
+    let write = |name: &str, text: String| fs::write(folder.join(name), text).unwrap();
+    write("dmesg-erst-1000", format!("Oops#1 Part1\n{rest}"));
+    write("dmesg-erst-1001", format!("Oops#1 Part2\n{oops}"));
+    write(
+        "dmesg-erst-999",
+        "Panic#1 Part1\n<0>[    8.000000] Kernel panic - not syncing: sysrq triggered crash\n"
+            .to_owned(),
+    );
+    write("console-ramoops-0", "something else\n".to_owned());
+}
+
+#[test]
+fn a_folder_of_pstore_is_read_crash_by_crash_with_its_parts_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    kept(&home.path().join("kept"));
+    let read = |path: &str| lines(&log(home.path(), &["--json", path], b""));
+    let told = read("kept");
+    let titles: Vec<&str> = told
+        .iter()
+        .filter(|line| line["kind"] == "report")
+        .map(|line| line["title"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        titles,
+        [
+            "kernel panic: sysrq triggered crash",
+            "BUG: unable to handle kernel NULL pointer dereference in tcp_sendmsg"
+        ],
+        "{told:#?}"
+    );
+    let oops = told.iter().rfind(|line| line["kind"] == "report").unwrap();
+    assert_eq!(oops["source"], "pstore");
+    assert_eq!(oops["corrupted"], Value::Null);
+    assert_eq!(oops["frames"][0]["func"], "sock_sendmsg");
+
+    // The same in one file, told by its first line.
+    let parts = ["dmesg-erst-1000", "dmesg-erst-1001"]
+        .map(|name| fs::read_to_string(home.path().join("kept").join(name)).unwrap());
+    fs::write(home.path().join("one"), parts.join("")).unwrap();
+    let told = read("one");
+    assert_eq!(told[0]["source"], "pstore", "{told:#?}");
+    assert_eq!(told[0]["corrupted"], Value::Null, "{told:#?}");
+}
+
+#[test]
+fn a_part_that_stayed_compressed_and_a_folder_without_parts_are_told() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("kept");
+    kept(&folder);
+    fs::write(folder.join("dmesg-erst-1002.enc.z"), [1, 2, 3]).unwrap();
+    let output = log(home.path(), &["--json", "kept"], b"");
+    assert!(
+        talk(&output).contains("dmesg-erst-1002.enc.z stayed compressed"),
+        "{}",
+        talk(&output)
+    );
+    assert!(lines(&output).iter().any(|line| line["kind"] == "gap"));
+    fs::create_dir(home.path().join("empty")).unwrap();
+    let output = log(home.path(), &["empty"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        talk(&output).contains("empty has no file that pstore kept"),
+        "{}",
+        talk(&output)
     );
 }

@@ -30,3 +30,14 @@ clock() {
     read -r now rest </proc/uptime
     now=$((${now%.*}${now#*.} * 10))
 }
+
+# kept: moves what the kernel left as it died out to the host, each file a fact kept/NAME.
+kept() {
+    mkdir -p /sys/fs/pstore
+    grep -q ' /sys/fs/pstore ' /proc/mounts || mount -t pstore pstore /sys/fs/pstore
+    for kept_file in /sys/fs/pstore/*; do
+        [ -e "$kept_file" ] || continue
+        data "kept/${kept_file##*/}" <"$kept_file"
+        rm "$kept_file"
+    done
+}

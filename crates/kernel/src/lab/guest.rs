@@ -13,6 +13,7 @@ use tuxtape_sys::process::ProcessError;
 
 use super::accelerator::Accelerator;
 use super::cpio::{Archive, CpioError};
+use super::crash_store::CrashStore;
 use super::machine::{Hardware, Machine};
 use super::module_files::{ModuleError, ModuleFiles};
 use super::tools::Tools;
@@ -40,6 +41,17 @@ pub enum Network {
     User,
 }
 
+/// How many processors the guest has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// One, and a second that never comes up: the kernel keeps its multiprocessor code, as in
+    /// production, at the speed of one emulated CPU.
+    #[default]
+    One,
+    /// Two.
+    Two,
+}
+
 /// A file for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestFile {
@@ -59,12 +71,17 @@ pub struct GuestPlan {
     /// Kernel modules loaded before the script, with all they depend on.
     pub modules: Vec<ObjectName>,
     /// Shell text for busybox, run when all is loaded. Has `fact NAME VALUE`, `data NAME <FILE`,
-    /// `run NAME COMMAND…` (facts `NAME.exit` and `NAME.output`) and `mark TEXT`.
+    /// `run NAME COMMAND…` (facts `NAME.exit` and `NAME.output`), `mark TEXT` and
+    /// `kept`, which empties [`GuestPlan::crash_store`] into facts `kept/FILE`.
     pub script: String,
     /// Which network.
     pub network: Network,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Processors. Two where the guest has to go on while one is stuck.
+    pub cpus: Cpus,
+    /// Where the kernel's last words are kept over the end of the machine; none keeps none.
+    pub crash_store: Option<CrashStore>,
     /// Limit of the whole boot, script included.
     pub deadline: Duration,
     /// Longest time without a fact, from power on.
@@ -81,6 +98,8 @@ impl Default for GuestPlan {
             script: String::new(),
             network: Network::None,
             memory_mib: 512,
+            cpus: Cpus::One,
+            crash_store: None,
             deadline: Duration::from_secs(120),
             silence: Duration::from_secs(120),
             accelerator: Accelerator::Tcg,
@@ -296,6 +315,8 @@ pub(super) fn boot_once(
             initramfs: &initramfs,
             accelerator: plan.accelerator,
             memory_mib: plan.memory_mib,
+            cpus: plan.cpus,
+            crash_store: plan.crash_store.as_ref(),
             network: plan.network,
         },
     )?;

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tuxtape_sys::background::Background;
 
 use super::accelerator::Accelerator;
-use super::guest::{GuestError, Network};
+use super::crash_store::CrashStore;
+use super::guest::{Cpus, GuestError, Network};
 use super::tools::Tools;
 
 /// Bytes taken from one port; a guest that writes more is stopped.
@@ -31,6 +32,8 @@ pub(super) struct Hardware<'a> {
     pub(super) initramfs: &'a [u8],
     pub(super) accelerator: Accelerator,
     pub(super) memory_mib: u32,
+    pub(super) cpus: Cpus,
+    pub(super) crash_store: Option<&'a CrashStore>,
     pub(super) network: Network,
 }
 
@@ -58,9 +61,7 @@ impl Machine {
             ])
             .args(["-machine", "pc,usb=off"])
             .args(hardware.accelerator.arguments())
-            // A second CPU that never comes up: the kernel keeps its multiprocessor code, as in
-            // production, at the speed of one emulated CPU.
-            .args(["-smp", "1,maxcpus=2"])
+            .args(["-smp", processors(hardware.cpus)])
             .arg("-m")
             .arg(format!("{}M", hardware.memory_mib))
             .arg("-kernel")
@@ -76,6 +77,9 @@ impl Machine {
             ]);
         for port in [&console, &facts, &records] {
             command.arg("-serial").arg(serial_argument(&port.path));
+        }
+        if let Some(store) = hardware.crash_store {
+            command.args(store.arguments());
         }
         match hardware.network {
             Network::None => {}
@@ -121,6 +125,13 @@ impl Machine {
         } else {
             format!("QEMU ended ({status}): {}", tail.join("; "))
         }))
+    }
+}
+
+fn processors(cpus: Cpus) -> &'static str {
+    match cpus {
+        Cpus::One => "1,maxcpus=2",
+        Cpus::Two => "2",
     }
 }
 

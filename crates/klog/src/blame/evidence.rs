@@ -6,6 +6,7 @@ use super::{Evidence, Finding, Strength, Verdict};
 use crate::patches::{Patch, Seen};
 use crate::record::Provenance;
 use crate::report::fingerprint::plain;
+use crate::report::skip;
 use crate::report::{Class, Frame, ModuleState, Report, Severity};
 use crate::timeline::{State, Timeline};
 
@@ -23,6 +24,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) calls: &'a [(String, String)],
     /// How long a transition may take.
     pub(super) stall_us: u64,
+    /// A hang, or a sleep where none is allowed, was reported shortly before, with nothing of this
+    /// livepatch on its stack.
+    pub(super) other_hang: bool,
 }
 
 /// Reports this soon after a load are noted as new.
@@ -78,10 +82,20 @@ pub(super) fn collect(
     }
 }
 
+/// Tells whether `evidence` is that the task at fault was inside the livepatch.
+pub(super) fn on_its_stack(evidence: &Evidence) -> bool {
+    matches!(
+        evidence.rule,
+        "ip-in-module" | "spins-for-lock" | "frame-in-module"
+    )
+}
+
 type Rule = fn(&Case<'_>) -> Option<Evidence>;
 
 const FOR: &[Rule] = &[
     ip_in_module,
+    handed_over,
+    spins_for_lock,
     ip_in_unloaded,
     livepatch_core,
     loading,
@@ -119,6 +133,19 @@ impl Case<'_> {
             .iter()
             .chain(&self.report.guilty)
             .filter(|frame| frame.reliable)
+    }
+
+    /// The livepatch's frame where the instruction pointer and all sure frames above it are in
+    /// functions of the kernel that `passed` knows, and its record.
+    fn below(&self, passed: fn(&str) -> bool) -> Option<(&Frame, Option<u64>)> {
+        let body = &self.report.body;
+        let known =
+            |frame: &Frame| frame.module.is_none() && frame.function.as_deref().is_some_and(passed);
+        body.ip.as_ref().filter(|ip| known(ip))?;
+        let mut above = body.frames.iter().zip(0_usize..);
+        let (frame, index) = above.find(|(frame, _)| frame.reliable && !known(frame))?;
+        let sequence = self.report.frame_sequences.get(index).copied();
+        self.is_in(frame).then_some((frame, sequence))
     }
 
     fn guilty_name(&self) -> Option<&str> {
@@ -173,6 +200,45 @@ fn ip_in_module(case: &Case<'_>) -> Option<Evidence> {
         Strength::Direct,
         written(place),
         case.report.guilty_sequence,
+    ))
+}
+
+/// A fault in what only copies, compares or prints: its caller handed it the bad pointer.
+fn handed_over(case: &Case<'_>) -> Option<Evidence> {
+    let fault = matches!(
+        case.report.class,
+        Class::NullDeref | Class::BadAccess | Class::Gpf
+    );
+    let (frame, sequence) = case.below(skip::is_handed_all).filter(|_| fault)?;
+    let ip = case.report.body.ip.as_ref()?;
+    Some(found(
+        "handed-over",
+        Strength::Direct,
+        format!(
+            "{} handed {} what it faulted on",
+            written(frame),
+            written(ip)
+        ),
+        sequence,
+    ))
+}
+
+/// A CPU that spins for a lock taken in the livepatch. Who holds it is not known: where somebody else
+/// hung or slept in the wrong place before, that one may.
+fn spins_for_lock(case: &Case<'_>) -> Option<Evidence> {
+    let stands = matches!(
+        case.report.class,
+        Class::SoftLockup | Class::HardLockup | Class::RcuStall
+    );
+    let (frame, sequence) = case.below(skip::is_lock).filter(|_| stands)?;
+    if case.around.other_hang {
+        return None;
+    }
+    Some(found(
+        "spins-for-lock",
+        Strength::Direct,
+        format!("{} waits for a lock", written(frame)),
+        sequence,
     ))
 }
 
@@ -319,6 +385,19 @@ fn stalled(case: &Case<'_>) -> Option<Evidence> {
 }
 
 fn frame_in_module(case: &Case<'_>) -> Option<Evidence> {
+    // The instruction pointer of a hang is chance, but on the stack it is.
+    let hangs = case.report.class.severity() == Severity::Hang;
+    if hangs
+        && let Some(ip) = &case.report.body.ip
+        && case.is_in(ip)
+    {
+        return Some(found(
+            "frame-in-module",
+            Strength::Indirect,
+            format!("{}, where it stood", written(ip)),
+            case.report.sequence.map(|(first, _)| first),
+        ));
+    }
     let frames = &case.report.body.frames;
     let depth = frames
         .iter()

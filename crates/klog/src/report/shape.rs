@@ -55,8 +55,8 @@ pub(super) struct Shape {
 pub(super) struct Walk {
     /// Places to pass, in order.
     pub(super) steps: &'static [Step],
-    /// Places to pass where those lead nowhere.
-    pub(super) or: &'static [Step],
+    /// Places to pass where those lead nowhere, one way after another.
+    pub(super) or: &'static [&'static [Step]],
     /// Functions to pass over beside those of [`super::skip::ALWAYS`].
     pub(super) skip: &'static [&'static str],
     /// Which function of those left.
@@ -160,7 +160,7 @@ impl Walk {
         }
     }
 
-    pub(super) const fn or(self, or: &'static [Step]) -> Self {
+    pub(super) const fn or(self, or: &'static [&'static [Step]]) -> Self {
         Self { or, ..self }
     }
 
@@ -182,4 +182,4 @@ pub(super) const POINTER_ONLY: Walk = Walk::new(&[Step::Pointer]);
 /// Where the kernel traps to warn, its stack starts anew at the instruction pointer; where it does
 /// not, there is the call trace alone.
 pub(super) const WARNING: Walk =
-    Walk::new(&[Step::PointerOrInterrupt, Step::Frames]).or(&[Step::Trace, Step::Frames]);
+    Walk::new(&[Step::PointerOrInterrupt, Step::Frames]).or(&[&[Step::Trace, Step::Frames]]);

@@ -158,6 +158,28 @@ const TEXT: &[&str] = &[
     "dev_{info,notice,warn,err,alert,crit,emerg}",
 ];
 
+/// What writes text for files of `/proc` and `/sys`. No part of [`ALWAYS`]: a report is called after
+/// it, but what it chokes on was handed to it.
+const FILE_TEXT: &[&str] = &[
+    "^{,__}seq_{puts,printf,vprintf,write,putc,escape,escape_mem,pad,path}$",
+    "^seq_put_{decimal,hex}",
+    "^sysfs_emit",
+];
+
+static HANDED: LazyLock<Names> = LazyLock::new(|| Names::new(&[MEMORY, TEXT, FILE_TEXT]));
+
+/// Tells whether a function does nothing but copy, compare, format or print what it is handed.
+pub(crate) fn is_handed_all(function: &str) -> bool {
+    HANDED.has(function.as_bytes())
+}
+
+static WAITS: LazyLock<Names> = LazyLock::new(|| Names::new(&[LOCKS]));
+
+/// Tells whether a function takes, keeps or leaves a lock.
+pub(crate) fn is_lock(function: &str) -> bool {
+    WAITS.has(function.as_bytes())
+}
+
 /// Timers and work items.
 const DEFERRED: &[&str] = &[
     "del_timer",

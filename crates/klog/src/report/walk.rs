@@ -41,7 +41,7 @@ pub(super) struct Tools {
 impl Tools {
     /// Makes what `walk` needs.
     pub(super) fn new(walk: &Walk) -> Self {
-        let steps = walk.steps.iter().chain(walk.or);
+        let steps = walk.steps.iter().chain(walk.or.iter().copied().flatten());
         Self {
             skip: Names::new(&[walk.skip]),
             patterns: steps
@@ -65,11 +65,14 @@ impl Tools {
 
 /// Walks `lines` from `from` on.
 pub(super) fn walk(walk: &Walk, tools: &Tools, lines: Lines<'_>, from: Place) -> Found {
-    let found = pass(walk.steps, walk.pick, tools, lines, from);
-    if found.whole || walk.or.is_empty() {
-        return found;
+    let mut found = pass(walk.steps, walk.pick, tools, lines, from);
+    for steps in walk.or {
+        if found.whole {
+            break;
+        }
+        found = pass(steps, walk.pick, tools, lines, from);
     }
-    pass(walk.or, walk.pick, tools, lines, from)
+    found
 }
 
 fn pass(steps: &[Step], pick: Pick, tools: &Tools, lines: Lines<'_>, from: Place) -> Found {

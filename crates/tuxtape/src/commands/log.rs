@@ -29,7 +29,8 @@ pub enum Action {
     ///
     /// Reads dmesg in all its forms, records of /dev/kmsg, journald's export and JSON, parts kept by
     /// pstore, netconsole, serial consoles and syslog files, plain or packed with gzip, xz or zstd.
-    /// Without FILE, or with `-`, reads standard input.
+    /// Without FILE, or with `-`, reads standard input. A folder is read as what pstore kept there:
+    /// the parts of each crash in order.
     ///
     /// The exit code is 0 when all was read and nothing reached --fail-on, 1 when something could not
     /// be read or is of no known kind, and 3 when --fail-on was reached.

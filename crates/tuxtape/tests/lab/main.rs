@@ -9,7 +9,9 @@
     reason = "helpers of tests: a failed step fails the test, a skipped one says so"
 )]
 
+mod blame;
 mod builds;
 mod client;
+mod misbehave;
 mod refusals;
 mod setup;

@@ -1,10 +1,11 @@
 //! A prepared kernel, folders of our own, and fixes made against the kernel's own files.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use similar::TextDiff;
@@ -21,21 +22,25 @@ pub(crate) const OURS: &str = "tuxtape lab was here";
 pub(crate) struct Lab {
     pub(crate) cache: PathBuf,
     pub(crate) kernel: KernelFiles,
-    home: &'static Path,
+    home: Arc<tempfile::TempDir>,
     scratch: tempfile::TempDir,
 }
 
 /// Returns the prepared kernel, or says aloud why the test is skipped.
 pub(crate) fn lab() -> Option<Lab> {
+    lab_of(KERNEL)
+}
+
+/// Like [`lab`], for any kernel.
+pub(crate) fn lab_of(release: &str) -> Option<Lab> {
     let Some(cache) = env::var_os("TUXTAPE_CACHE").map(PathBuf::from) else {
         return skip("TUXTAPE_CACHE is not set");
     };
-    let release: KernelRelease = KERNEL.parse().unwrap();
-    let kernel = KernelFiles::below(&cache, &release);
+    let kernel = KernelFiles::below(&cache, &release.parse::<KernelRelease>().unwrap());
     if !kernel.source.join(".config").is_file() || !kernel.vmlinuz.is_file() {
-        return skip(&format!("{KERNEL} is not prepared in {}", cache.display()));
+        return skip(&format!("{release} is not prepared in {}", cache.display()));
     }
-    let home = home(&cache)?;
+    let home = home(&cache, release)?;
     Some(Lab {
         cache,
         kernel,
@@ -46,8 +51,13 @@ pub(crate) fn lab() -> Option<Lab> {
 
 /// Like [`lab`], where guests can be booted, too.
 pub(crate) fn lab_with_guests() -> Option<(Lab, Tools)> {
+    lab_with_guests_of(KERNEL)
+}
+
+/// Like [`lab_with_guests`], for any kernel.
+pub(crate) fn lab_with_guests_of(release: &str) -> Option<(Lab, Tools)> {
     match Tools::find() {
-        Ok(tools) => Some((lab()?, tools)),
+        Ok(tools) => Some((lab_of(release)?, tools)),
         Err(error) => skip(&error.to_string()),
     }
 }
@@ -58,21 +68,23 @@ pub(crate) fn skip<T>(why: &str) -> Option<T> {
 }
 
 /// A home with the kernel's profile, made once for all tests.
-fn home(cache: &Path) -> Option<&'static Path> {
-    static HOME: OnceLock<Option<tempfile::TempDir>> = OnceLock::new();
-    let made = HOME.get_or_init(|| {
+fn home(cache: &Path, release: &str) -> Option<Arc<tempfile::TempDir>> {
+    static HOMES: Mutex<BTreeMap<String, Option<Arc<tempfile::TempDir>>>> =
+        Mutex::new(BTreeMap::new());
+    let make = || {
         let home = tempfile::tempdir().unwrap();
         let output = program(home.path(), cache)
-            .args(["kernel", "add", &format!("debian:{KERNEL}")])
+            .args(["kernel", "add", &format!("debian:{release}")])
             .output()
             .unwrap();
         if output.status.success() {
-            Some(home)
+            Some(Arc::new(home))
         } else {
             skip(&talk(&output))
         }
-    });
-    made.as_ref().map(tempfile::TempDir::path)
+    };
+    let mut homes = HOMES.lock().unwrap();
+    homes.entry(release.to_owned()).or_insert_with(make).clone()
 }
 
 fn program(home: &Path, cache: &Path) -> Command {
@@ -112,7 +124,7 @@ impl Lab {
 
     /// The program on our folders.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = program(self.home, &self.cache);
+        let mut command = program(self.home.path(), &self.cache);
         command.args(words);
         command
     }
@@ -124,7 +136,8 @@ impl Lab {
 
     /// `patch build` of these fixes into the folder `out`.
     pub(crate) fn build(&self, fixes: &[&Path], name: &str, out: &Path) -> Command {
-        let mut command = self.command(&["patch", "build", KERNEL, "--name", name, "--out"]);
+        let mut command = self.command(&["patch", "build", self.kernel.release.as_str()]);
+        command.args(["--name", name, "--out"]);
         command.arg(out);
         for fix in fixes {
             command.arg("--fix").arg(fix);
@@ -146,6 +159,17 @@ impl Lab {
         let old = fs::read_to_string(self.kernel.source.join(path)).unwrap();
         assert_eq!(old.matches(from).count(), 1, "{from:?} in {path}");
         self.fix_between(name, path, &old, &old.replace(from, to))
+    }
+
+    /// Like [`Lab::fix`], with several places of one file.
+    pub(crate) fn fix_places(&self, name: &str, path: &str, places: &[(&str, &str)]) -> PathBuf {
+        let old = fs::read_to_string(self.kernel.source.join(path)).unwrap();
+        let mut new = old.clone();
+        for (from, to) in places {
+            assert_eq!(new.matches(from).count(), 1, "{from:?} in {path}");
+            new = new.replace(from, to);
+        }
+        self.fix_between(name, path, &old, &new)
     }
 
     /// Writes a fix that leads from one text of a file to another.

@@ -21,12 +21,21 @@ const STALL: Walk = Walk::new(&[
     Step::Pointer,
     Step::Frames,
 ])
-.or(&[
-    Step::Line("{?apic_timer_interrupt|Exception stack|el1h_64_irq}"),
-    Step::Frames,
-])
+.or(&[INTERRUPTED])
 .skip(&["apic_timer_interrupt", "rcu"])
 .pick(Pick::Stall);
+
+const INTERRUPTED: &[Step] = &[
+    Step::Line("{?apic_timer_interrupt|Exception stack|el1h_64_irq}"),
+    Step::Frames,
+];
+
+/// From 6.1 on, a CPU that finds itself standing prints what was interrupted and leaves the interrupt
+/// out.
+const OWN_STALL: Walk = Walk {
+    or: &[INTERRUPTED, &[Step::Pointer, Step::Trace, Step::Frames]],
+    ..STALL
+};
 
 pub(super) const INFO: Family = Family::new(
     "INFO:",
@@ -72,7 +81,14 @@ pub(super) const INFO: Family = Family::new(
         .whole("INFO: inconsistent lock state ]{line}takes{line}at: {pc}{func}"),
         Shape::new(
             Class::RcuStall,
-            "INFO: rcu_{?preempt|sched|bh|tasks} {?self-detected expedited stall|self-detected stall|detected expedited stall|detected stall}",
+            "INFO: rcu_{?preempt|sched|bh|tasks} self-detected {?expedited stall|stall}",
+            "INFO: rcu detected stall in {1}",
+        )
+        .alt(&["stall in {1}"])
+        .walk(OWN_STALL),
+        Shape::new(
+            Class::RcuStall,
+            "INFO: rcu_{?preempt|sched|bh|tasks} detected {?expedited stall|stall}",
             "INFO: rcu detected stall in {1}",
         )
         .alt(&["stall in {1}"])

@@ -23,6 +23,10 @@ const NONBLOCK: i32 = 0o4000;
 pub(super) enum Piece {
     /// The next bytes.
     Bytes(Vec<u8>),
+    /// What follows is of the folder's next file.
+    NextFile,
+    /// A file of the folder could not be used, and why.
+    Left(String),
     /// Records were overwritten before they were read; how many, the next record's number tells.
     Overrun,
     /// The file was replaced or cut: what follows is from its start.
@@ -52,6 +56,11 @@ impl Input {
         self.path.as_deref() == Some(Path::new("/dev/kmsg"))
     }
 
+    /// Tells whether it is a folder, as pstore shows what it kept.
+    pub(super) fn is_folder(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.is_dir())
+    }
+
     /// Reads on a thread of its own, which ends when the receiver is dropped or all was read.
     pub(super) fn start(self) -> Receiver<Piece> {
         let (send, receive) = sync_channel(QUEUE);
@@ -73,7 +82,10 @@ impl Input {
         let what = || format!("could not read {}", path.display());
         let facts = fs::metadata(path).with_context(what)?;
         if facts.is_dir() {
-            anyhow::bail!("{} is a folder", path.display());
+            if self.follow {
+                anyhow::bail!("{} is a folder", path.display());
+            }
+            return folder(path, send);
         }
         if facts.file_type().is_char_device() {
             return device(path, self.follow, send).with_context(what);
@@ -88,10 +100,20 @@ impl Input {
 
 /// Takes off gzip, xz or zstd, told by the first bytes.
 fn unpacked<'a>(mut inner: impl Read + Send + 'a) -> anyhow::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::new();
-    (&mut inner).take(6).read_to_end(&mut magic)?;
-    let packed = magic.clone();
-    let whole = io::Cursor::new(magic).chain(inner);
+    // As much as one read gives, so that what the log is can be told by its first piece.
+    let mut first = vec![0; PIECE];
+    let mut length = 0;
+    while length < 6 {
+        match inner.read(first.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    first.truncate(length);
+    let packed: Vec<u8> = first.iter().take(6).copied().collect();
+    let whole = io::Cursor::new(first).chain(inner);
     Ok(match packed.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(whole, true)),
@@ -118,6 +140,47 @@ fn all(mut from: impl Read, send: &SyncSender<Piece>) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// What pstore kept: files `dmesg-…`, oldest crash first by the numbers their names end with.
+fn folder(path: &Path, send: &SyncSender<Piece>) -> anyhow::Result<()> {
+    let what = |path: &Path| format!("could not read {}", path.display());
+    let mut names: Vec<String> = fs::read_dir(path)
+        .with_context(|| what(path))?
+        .filter_map(Result::ok)
+        // Opening anything else might block.
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("dmesg-"))
+        .collect();
+    if names.is_empty() {
+        anyhow::bail!("{} has no file that pstore kept (dmesg-…)", path.display());
+    }
+    names.sort_by_key(|name| {
+        let (kind, number) = name.rsplit_once('-').unwrap_or((name, ""));
+        let number = number.split('.').next().unwrap_or_default();
+        (kind.to_owned(), number.len(), number.to_owned())
+    });
+    for name in names {
+        let path = path.join(&name);
+        let said = if name.ends_with(".enc.z") {
+            Piece::Left(format!(
+                "{} stayed compressed, the kernel could not unpack it",
+                path.display()
+            ))
+        } else {
+            Piece::NextFile
+        };
+        let usable = matches!(said, Piece::NextFile);
+        if send.send(said).is_err() {
+            return Ok(());
+        }
+        if usable {
+            let file = File::open(&path).with_context(|| what(&path))?;
+            all(unpacked(file)?, send).with_context(|| what(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// One `read` gives one record. Without `follow` it ends where the kernel has no more.

@@ -201,7 +201,7 @@ impl People {
         let revert = match verdict.revert_possible {
             RevertPossible::Yes => "",
             RevertPossible::No => "; the kernel will not take it off",
-            RevertPossible::Unknown => "; the kernel has oopsed, it may not come off",
+            RevertPossible::Unknown => "; after what happened it may not come off",
         };
         let revert = if verdict.recommend >= Recommend::Revert {
             revert

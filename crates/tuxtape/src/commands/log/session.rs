@@ -12,13 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tuxtape_klog::assemble::{Counts, GapReason, Item, Limits};
-use tuxtape_klog::blame::{Blamer, Verdict};
+use tuxtape_klog::blame::{Blamer, Recommend, RevertPossible, Verdict};
 use tuxtape_klog::event::Kind;
 use tuxtape_klog::fold::{Fold, Told};
 use tuxtape_klog::output::{self as json, Origin};
 use tuxtape_klog::parser::{self, Parser};
 use tuxtape_klog::patches::{Baseline, Patches};
 use tuxtape_klog::report::{Class, Report};
+use tuxtape_klog::timeline::State;
 use tuxtape_klog::transport::{Source, pstore};
 
 use super::input::{Input, Piece};
@@ -99,6 +100,16 @@ fn boot_id(text: &str) -> Option<[u8; 16]> {
     hex::decode(digits).ok()?.try_into().ok()
 }
 
+/// What was last said of a livepatch; any change of it is said anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    module: String,
+    verdict: Verdict,
+    state: State,
+    recommend: Recommend,
+    revert: RevertPossible,
+}
+
 struct Session<'a> {
     arguments: &'a Parse,
     /// The release the snapshot was taken on.
@@ -113,7 +124,7 @@ struct Session<'a> {
     /// A verdict was told ahead of its report, which is still open.
     foreseen: bool,
     /// What was last said of each livepatch.
-    said: Vec<(String, Verdict, &'static str)>,
+    said: Vec<Said>,
     now_us: Option<u64>,
     counts: Counts,
     bytes: u64,
@@ -129,6 +140,8 @@ impl Session<'_> {
         };
         let asked = if input.is_kmsg() {
             Some(Source::Kmsg)
+        } else if input.is_folder() {
+            Some(Source::Pstore)
         } else {
             self.arguments.source.source()
         };
@@ -139,7 +152,7 @@ impl Session<'_> {
         let mut first = Vec::new();
         let mut items = Vec::new();
         // Parts of a crash's log come newest first and are put in order before anything is read.
-        let mut whole: Option<Vec<u8>> = (asked == Some(Source::Pstore)).then(Vec::new);
+        let mut whole: Option<Vec<Vec<u8>>> = (asked == Some(Source::Pstore)).then(Vec::new);
         if self.arguments.follow {
             parser::prepare();
         }
@@ -170,13 +183,26 @@ impl Session<'_> {
                         }
                     }
                     if let Some(whole) = &mut whole {
-                        if (whole.len() + bytes.len()) as u64 > PSTORE_LIMIT {
+                        let length = whole.iter().map(Vec::len).sum::<usize>() + bytes.len();
+                        if length as u64 > PSTORE_LIMIT {
                             bail!("more than {PSTORE_LIMIT} bytes for a log kept by pstore");
                         }
-                        whole.extend_from_slice(&bytes);
+                        match whole.last_mut() {
+                            Some(file) => file.extend_from_slice(&bytes),
+                            None => whole.push(bytes),
+                        }
                     } else {
                         parser.push(&bytes, &mut items);
                     }
+                }
+                Piece::NextFile => {
+                    if let Some(whole) = &mut whole {
+                        whole.push(Vec::new());
+                    }
+                }
+                Piece::Left(told) => {
+                    output::talk(&told);
+                    parser.note_gap(GapReason::Unparsed, 0, &mut items);
                 }
                 Piece::Overrun => parser.note_gap(GapReason::Overwritten, 0, &mut items),
                 Piece::Rotated(told) => {
@@ -195,7 +221,12 @@ impl Session<'_> {
             }
         }
         if let Some(whole) = whole {
-            parser.push(&pstore::join(&whole), &mut items);
+            let files: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
+            for crash in pstore::crashes(&files) {
+                // What the crash before was cut off in does not go on.
+                parser.idle(&mut items);
+                parser.push(&crash, &mut items);
+            }
         }
         parser.finish(&mut items);
         if parser.source().is_none() && parser.offset() > 0 {
@@ -346,12 +377,14 @@ impl Session<'_> {
             let told = self
                 .said
                 .iter()
-                .position(|(module, ..)| *module == verdict.module);
-            let new = (
-                verdict.module.clone(),
-                verdict.verdict,
-                verdict.state.as_str(),
-            );
+                .position(|said| said.module == verdict.module);
+            let new = Said {
+                module: verdict.module.clone(),
+                verdict: verdict.verdict,
+                state: verdict.state,
+                recommend: verdict.recommend,
+                revert: verdict.revert_possible,
+            };
             let changed = match told {
                 Some(place) => self.said.get(place).is_some_and(|old| *old != new),
                 None => true,
