@@ -128,7 +128,7 @@ fn role(n: u32, fixes: u32, modules: &Path) -> Targets {
     }
     let fix = |level: u32| IndexedFix {
         cve: Some(format!("CVE-2026-{:05}", n * 7 + level)),
-        commit: Some(hex::encode(Sha256::digest(format!("{n} {level}")))[..40].to_owned()),
+        commit: Some(hex::encode(&Sha256::digest(format!("{n} {level}"))[..20])),
         fix_sha256: None,
         since: PatchLevel(level),
         until: None,

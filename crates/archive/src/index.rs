@@ -307,12 +307,11 @@ fn check_fix(fix: &IndexedFix) -> Result<(), IndexError> {
     }
     match (&fix.cve, fix.expires) {
         (Some(cve), Some(_)) => bad(format!("{cve} expires; only a fix without a CVE may")),
-        (Some(_), None) => Ok(()),
         (None, _) if fix.commit.is_none() && fix.fix_sha256.is_none() => bad(format!(
             "a fix of level {} names neither CVE, commit nor source change",
             fix.since
         )),
-        (None, _) => Ok(()),
+        (Some(_), None) | (None, _) => Ok(()),
     }
 }
 

@@ -320,11 +320,8 @@ fn record(folder: &Path, test: &str, variables: &[(&str, &Path)]) -> Option<Vec<
         .args(["--exact", test])
         .envs(variables.iter().copied())
         .output();
-    if !output.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: strace is not there, or may not trace");
-        return None;
-    }
-    Some(parse(&fs::read_to_string(&log).unwrap(), folder))
+    let traced = output.is_ok_and(|output| output.status.success());
+    traced.then(|| parse(&fs::read_to_string(&log).unwrap(), folder))
 }
 
 const TRACED: &str = "trace=openat,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat";
@@ -572,6 +569,7 @@ fn lab_the_recorded_writes_of_a_client_survive_a_power_cut_anywhere() {
         ("TUXTAPE_TEST_PUBLIC", &*lab.new),
     ];
     let Some(calls) = record(&state, "client_for_the_recording", &variables) else {
+        eprintln!("skipped: strace is not there, or may not trace");
         return;
     };
     let renames = calls.iter().filter(|call| matches!(call, Call::Rename(..)));
@@ -654,6 +652,7 @@ fn lab_the_recorded_writes_of_a_publication_survive_a_power_cut_anywhere() {
     copy_tree(&top, &before);
     let variables = [("TUXTAPE_TEST_PUBLISH", &*top)];
     let Some(calls) = record(&top, "publisher_for_the_recording", &variables) else {
+        eprintln!("skipped: strace is not there, or may not trace");
         return;
     };
     let renamed: Vec<String> = calls

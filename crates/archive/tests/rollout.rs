@@ -381,7 +381,7 @@ fn malformed_schedules_floors_and_hotfixes_are_not_staged() {
 }
 
 #[test]
-fn a_malformed_schedule_that_was_signed_all_the_same_is_not_published_and_opens_to_nobody() {
+fn a_malformed_schedule_that_was_signed_all_the_same_is_not_published() {
     let (_folder, archive) = archive();
     let draft = archive.workspace.redate(start()).unwrap().drafts.remove(0);
     forge::<Targets>(&draft, &[], |body| {
@@ -392,18 +392,6 @@ fn a_malformed_schedule_that_was_signed_all_the_same_is_not_published_and_opens_
     archive.sign_all().unwrap();
     let error = archive.workspace.publish(start()).unwrap_err().to_string();
     assert!(error.contains("\"all\" ends before it begins"), "{error}");
-    fs::copy(
-        &draft,
-        archive
-            .public()
-            .join("metadata/1.k__x86_64__6.1.0-47-cloud-amd64.json"),
-    )
-    .unwrap();
-    forge::<tuxtape_archive::metadata::Snapshot>(
-        &archive.public().join("metadata/1.snapshot.json"),
-        &[],
-        |_| {},
-    );
 }
 
 /// Two reviewers of three, three of whom sign root.
@@ -578,12 +566,10 @@ fn signatures_made_apart_come_together_in_any_order() {
         refused(std::slice::from_ref(&other)),
         SignError::OtherDraft { .. }
     ));
-    for (signer, why) in [(9, "belongs to nobody")] {
-        fs::write(&other, &unsigned).unwrap();
-        forge::<tuxtape_archive::metadata::Root>(&other, &[&key(signer)], |_| {});
-        let error = refused(std::slice::from_ref(&other)).to_string();
-        assert!(error.contains(why), "{error}");
-    }
+    fs::write(&other, &unsigned).unwrap();
+    forge::<tuxtape_archive::metadata::Root>(&other, &[&key(9)], |_| {});
+    let error = refused(std::slice::from_ref(&other)).to_string();
+    assert!(error.contains("belongs to nobody"), "{error}");
     let mut spoiled = Envelope::parse(&before, 1 << 20).unwrap();
     spoiled.signatures[0].sig = "00".repeat(64);
     fs::write(&other, spoiled.to_bytes()).unwrap();
@@ -604,10 +590,7 @@ fn pruning_removes_only_what_nobody_can_need() {
     let now = start().plus(60);
     let count = |folder: &str| fs::read_dir(archive.public().join(folder)).unwrap().count();
     let before = (count("metadata"), count("targets"));
-    assert_eq!(
-        archive.workspace.prune(365, false, now).unwrap(),
-        [PathBuf::new(); 0]
-    );
+    assert!(archive.workspace.prune(365, false, now).unwrap().is_empty());
     // Files carry the time they were written at, which is that of this test run.
     let far = UtcSeconds::from_unix(7_000_000_000);
     let listed = archive.workspace.prune(365, true, far).unwrap();

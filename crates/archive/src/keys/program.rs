@@ -89,11 +89,10 @@ mod tests {
         check(&format!("cat >/dev/null; echo {signature}"), Some(&keys[1]));
         let upper = signature.to_uppercase();
         check(&format!("echo {upper}"), Some(&keys[1]));
-        let octal: String = hex::decode(&signature)
-            .unwrap()
-            .iter()
-            .map(|byte| format!("\\{byte:03o}"))
-            .collect();
+        let mut octal = String::new();
+        for byte in hex::decode(&signature).unwrap() {
+            octal.push_str(&format!("\\{byte:03o}"));
+        }
         check(&format!("printf '{octal}'"), Some(&keys[1]));
         let foreign = PrivateKey::from_seed([3; 32]).sign(b"message");
         check(&format!("echo {foreign}"), None);

@@ -201,7 +201,8 @@ fn add_person(policy: &mut Policy, name: &str, key: &Key, duty: Duty) -> Result<
             .iter()
             .map(|person| person.name.clone())
             .collect();
-        let free = (1..)
+        // At most as many names are taken as there are people.
+        let free = (1..=taken.len() + 1)
             .map(|n| format!("{name}.former-{n}"))
             .find(|n| !taken.contains(n));
         if let (Some(person), Some(free)) = (policy.people.iter_mut().find(same), free) {

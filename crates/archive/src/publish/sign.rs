@@ -9,7 +9,7 @@ use super::describe::describe;
 use super::{PublishError, Workspace, body, kind_of, read_draft, role_of};
 use crate::keys::{Key, KeyId, PrivateKey, program};
 use crate::metadata::{Envelope, RoleKeys, Root, Signature, Targets};
-use crate::policy::{Duty, PolicyError};
+use crate::policy::{Duty, Person, PolicyError};
 use crate::words;
 
 /// What a signer must see before signing.
@@ -167,7 +167,7 @@ impl Workspace {
         program: &Path,
         expected: &str,
     ) -> Result<Shown, PublishError> {
-        let people = self.policy.people.iter().map(|person| person.key());
+        let people = self.policy.people.iter().map(Person::key);
         let known: BTreeMap<KeyId, Key> = people.map(|key| (key.id(), key)).collect();
         self.sign_by(draft, expected, |canonical| {
             Ok(program::sign(program, canonical, &known)?)

@@ -249,16 +249,15 @@ impl Workspace {
     }
 }
 
-/// Finds the role of a kernel release, whatever its architecture.
+/// Finds the role of a kernel release.
 pub(super) fn find<'a>(
     published: &'a Published,
     release: &KernelRelease,
 ) -> Result<(Arch, String, &'a Targets), PublishError> {
-    for arch in [Arch::X86_64] {
-        let role = names::role(arch, release)?;
-        if let Some(body) = published.roles.get(&role) {
-            return Ok((arch, role, body));
-        }
+    let arch = Arch::X86_64;
+    let role = names::role(arch, release)?;
+    if let Some(body) = published.roles.get(&role) {
+        return Ok((arch, role, body));
     }
     let known = published
         .roles
