@@ -39,12 +39,12 @@ pub fn bytes(value: &Value) -> Result<Vec<u8>, NotCanonical> {
     Ok(out)
 }
 
-/// Tells whether every string in `value` is printable ASCII.
+/// Tells whether every string in `value` is printable ASCII; lines may end, as in a key in PEM.
 ///
 /// One canonicaliser in use normalises to NFC and another does not, so our own files hold no letter
 /// they could differ on.
 pub fn is_plain(value: &Value) -> bool {
-    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
         Value::String(text) => plain(text),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tuxtape_core::identity::{Arch, BuildId, KernelId, KernelRelease, PatchLevel};
+use tuxtape_core::rollout::Waves;
 
 use crate::metadata::{TargetFile, Targets};
 use crate::names::{self, NameTooLong};
@@ -98,16 +99,9 @@ pub struct Level {
     pub unsigned_sha256: Option<String>,
     /// Key id of the module's kernel signature, where there is one.
     pub signer_skid: Option<String>,
-    /// Rollout schedule; absent means open to every node at once.
+    /// Rollout schedule; absent means open to every node at once. A malformed one opens to none.
     pub waves: Option<Waves>,
 }
-
-/// A rollout schedule.
-///
-/// This version knows none: an index that has one is refused as newer than this client, which waits
-/// rather than load before its turn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Waves {}
 
 /// A fix, and the levels that carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +118,9 @@ pub struct IndexedFix {
     /// First level without it again, if it was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<PatchLevel>,
+    /// Day by which a hotfix, which closes no CVE, must be looked at again. Nothing is unloaded then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<UtcSeconds>,
 }
 
 impl IndexedFix {
@@ -230,6 +227,9 @@ impl KernelIndex {
                     entry.level
                 ));
             }
+            for fix in &kernel.fixes {
+                check_fix(fix)?;
+            }
             let mut before = PatchLevel(0);
             for level in &kernel.levels {
                 if level.level <= before {
@@ -259,6 +259,19 @@ impl KernelIndex {
         }
     }
 
+    /// Checks what a client answers by waiting: schedules, and a level that is out of everybody's reach.
+    pub fn check_rollout(&self) -> Result<(), IndexError> {
+        for level in self.kernels.iter().flat_map(|kernel| &kernel.levels) {
+            if let Some(error) = level.waves.as_ref().and_then(|waves| waves.check().err()) {
+                return Err(IndexError::Malformed(format!(
+                    "the schedule of level {}: {error}",
+                    level.level
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the entry of the build that `build_id` names.
     pub fn kernel(&self, build_id: &BuildId) -> Option<&IndexedKernel> {
         self.kernels
@@ -273,6 +286,32 @@ impl KernelIndex {
             release: self.release.clone(),
             build_id: kernel.build_id.clone(),
         }
+    }
+}
+
+/// A fix is known by its CVE; without one, by its commit or the digest of its source change.
+fn check_fix(fix: &IndexedFix) -> Result<(), IndexError> {
+    let bad = |what: String| Err(IndexError::Malformed(what));
+    if fix.until.is_some_and(|until| until <= fix.since) {
+        return bad(format!(
+            "a fix of level {} ends before it begins",
+            fix.since
+        ));
+    }
+    if fix
+        .fix_sha256
+        .as_ref()
+        .is_some_and(|digest| !is_digest(digest))
+    {
+        return bad(format!("a fix of level {} has no sha256", fix.since));
+    }
+    match (&fix.cve, fix.expires) {
+        (Some(cve), Some(_)) => bad(format!("{cve} expires; only a fix without a CVE may")),
+        (None, _) if fix.commit.is_none() && fix.fix_sha256.is_none() => bad(format!(
+            "a fix of level {} names neither CVE, commit nor source change",
+            fix.since
+        )),
+        (Some(_), None) | (None, _) => Ok(()),
     }
 }
 
@@ -296,6 +335,11 @@ impl IndexedKernel {
             level.level >= self.floor
                 && digest.is_some_and(|digest| self.withdrawal(digest).is_none())
         })
+    }
+
+    /// Returns the level of that number.
+    pub fn level(&self, level: PatchLevel) -> Option<&Level> {
+        self.levels.iter().find(|known| known.level == level)
     }
 
     /// Returns the CVEs that `level` closes, sorted.

@@ -11,6 +11,7 @@ use ed25519_dalek::pkcs8::spki::der::Document;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
@@ -19,6 +20,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::canonical;
+
+pub mod program;
 
 const FILE_LIMIT: u64 = 16 * 1024;
 
@@ -85,6 +88,34 @@ pub enum KeyError {
         path: PathBuf,
         /// What it should hold.
         want: &'static str,
+    },
+    /// The file is locked with a passphrase.
+    #[error("key {path} is locked with a passphrase", path = path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase is not the one.
+    #[error("the passphrase does not open key {path}", path = path.display())]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A program that signs did not.
+    #[error("{program} made no signature", program = program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// What went wrong.
+        source: tuxtape_sys::process::ProcessError,
+    },
+    /// What the program printed is no signature of anybody known.
+    #[error("{program} printed no signature by a key of the policy ({length} bytes, want a signature in hex or in binary)", program = program.display())]
+    Foreign {
+        /// The program.
+        program: PathBuf,
+        /// Bytes it printed.
+        length: usize,
     },
     /// The system gave no randomness.
     #[error("the system gave no randomness")]
@@ -159,12 +190,29 @@ impl Key {
     /// Reads a public key file (PEM, `SubjectPublicKeyInfo`).
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let text = read(path, &open(path)?)?;
-        VerifyingKey::from_public_key_pem(&text)
-            .map(|key| Self::ed25519(&key))
-            .map_err(|_| KeyError::Format {
-                path: path.to_owned(),
-                want: "public key",
-            })
+        if let Ok(key) = VerifyingKey::from_public_key_pem(&text) {
+            return Ok(Self::ed25519(&key));
+        }
+        Self::p256(&text).ok_or_else(|| KeyError::Format {
+            path: path.to_owned(),
+            want: "or P-256 public key",
+        })
+    }
+
+    /// Takes an ECDSA key on P-256: what tokens and key services have where they lack ed25519.
+    fn p256(text: &str) -> Option<Self> {
+        const EC: &str = "1.2.840.10045.2.1";
+        const P256: &str = "1.2.840.10045.3.1.7";
+        let (_, document) = Document::from_pem(text).ok()?;
+        let key = SubjectPublicKeyInfoRef::try_from(document.as_bytes()).ok()?;
+        let curve = key.algorithm.parameters_oid().ok()?.to_string();
+        (key.algorithm.oid.to_string() == EC && curve == P256).then(|| Self {
+            keytype: "ecdsa".to_owned(),
+            scheme: "ecdsa-sha2-nistp256".to_owned(),
+            keyval: KeyValue {
+                public: text.trim_end().to_owned() + "\n",
+            },
+        })
     }
 
     fn ed25519(key: &VerifyingKey) -> Self {
@@ -200,8 +248,20 @@ impl PrivateKey {
         Self(SigningKey::from_bytes(&seed))
     }
 
-    /// Reads a private key file (PEM, PKCS#8), which only its owner may read.
+    /// Reads a private key file (PEM, PKCS#8, without passphrase), which only its owner may read.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
+        Self::load_with(path, |path| {
+            Err(KeyError::Locked {
+                path: path.to_owned(),
+            })
+        })
+    }
+
+    /// Like [`Self::load`]; where the file is locked (PKCS#5 v2), `ask` is asked for the passphrase.
+    pub fn load_with(
+        path: &Path,
+        ask: impl FnOnce(&Path) -> Result<Zeroizing<String>, KeyError>,
+    ) -> Result<Self, KeyError> {
         let file = open(path)?;
         let mode = file
             .metadata()
@@ -218,6 +278,19 @@ impl PrivateKey {
             });
         }
         let text = Zeroizing::new(read(path, &file)?);
+        if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            let passphrase = ask(path)?;
+            let opened = SecretDocument::from_pem(&text)
+                .ok()
+                .and_then(|(_, locked)| {
+                    let locked = EncryptedPrivateKeyInfoRef::try_from(locked.as_bytes()).ok()?;
+                    let opened = locked.decrypt(passphrase.as_bytes()).ok()?;
+                    SigningKey::from_pkcs8_der(opened.as_bytes()).ok()
+                });
+            return opened.map(Self).ok_or_else(|| KeyError::Passphrase {
+                path: path.to_owned(),
+            });
+        }
         SigningKey::from_pkcs8_pem(&text)
             .map(Self)
             .map_err(|_| KeyError::Format {
@@ -230,12 +303,30 @@ impl PrivateKey {
     ///
     /// Refuses to replace a file.
     pub fn save(&self, path: &Path) -> Result<PathBuf, KeyError> {
+        self.save_pem(path, self.0.to_pkcs8_pem(LineEnding::LF).ok())
+    }
+
+    /// Like [`Self::save`], locked with a passphrase (scrypt and AES-256, which takes about 128 MB and a
+    /// second).
+    pub fn save_locked(&self, path: &Path, passphrase: &str) -> Result<PathBuf, KeyError> {
+        let locked = self.0.to_pkcs8_der().ok().and_then(|plain| {
+            let plain = PrivateKeyInfoRef::try_from(plain.as_bytes()).ok()?;
+            let locked = plain.encrypt(passphrase.as_bytes()).ok()?;
+            locked.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).ok()
+        });
+        self.save_pem(path, locked)
+    }
+
+    fn save_pem(
+        &self,
+        path: &Path,
+        private: Option<Zeroizing<String>>,
+    ) -> Result<PathBuf, KeyError> {
         let mut public_path = path.as_os_str().to_owned();
         public_path.push(".pub");
         let public_path = PathBuf::from(public_path);
-        let private = self.0.to_pkcs8_pem(LineEnding::LF);
         let public = self.0.verifying_key().to_public_key_pem(LineEnding::LF);
-        let (Ok(private), Ok(public)) = (private, public) else {
+        let (Some(private), Ok(public)) = (private, public) else {
             return Err(KeyError::Format {
                 path: path.to_owned(),
                 want: "private key",
@@ -311,6 +402,46 @@ mod tests {
         assert!(public.verifies(b"message", &signature));
         assert!(!public.verifies(b"massage", &signature));
         assert!(key.save(&path).is_err(), "a key is never replaced");
+    }
+
+    #[test]
+    fn a_locked_key_opens_with_its_passphrase_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alice.pem");
+        let key = PrivateKey::from_seed([7; 32]);
+        key.save_locked(&path, "correct horse").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+            "{text}"
+        );
+        assert!(matches!(
+            PrivateKey::load(&path),
+            Err(KeyError::Locked { .. })
+        ));
+        let with = |word: &str| {
+            let word = word.to_owned();
+            PrivateKey::load_with(&path, |_| Ok(Zeroizing::new(word)))
+        };
+        assert!(matches!(with("battery"), Err(KeyError::Passphrase { .. })));
+        assert_eq!(with("correct horse").unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn a_p256_public_key_file_is_taken_and_other_curves_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.pub");
+        fs::write(&path, include_str!("keys/p256.pub")).unwrap();
+        let key = Key::load(&path).unwrap();
+        assert_eq!(key.scheme, "ecdsa-sha2-nistp256");
+        let signature = include_str!("keys/p256.sig").trim();
+        assert!(key.verifies(b"message", signature));
+        fs::write(
+            &path,
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        )
+        .unwrap();
+        assert!(matches!(Key::load(&path), Err(KeyError::Format { .. })));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod canonical;
 pub mod client;
 pub mod fuzz;
+pub mod hold;
 pub mod index;
 pub mod keys;
 pub mod metadata;

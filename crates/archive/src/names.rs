@@ -16,6 +16,8 @@ pub mod cap {
     pub const TARGETS: u64 = 1024 * 1024;
     /// `N.k__ARCH__RELEASE.json`.
     pub const KERNEL: u64 = 256 * 1024;
+    /// `N.hold.json`.
+    pub const HOLD: u64 = 64 * 1024;
     /// A module, when the client is not told otherwise.
     pub const MODULE: u64 = 16 * 1024 * 1024;
 }

@@ -72,7 +72,7 @@ pub struct Person {
     pub name: String,
     /// What this person may sign.
     pub duties: BTreeSet<Duty>,
-    /// ed25519 public key in hex.
+    /// Public key: ed25519 in hex, or ECDSA on P-256 in PEM.
     pub public: String,
 }
 
@@ -86,6 +86,17 @@ pub enum Duty {
     Targets,
     /// Levels of kernels.
     Review,
+}
+
+impl Duty {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Targets => "targets",
+            Self::Review => "levels",
+        }
+    }
 }
 
 /// Why a policy is not usable.
@@ -131,9 +142,14 @@ pub enum PolicyError {
 impl Person {
     /// Returns this person's key.
     pub fn key(&self) -> Key {
+        let (keytype, scheme) = if self.public.starts_with("-----BEGIN") {
+            ("ecdsa", "ecdsa-sha2-nistp256")
+        } else {
+            ("ed25519", "ed25519")
+        };
         Key {
-            keytype: "ed25519".to_owned(),
-            scheme: "ed25519".to_owned(),
+            keytype: keytype.to_owned(),
+            scheme: scheme.to_owned(),
             keyval: KeyValue {
                 public: self.public.clone(),
             },

@@ -3,12 +3,18 @@
 //! A workspace holds `policy.toml`, the online keys (`keys/`), drafts that wait for signatures
 //! (`drafts/`), and what the world sees (`public/metadata`, `public/targets`).
 
+pub mod bundle;
 pub mod commit;
 pub mod describe;
+mod error;
+pub mod holding;
+pub mod prune;
 pub mod redate;
+pub mod rotate;
 pub mod sign;
 pub mod stage;
 pub mod verify;
+pub mod withdraw;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,100 +25,19 @@ use serde_json::Value;
 use tuxtape_sys::lock::{self, Lock, LockError, Taken};
 use tuxtape_sys::{durable, regular};
 
-use crate::client::Refusal;
-use crate::index::IndexError;
-use crate::keys::{KeyError, PrivateKey};
+use crate::hold;
+use crate::keys::{Key, KeyId, PrivateKey};
 use crate::metadata::{
     Body, DelegatedRole, Delegations, Envelope, MetadataError, RoleKeys, Root, SPEC_VERSION,
     Snapshot, Targets, Timestamp, TopRoles,
 };
-use crate::names::{NameTooLong, cap};
-use crate::policy::{Duty, Policy, PolicyError};
+use crate::names::cap;
+use crate::policy::{Duty, Policy};
 use crate::time::UtcSeconds;
 
-const DAY: u64 = 86_400;
+pub use error::PublishError;
 
-/// Why the publisher stopped. The public tree is as it was, or complete.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// The folder is in use already.
-    #[error("{path} is an archive already", path = path.display())]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The folder is no archive.
-    #[error("{path} is no archive (it has no policy.toml)", path = path.display())]
-    NotAnArchive {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Another publisher works on it.
-    #[error("another command is working on {path}", path = path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file or folder could not be read or made.
-    #[error("could not use {path}", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file could not be written.
-    #[error(transparent)]
-    Write(#[from] durable::WriteError),
-    /// The policy is not usable.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// A key is not usable.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A file of ours is no metadata.
-    #[error("{file} is not usable: {reason}")]
-    Metadata {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: MetadataError,
-    },
-    /// A published file does not verify.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The kernel has no name.
-    #[error(transparent)]
-    Name(#[from] NameTooLong),
-    /// The index would not be accepted.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The module cannot be staged.
-    #[error(transparent)]
-    Stage(#[from] stage::StageError),
-    /// The draft cannot be signed.
-    #[error(transparent)]
-    Sign(#[from] sign::SignError),
-    /// Nothing is there to publish.
-    #[error("nothing to publish: {0}")]
-    Nothing(String),
-    /// The archive was never published.
-    #[error("nothing was published yet")]
-    Unpublished,
-    /// A file is too close to its cap.
-    #[error("{file} has {length} bytes, more than half of what clients read ({cap})")]
-    TooLarge {
-        /// The file.
-        file: String,
-        /// Its bytes.
-        length: u64,
-        /// Bytes clients read.
-        cap: u64,
-    },
-    /// The staged tree does not verify as a client would.
-    #[error("a client would refuse what is about to be published")]
-    Unverified(#[source] Box<crate::client::UpdateError>),
-}
+const DAY: u64 = 86_400;
 
 /// An archive's folder, locked against other commands.
 #[derive(Debug)]
@@ -134,6 +59,8 @@ pub struct Published {
     pub snapshot: Snapshot,
     /// The top-level targets.
     pub targets: Targets,
+    /// The stop button, where there is one.
+    pub hold: Option<Targets>,
     /// Kernel roles by name.
     pub roles: BTreeMap<String, Targets>,
     /// The files as served, by name in `public/metadata`.
@@ -163,7 +90,7 @@ impl Workspace {
             let path = top.join(folder);
             fs::create_dir_all(&path).map_err(|source| PublishError::File { path, source })?;
         }
-        for role in ["snapshot", "timestamp"] {
+        for role in ["snapshot", "timestamp", hold::ROLE] {
             let path = top.join("keys").join(format!("{role}.pem"));
             if !path.exists() {
                 PrivateKey::generate()?.save(&path)?;
@@ -313,13 +240,9 @@ impl Workspace {
         let (targets_keys, targets) = self.policy.role(Duty::Targets)?;
         keys.extend(targets_keys);
         let mut online = |role: &str| {
-            let key = self.online_key(role)?.public();
-            let keyid = key.id();
-            keys.insert(keyid.clone(), key);
-            Ok::<_, PublishError>(RoleKeys {
-                keyids: vec![keyid],
-                threshold: 1,
-            })
+            let (id, key, role) = self.coming_key(role)?;
+            keys.insert(id, key);
+            Ok::<_, PublishError>(role)
         };
         let roles = TopRoles {
             root,
@@ -355,10 +278,11 @@ impl Workspace {
         let mut kernels: BTreeMap<String, String> = known
             .roles
             .into_iter()
+            .filter(|role| role.name != hold::ROLE)
             .filter_map(|role| Some((role.name, role.paths?.into_iter().next()?)))
             .collect();
         kernels.extend(extra);
-        let delegations = if kernels.is_empty() {
+        let mut delegations = if kernels.is_empty() {
             Delegations::default()
         } else {
             let (keys, reviewers) = self.policy.role(Duty::Review)?;
@@ -374,6 +298,20 @@ impl Workspace {
                 roles: roles.collect(),
             }
         };
+        // An archive made before there was a stop button gets one by `rotate hold`.
+        let next = self.key_path(&format!("{}.next", hold::ROLE));
+        if self.key_path(hold::ROLE).exists() || next.exists() {
+            let (id, key, keys) = self.coming_key(hold::ROLE)?;
+            delegations.keys.insert(id, key);
+            let role = DelegatedRole {
+                name: hold::ROLE.to_owned(),
+                keys,
+                terminating: true,
+                paths: Some(vec![hold::PATTERN.to_owned()]),
+                path_hash_prefixes: None,
+            };
+            delegations.roles.insert(0, role);
+        }
         let body = Targets {
             kind: Targets::TYPE.to_owned(),
             spec_version: SPEC_VERSION.to_owned(),
@@ -382,14 +320,52 @@ impl Workspace {
             targets: BTreeMap::new(),
             delegations: Some(delegations),
             tuxtape: None,
+            tuxtape_hold: None,
         };
         self.write_draft("targets", &body)
     }
 
-    pub(crate) fn online_key(&self, role: &str) -> Result<PrivateKey, PublishError> {
-        Ok(PrivateKey::load(
-            &self.top.join("keys").join(format!("{role}.pem")),
-        )?)
+    pub(crate) fn key_path(&self, role: &str) -> PathBuf {
+        self.top.join("keys").join(format!("{role}.pem"))
+    }
+
+    /// The online key of `role` that drafts name: the next one, while a rotation waits for signatures.
+    fn coming_key(&self, role: &str) -> Result<(KeyId, Key, RoleKeys), PublishError> {
+        let next = self.key_path(&format!("{role}.next"));
+        let path = if next.exists() {
+            next
+        } else {
+            self.key_path(role)
+        };
+        let key = PrivateKey::load(&path)?.public();
+        let keyid = key.id();
+        let role = RoleKeys {
+            keyids: vec![keyid.clone()],
+            threshold: 1,
+        };
+        Ok((keyid, key, role))
+    }
+
+    /// The online key of `role` that `wanted` names, the present or the next one.
+    pub(crate) fn online_key(
+        &self,
+        role: &str,
+        wanted: &RoleKeys,
+    ) -> Result<PrivateKey, PublishError> {
+        for name in [role.to_owned(), format!("{role}.next")] {
+            let path = self.key_path(&name);
+            if path.exists() {
+                let key = PrivateKey::load(&path)?;
+                if wanted.keyids.contains(&key.public().id()) {
+                    return Ok(key);
+                }
+            }
+        }
+        Err(PublishError::NoOnlineKey {
+            role: role.to_owned(),
+            folder: self.top.join("keys"),
+            wanted: wanted.keyids.iter().map(|id| id.0.clone()).collect(),
+        })
     }
 
     pub(crate) fn kernel_lifetime(&self) -> u64 {
@@ -425,6 +401,7 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
     let name = format!("{}.snapshot.json", timestamp.snapshot().version);
     let snapshot: Snapshot = body(&load(name, cap::SNAPSHOT)?, "snapshot")?;
     let mut targets = None;
+    let mut hold = None;
     let mut roles = BTreeMap::new();
     for (file, meta) in &snapshot.meta {
         let role = file.trim_end_matches(".json");
@@ -434,6 +411,8 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
         )?;
         if role == "targets" {
             targets = Some(read);
+        } else if role == hold::ROLE {
+            hold = Some(read);
         } else {
             roles.insert(role.to_owned(), read);
         }
@@ -447,6 +426,7 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
         timestamp,
         snapshot,
         targets,
+        hold,
         roles,
         files,
     }))

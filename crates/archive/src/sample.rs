@@ -104,6 +104,7 @@ impl Archive {
             cve: Some(format!("CVE-2026-{n:04}")),
             commit: None,
             fix_sha256: None,
+            expires: None,
         };
         let request = StageRequest {
             release,
@@ -111,6 +112,9 @@ impl Archive {
             fixes: (1..=n).map(fix).collect(),
             unpatchable: Vec::new(),
             base_version: Some("6.1.170".to_owned()),
+            waves: None,
+            floor: None,
+            signed: None,
         };
         self.workspace.stage(&request, now)
     }

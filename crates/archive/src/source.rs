@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tuxtape_sys::regular;
 
@@ -104,6 +104,9 @@ impl Source for DirectorySource {
     }
 }
 
+/// Bytes a second below which a server is given up: else a drip keeps a client waiting for ever.
+pub const LEAST_RATE: u64 = 1024;
+
 /// How to reach an archive over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
@@ -111,6 +114,8 @@ pub struct HttpOptions {
     pub connect: Duration,
     /// Longest time for one whole file.
     pub total: Duration,
+    /// Time after which a file must have come at [`LEAST_RATE`] or faster.
+    pub patience: Duration,
     /// PEM file of certificate authorities; `None` for the system's, else the built-in ones.
     pub ca_certs: Option<PathBuf>,
     /// Proxy URL, `None` for none.
@@ -122,6 +127,7 @@ impl Default for HttpOptions {
         Self {
             connect: Duration::from_secs(12),
             total: Duration::from_secs(600),
+            patience: Duration::from_secs(20),
             ca_certs: None,
             proxy: None,
         }
@@ -136,6 +142,8 @@ impl Default for HttpOptions {
 pub struct HttpSource {
     base: String,
     agent: ureq::Agent,
+    total: Duration,
+    patience: Duration,
 }
 
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -184,6 +192,8 @@ impl HttpSource {
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             agent: config.into(),
+            total: options.total,
+            patience: options.patience,
         })
     }
 
@@ -194,9 +204,15 @@ impl HttpSource {
             url: url.clone(),
             reason,
         };
+        // A server that sends nothing must not hold us longer than one that drips.
+        let slowest = self.patience + Duration::from_secs(cap / LEAST_RATE);
+        let start = Instant::now();
         let mut answer = self
             .agent
             .get(&url)
+            .config()
+            .timeout_global(Some(self.total.min(slowest)))
+            .build()
             .call()
             .map_err(|error| network(error.to_string()))?;
         match answer.status().as_u16() {
@@ -210,10 +226,23 @@ impl HttpSource {
             return Err(SourceError::TooLarge { cap });
         }
         let mut bytes = Vec::new();
-        body.as_reader()
-            .take(cap.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| network(error.to_string()))?;
+        let mut reader = body.as_reader().take(cap.saturating_add(1));
+        let mut part = [0; 16 * 1024];
+        loop {
+            let read = reader
+                .read(&mut part)
+                .map_err(|error| network(error.to_string()))?;
+            bytes.extend_from_slice(part.get(..read).unwrap_or_default());
+            if read == 0 {
+                break;
+            }
+            let taken = start.elapsed();
+            if taken > self.patience && (bytes.len() as u64) < LEAST_RATE * taken.as_secs() {
+                return Err(network(format!(
+                    "it comes slower than {LEAST_RATE} bytes a second"
+                )));
+            }
+        }
         if bytes.len() as u64 > cap {
             return Err(SourceError::TooLarge { cap });
         }

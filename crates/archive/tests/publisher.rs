@@ -270,6 +270,9 @@ fn other_kernel(archive: &Archive, n: u8, now: UtcSeconds) {
         fixes: Vec::new(),
         unpatchable: Vec::new(),
         base_version: None,
+        waves: None,
+        floor: None,
+        signed: None,
     };
     archive.workspace.stage(&request, now).unwrap();
     archive.sign_all().unwrap();
@@ -507,19 +510,19 @@ fn a_signer_sees_every_change_of_targets() {
         (
             "is now for *, was for tt__x86_64__6.1.0-47-cloud-amd64__",
             |body| {
-                body.delegations.as_mut().unwrap().roles[0].paths = Some(vec!["*".to_owned()]);
+                body.delegations.as_mut().unwrap().roles[1].paths = Some(vec!["*".to_owned()]);
             },
         ),
         ("is now for digests from , was for", |body| {
-            let role = &mut body.delegations.as_mut().unwrap().roles[0];
+            let role = &mut body.delegations.as_mut().unwrap().roles[1];
             role.paths = None;
             role.path_hash_prefixes = Some(vec![String::new()]);
         }),
         ("does not end the search", |body| {
-            body.delegations.as_mut().unwrap().roles[0].terminating = false;
+            body.delegations.as_mut().unwrap().roles[1].terminating = false;
         }),
         ("1 of 2 must sign", |body| {
-            body.delegations.as_mut().unwrap().roles[0].keys.threshold = 1;
+            body.delegations.as_mut().unwrap().roles[1].keys.threshold = 1;
         }),
         // Of a targets draft the list of kernels is shown, whatever else it carries.
         ("kernel k__x86_64__6.1.0-47-cloud-amd64 leaves", |body| {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tuxtape_archive::client::{self, Store, StoreError, Stored, UpdateError, trusted};
+use tuxtape_archive::hold::Hold;
 use tuxtape_archive::index::KernelIndex;
 use tuxtape_archive::metadata::{TargetFile, Targets};
 use tuxtape_archive::names::cap;
@@ -139,6 +140,7 @@ pub fn source(config: &Config) -> Result<Box<dyn Source>, ClientError> {
     let options = HttpOptions {
         connect: config.dial_timeout,
         total: config.download_timeout,
+        patience: HttpOptions::default().patience,
         ca_certs: config.ca_certs.clone(),
         proxy: config.proxy().map(ToOwned::to_owned),
     };
@@ -171,7 +173,9 @@ pub fn refresh(
     let found = look(&mut state, source, &kernel, now);
     let error = found.as_ref().err().map(chain);
     state.set_last_check(now, error)?;
-    Ok(found?.map_or(Refreshed::NotListed, |(_, index)| Refreshed::Listed(index)))
+    Ok(found?
+        .kernel
+        .map_or(Refreshed::NotListed, |(_, index)| Refreshed::Listed(index)))
 }
 
 /// Does what the plan says.
@@ -206,19 +210,36 @@ pub fn apply(
     let found = look(&mut state, source, &kernel, now);
     state.set_last_check(now, found.as_ref().err().map(chain))?;
     let (found, offline) = match found {
-        Ok(found) => (found, None),
+        Ok(looked) => (looked, None),
         Err(error) => match reapplicable(&mut state, &kernel) {
-            Some(found) => (Some(found), Some(error)),
+            Some(found) => {
+                let looked = Looked {
+                    kernel: Some(found),
+                    hold: None,
+                };
+                (looked, Some(error))
+            }
             None => return Err(error.into()),
         },
     };
+    let Looked {
+        kernel: found,
+        hold,
+    } = found;
     if let Some(error) = &offline {
         let error = chain(error);
         remarks.push(format!(
             "going by what was trusted before, since the update failed: {error}"
         ));
     }
-    let plan = make_plan(host, &state, settings, &kernel, found.as_ref())?;
+    let plan = make_plan(
+        host,
+        &state,
+        settings,
+        &kernel,
+        found.as_ref(),
+        hold.as_ref(),
+    )?;
     let applied = match plan {
         Plan::Unsupported(why) => Applied::Unsupported(why),
         Plan::NothingToApply => Applied::NothingToApply,
@@ -369,6 +390,7 @@ pub fn make_plan(
     settings: &Settings,
     kernel: &KernelId,
     found: Option<&(Targets, KernelIndex)>,
+    hold: Option<&Hold>,
 ) -> Result<Plan, ClientError> {
     let running = running(host)?;
     let quarantined = state.quarantined(&kernel.build_id)?;
@@ -384,6 +406,8 @@ pub fn make_plan(
         clock: host.clock(),
         time_floor: state.store.floor().time,
         mode: settings.switch.mode,
+        hold,
+        node: host.node(),
     }))
 }
 
@@ -393,15 +417,27 @@ pub fn local(state: &mut State, kernel: &KernelId) -> Option<(Targets, KernelInd
     session.kernel(kernel.arch, &kernel.release).ok().flatten()
 }
 
+/// What a look into the archive found.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// Role and index of this kernel, where the archive has it.
+    pub kernel: Option<(Targets, KernelIndex)>,
+    /// The stop button; `None` when the archive was not asked.
+    pub hold: Option<Hold>,
+}
+
 /// Runs the client workflow and finds the kernel's role.
 pub fn look(
     state: &mut State,
     source: &dyn Source,
     kernel: &KernelId,
     now: UtcSeconds,
-) -> Result<Option<(Targets, KernelIndex)>, UpdateError> {
+) -> Result<Looked, UpdateError> {
     let mut session = client::refresh(&mut state.store, source, now)?;
-    session.kernel(kernel.arch, &kernel.release)
+    Ok(Looked {
+        kernel: session.kernel(kernel.arch, &kernel.release)?,
+        hold: Some(session.hold()?),
+    })
 }
 
 /// Writes an error with its causes on one line.

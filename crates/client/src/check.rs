@@ -35,7 +35,14 @@ pub fn check(
     let found = look(&mut state, source, &kernel, now);
     state.set_last_check(now, found.as_ref().err().map(chain))?;
     let found = found?;
-    let plan = make_plan(host, &state, settings, &kernel, found.as_ref())?;
+    let plan = make_plan(
+        host,
+        &state,
+        settings,
+        &kernel,
+        found.kernel.as_ref(),
+        found.hold.as_ref(),
+    )?;
     Ok(Checked::Plan(match plan {
         Plan::Load(level, target, name) => {
             let demands = plan::demands(&host.load_policy(), b"");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::KernelId;
 use tuxtape_core::module::{self, ModuleIdentity};
+use tuxtape_core::rollout::Node;
 use tuxtape_sys::kernel::crash::CrashRecords;
 use tuxtape_sys::kernel::livepatch::{Livepatch, LivepatchObject};
 use tuxtape_sys::kernel::log::KernelLog;
@@ -27,6 +28,8 @@ pub type FolderChange = fn(&Path);
 pub struct FakeHost {
     /// Which kernel it is.
     pub kernel: KernelId,
+    /// Its `/etc/machine-id`.
+    pub machine_id: Option<&'static str>,
     /// Its boot.
     pub boot: u32,
     /// Modules in memory.
@@ -85,6 +88,7 @@ impl FakeHost {
     pub fn new(kernel: KernelId, now: UtcSeconds) -> Self {
         Self {
             kernel,
+            machine_id: Some("0123456789abcdef0123456789abcdef"),
             boot: 1,
             modules: BTreeMap::new(),
             patches: Vec::new(),
@@ -329,5 +333,9 @@ impl Host for FakeHost {
 
     fn clock(&self) -> UtcSeconds {
         self.now
+    }
+
+    fn node(&self) -> Option<Node> {
+        self.machine_id.and_then(Node::from_machine_id)
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::KernelId;
+use tuxtape_core::rollout::Node;
 use tuxtape_sys::kernel::crash::CrashRecords;
 use tuxtape_sys::kernel::livepatch::Livepatch;
 use tuxtape_sys::kernel::log::KernelLog;
@@ -53,6 +54,8 @@ pub trait Host {
     fn monotonic(&self) -> Duration;
     /// Returns the wall clock, which may be wrong.
     fn clock(&self) -> UtcSeconds;
+    /// Returns this machine as ranks are computed for it; `None` where it has no id.
+    fn node(&self) -> Option<Node>;
 }
 
 /// The machine this program runs on.
@@ -140,4 +143,12 @@ impl Host for RunningHost {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         UtcSeconds::from_unix(since.map_or(0, |since| since.as_secs()))
     }
+
+    fn node(&self) -> Option<Node> {
+        let bytes = tuxtape_sys::regular::read_linked(Path::new(MACHINE_ID), 64);
+        let bytes = bytes.ok().flatten()?;
+        Node::from_machine_id(str::from_utf8(&bytes).ok()?)
+    }
 }
+
+const MACHINE_ID: &str = "/etc/machine-id";

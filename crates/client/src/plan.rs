@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tuxtape_archive::hold::{Hold, Share};
 use tuxtape_archive::index::{IndexedKernel, KernelIndex, OnWithdraw, SupportState};
 use tuxtape_archive::metadata::{TargetFile, Targets};
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{BuildId, KernelId};
 use tuxtape_core::module::{self, KERNEL_BUILD_ID, ModuleError};
+use tuxtape_core::rollout::{Node, Rank};
 use tuxtape_sys::kernel::livepatch::Livepatch;
 use tuxtape_sys::kernel::policy::LoadPolicy;
 
@@ -58,6 +60,11 @@ pub struct Facts<'a> {
     pub time_floor: UtcSeconds,
     /// The emergency switch.
     pub mode: Mode,
+    /// What the stop button says; `None` when going by what was trusted before, where nothing is
+    /// accepted anew.
+    pub hold: Option<&'a Hold>,
+    /// This machine, as ranks are computed for it; without one its turn comes last.
+    pub node: Option<Node>,
 }
 
 /// What is to be done.
@@ -150,6 +157,17 @@ pub enum Obstacle {
         "this kernel takes no more modules until it is booted again (kernel.modules_disabled is 1)"
     )]
     ModulesDisabled,
+    /// The stop button is pressed, or cannot be read.
+    #[error("the rollout is stopped: {0}")]
+    Held(String),
+    /// Its turn has not come.
+    #[error("this machine waits for its turn: {share} of the fleet may load the level now{}", opens_text(*.opens))]
+    Wave {
+        /// Open share, for people.
+        share: String,
+        /// When the signed schedule reaches this machine, unless a cap delays it.
+        opens: Option<UtcSeconds>,
+    },
     /// Signatures are demanded and there is none.
     #[error("the module is not signed for the kernel, which demands it ({0})")]
     SignatureDemanded(String),
@@ -369,6 +387,7 @@ fn obstacles(
     {
         found.push(Obstacle::Transition(busy.livepatch.name.clone()));
     }
+    found.extend(turn(facts, kernel, wanted));
     if facts.time_floor.since(facts.clock) > CLOCK_SLACK {
         found.push(Obstacle::Clock {
             clock: facts.clock,
@@ -376,6 +395,46 @@ fn obstacles(
         });
     }
     found
+}
+
+/// Whether a level that is new here may be loaded by this machine now: the signed schedule, and the
+/// caps below it.
+fn turn(facts: &Facts<'_>, kernel: &IndexedKernel, wanted: &JournaledLevel) -> Option<Obstacle> {
+    let hold = facts.hold?;
+    let committed = facts.journal.committed.as_ref();
+    // A hold unloads nothing, so it does not keep a level out either that passed its probation here.
+    if committed.is_some_and(|committed| committed.sha256 == wanted.sha256) {
+        return None;
+    }
+    let level = kernel.level(wanted.level)?;
+    let now = facts.clock.max(facts.time_floor);
+    let share = hold.share(&level.target, level.waves.as_ref(), now);
+    let ppm = match &share {
+        Share::Stopped(why) => return Some(Obstacle::Held(why.clone())),
+        Share::Scheduled(ppm) | Share::Capped { ppm, .. } => *ppm,
+    };
+    let mut digest = [0; 32];
+    let known = hex::decode_to_slice(&wanted.sha256, &mut digest).is_ok();
+    let last = Rank(u64::MAX);
+    let rank = facts
+        .node
+        .filter(|_| known)
+        .map_or(last, |node| node.rank(&digest));
+    if rank.is_within(ppm) {
+        return None;
+    }
+    let capped = match &share {
+        Share::Capped { reason, .. } => format!(", capped: {reason}"),
+        Share::Scheduled(_) | Share::Stopped(_) => String::new(),
+    };
+    Some(Obstacle::Wave {
+        share: format!("{}.{:02} %{capped}", ppm / 10_000, ppm / 100 % 100),
+        opens: level.waves.as_ref().and_then(|waves| rank.opens(waves)),
+    })
+}
+
+fn opens_text(opens: Option<UtcSeconds>) -> String {
+    opens.map_or_else(String::new, |at| format!("; its turn is at {at}"))
 }
 
 /// Why a module, though signed by the reviewers, is not given to this kernel.

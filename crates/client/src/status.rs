@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use tuxtape_archive::client::{self, Store, Stored};
+use tuxtape_archive::hold::Hold;
 use tuxtape_archive::index::KernelIndex;
 use tuxtape_archive::metadata::{Body, Targets};
 use tuxtape_archive::names::cap;
@@ -75,6 +76,7 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
     let enabled = state.store.load(&Stored::Root, cap::ROOT)?.is_some();
     let Local {
         found,
+        hold,
         expires,
         unread,
     } = local(&mut state, &kernel);
@@ -91,7 +93,16 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
     let transition = running.iter().any(|running| running.livepatch.transition);
     let newest = indexed.and_then(|(role, indexed)| indexed.newest(&role.targets));
     let plan = enabled
-        .then(|| make_plan(host, &state, settings, &kernel, found.as_ref()))
+        .then(|| {
+            make_plan(
+                host,
+                &state,
+                settings,
+                &kernel,
+                found.as_ref(),
+                hold.as_ref(),
+            )
+        })
         .transpose()?
         .filter(|_| unread.is_none() && (found.is_some() || expires.is_some()));
     let cves = |level| {
@@ -190,6 +201,7 @@ pub fn status(host: &dyn Host, settings: &Settings) -> Result<Status, ClientErro
 /// What is trusted about the kernel.
 struct Local {
     found: Option<(Targets, KernelIndex)>,
+    hold: Option<Hold>,
     expires: Option<UtcSeconds>,
     /// Why it could not be read. That is another thing than a kernel the archive does not have.
     unread: Option<String>,
@@ -199,6 +211,7 @@ fn local(state: &mut State, kernel: &KernelId) -> Local {
     let Ok(mut session) = client::local(&mut state.store) else {
         return Local {
             found: None,
+            hold: None,
             expires: None,
             unread: None,
         };
@@ -210,6 +223,7 @@ fn local(state: &mut State, kernel: &KernelId) -> Local {
     };
     Local {
         found,
+        hold: session.hold().ok(),
         expires,
         unread,
     }

@@ -18,6 +18,7 @@ pub mod module;
 pub mod notice;
 pub mod priority;
 pub mod profile;
+pub mod rollout;
 pub mod signals;
 pub mod span;
 pub mod version;

@@ -186,6 +186,7 @@ const FINGERPRINTS: usize = 1024;
 const INCIDENT_US: u64 = 60_000_000;
 /// How long a transition may take.
 const STALL_US: u64 = 60_000_000;
+
 #[derive(Clone, Debug)]
 struct Watched {
     patch: Patch,

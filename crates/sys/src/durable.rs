@@ -63,6 +63,32 @@ pub fn write_with(
     outcome.map_err(failed)
 }
 
+/// Removes what a crash in the middle of [`write()`] left in `folder`: temporary files of programs that
+/// have ended, as far as that can be told. Best effort.
+pub fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let Some(inner) = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp")) else {
+            continue;
+        };
+        let mut parts = inner.rsplit('.');
+        let random = parts.next().is_some_and(|part| {
+            part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        let owner = parts.next().and_then(|part| part.parse::<u32>().ok());
+        let gone = owner.is_some_and(|id| {
+            id != std::process::id() && !Path::new(&format!("/proc/{id}")).exists()
+        });
+        if random && gone {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
 /// Removes a file; it is no error when there is none.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -96,6 +122,25 @@ mod tests {
         let path = folder.path().join("f");
         write(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn litter_of_ended_programs_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let litter = ".1.snapshot.json.4194305.0123456789abcdef.tmp";
+        let ours = format!(".f.{}.0123456789abcdef.tmp", std::process::id());
+        for name in [
+            litter,
+            &ours,
+            "1.snapshot.json",
+            ".hidden.tmp",
+            ".f.1.2.tmp",
+        ] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        sweep(folder.path());
+        assert!(!folder.path().join(litter).exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 
     #[test]

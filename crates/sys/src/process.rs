@@ -138,6 +138,31 @@ pub fn run_ok_with(
     succeeded(command, finished)
 }
 
+/// Like [`run_ok_with`], for a program of somebody else's whose answer has at most `limit` bytes; its
+/// standard error is left to the terminal, where it may ask a person for a touch or a PIN.
+pub fn answer(
+    command: &mut Command,
+    input: &[u8],
+    limit: u64,
+    deadline: Duration,
+) -> Result<Vec<u8>, ProcessError> {
+    let program = name_of(command);
+    let started = |source| ProcessError::Start {
+        program: program.clone(),
+        source,
+    };
+    let file = memory_file(input).map_err(started)?;
+    let group = Group::watched();
+    let child = dies_with_us(command, Signal::TERM)
+        .stdin(Stdio::from(file))
+        .stdout(Stdio::piped())
+        .process_group(group.id())
+        .spawn()
+        .map_err(started)?;
+    let finished = collect(child, &group, program.clone(), deadline, limit)?;
+    Ok(succeeded(command, finished)?.stdout)
+}
+
 fn memory_file(content: &[u8]) -> io::Result<File> {
     let descriptor = rustix::fs::memfd_create(c"input", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = File::from(descriptor);

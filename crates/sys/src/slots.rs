@@ -3,8 +3,9 @@
 //! A slot is `TTSLOT01`, sequence (u64), length (u32), CRC-32C (u32) over sequence, length and payload,
 //! then the payload; numbers are little-endian. The reader takes the highest valid sequence.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::{durable, regular};
@@ -123,7 +124,9 @@ impl Slots {
             path: path.clone(),
             source,
         };
-        if path.symlink_metadata().is_ok_and(|there| there.is_file()) {
+        // What has a second name is somebody else's, too.
+        let ours = |there: Metadata| there.is_file() && there.nlink() == 1;
+        if path.symlink_metadata().is_ok_and(ours) {
             let mut file = regular::open(OpenOptions::new().write(true), path).map_err(failed)?;
             file.write_all(&bytes).map_err(failed)?;
             file.set_len(bytes.len() as u64).map_err(failed)?;
@@ -248,6 +251,18 @@ mod tests {
         assert!(slots.read().is_err());
         assert!(slots.write(b"x").is_err());
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn a_planted_second_name_of_a_file_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, b"untouched").unwrap();
+        let slots = Slots::new(folder.path(), "floor");
+        fs::hard_link(&victim, &slots.a).unwrap();
+        slots.write(b"one").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(record(&slots).unwrap(), b"one");
     }
 
     #[test]

@@ -12,4 +12,5 @@ pub mod log;
 pub mod man;
 pub mod notice;
 pub mod patch;
+pub mod rollout;
 pub mod scan;

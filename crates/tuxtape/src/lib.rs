@@ -66,6 +66,8 @@ pub enum Command {
     Notice(commands::notice::Arguments),
     /// Keep the signed archive that clients fetch from
     Archive(commands::archive::Arguments),
+    /// Show, stop and let go who may load a level
+    Rollout(commands::rollout::Arguments),
     /// Write what is known of the CVEs in formats of other programs
     Export(commands::export::Arguments),
     /// Run the whole line on a stock kernel, from the feed to a patched virtual machine
@@ -165,6 +167,7 @@ fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Patch(arguments) => commands::patch::run(arguments, context),
         Command::Notice(arguments) => commands::notice::run(arguments, context),
         Command::Archive(arguments) => commands::archive::run(arguments, context),
+        Command::Rollout(arguments) => commands::rollout::run(arguments, context),
         Command::Log(arguments) => commands::log::run(&arguments, context),
         Command::Export(arguments) => commands::export::run(arguments, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context),

@@ -130,6 +130,14 @@ impl DiskStore {
         for folder in [top.clone(), top.join("root_history"), top.join("roles")] {
             private_folder(&folder)?;
         }
+        for folder in [
+            state.to_owned(),
+            top.clone(),
+            top.join("root_history"),
+            top.join("roles"),
+        ] {
+            durable::sweep(&folder);
+        }
         let slots = Slots::new(state, "floor");
         let (floor, damaged) = match slots.read()? {
             Found::Nothing => (Floor::default(), false),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Floor;
+use crate::hold;
 use crate::keys::{Key, KeyId};
 use crate::metadata::{
     Body, Envelope, FileMeta, MetadataError, RoleKeys, Root, Snapshot, Targets, Timestamp, Unequal,
@@ -217,6 +218,8 @@ pub fn targets(
 pub fn targets_cap(name: &str) -> u64 {
     if name.starts_with("k__") {
         cap::KERNEL
+    } else if name == hold::ROLE {
+        cap::HOLD
     } else {
         cap::TARGETS
     }

@@ -8,6 +8,7 @@ use tuxtape_core::identity::{Arch, KernelRelease};
 
 use super::trusted::Refusal;
 use super::{Store, StoreError};
+use crate::hold::{self, Caps, Hold};
 use crate::index::{IndexError, KernelIndex};
 use crate::keys::{Key, KeyId};
 use crate::metadata::{
@@ -221,6 +222,37 @@ impl Session<'_> {
             self.store.set_floor(floor)?;
         }
         Ok(Some((role, index)))
+    }
+
+    /// Returns what the stop button says.
+    ///
+    /// Whatever is wrong with it, other than the state itself, counts as a stop: whoever withholds it
+    /// must not win a rollout by that.
+    pub fn hold(&mut self) -> Result<Hold, UpdateError> {
+        let delegations = self.targets.delegations.clone().unwrap_or_default();
+        let Some(delegated) = delegations
+            .roles
+            .iter()
+            .find(|role| role.name == hold::ROLE)
+        else {
+            return Ok(Hold::Absent);
+        };
+        match self.role(&delegations.keys, delegated) {
+            Ok(role) => Ok(Caps::read(&role).map_or_else(
+                |why| Hold::Unreadable(format!("the caps are malformed: {why}")),
+                Hold::Caps,
+            )),
+            Err(error @ UpdateError::Store(_)) => Err(error),
+            Err(error) => {
+                let mut why = format!("the caps are not usable: {error}");
+                let mut cause = std::error::Error::source(&error);
+                while let Some(error) = cause {
+                    why.push_str(&format!(": {error}"));
+                    cause = error.source();
+                }
+                Ok(Hold::Unreadable(why))
+            }
+        }
     }
 
     /// Looks a target up in the top-level targets and, in pre-order, in what they delegate (5.6.7).

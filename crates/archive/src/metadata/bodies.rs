@@ -224,6 +224,9 @@ pub struct Targets {
     /// Our `KernelIndex`, in kernel roles; see [`crate::index`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuxtape: Option<Value>,
+    /// Caps on rollouts, in the role `hold`; see [`crate::hold`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuxtape_hold: Option<Value>,
 }
 
 impl Body for Targets {

@@ -121,12 +121,17 @@ impl Envelope {
 
     /// Adds or renews the signature of `key`.
     pub fn sign(&mut self, key: &PrivateKey) {
-        let keyid = key.public().id();
-        self.signatures.retain(|signature| signature.keyid != keyid);
-        self.signatures.push(Signature {
-            keyid,
+        self.add(Signature {
+            keyid: key.public().id(),
             sig: key.sign(&self.canonical),
         });
+    }
+
+    /// Adds a signature, or puts it in the place of one by the same key. Does not verify it.
+    pub fn add(&mut self, signature: Signature) {
+        self.signatures
+            .retain(|known| known.keyid != signature.keyid);
+        self.signatures.push(signature);
         self.signatures
             .sort_by(|left, right| left.keyid.cmp(&right.keyid));
     }

@@ -1,6 +1,7 @@
 //! Making drafts public, and keeping the online roles fresh.
 
 mod batch;
+mod caps;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,17 +10,39 @@ use sha2::{Digest, Sha256};
 use tuxtape_core::identity::{Arch, KernelRelease};
 use tuxtape_sys::durable;
 
+use super::holding::HoldingError;
 use super::sign::own_ids;
 use super::{PublishError, Published, Workspace, body, read_draft, read_file, role_of};
 use crate::client::{self, MemoryStore, Refusal, UpdateError};
+use crate::hold::{self, Caps, Hold};
 use crate::index::KernelIndex;
 use crate::metadata::{
-    Body, Envelope, FileMeta, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
+    Body, Envelope, FileMeta, RoleKeys, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
 };
 use crate::names::{self, cap};
 use crate::source::DirectorySource;
 use crate::time::UtcSeconds;
 use batch::{Batch, Staged, warm};
+
+/// What is public, and what the public tree will be made of.
+struct View<'a> {
+    published: Option<&'a Published>,
+    root: &'a Root,
+    targets: &'a Targets,
+    roles: &'a BTreeMap<String, Targets>,
+}
+
+impl<'a> View<'a> {
+    /// What is public stays.
+    fn of(published: &'a Published) -> Self {
+        Self {
+            published: Some(published),
+            root: &published.root,
+            targets: &published.targets,
+            roles: &published.roles,
+        }
+    }
+}
 
 /// What was made public.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,15 +97,31 @@ impl Workspace {
                 format!("waiting: {}", waiting.join("; "))
             }));
         }
-        self.go_public(published.as_ref(), &targets, &roles, batch, now)
+        let view = View {
+            published: published.as_ref(),
+            root: &root,
+            targets: &targets,
+            roles: &roles,
+        };
+        let publication = self.go_public(&view, None, batch, now)?;
+        self.promote_keys(&root, &targets);
+        Ok(publication)
     }
 
     /// Signs the timestamp anew, and the snapshot too when less than half of its life is left.
     pub fn renew(&self, now: UtcSeconds) -> Result<Publication, PublishError> {
         let published = self.published()?.ok_or(PublishError::Unpublished)?;
-        let batch = Batch::default();
-        let (targets, roles) = (published.targets.clone(), published.roles.clone());
-        self.go_public(Some(&published), &targets, &roles, batch, now)
+        self.go_public(&View::of(&published), None, Batch::default(), now)
+    }
+
+    /// Publishes other caps, signed by the online key of `hold`.
+    pub(crate) fn publish_caps(
+        &self,
+        published: &Published,
+        caps: &Caps,
+        now: UtcSeconds,
+    ) -> Result<Publication, PublishError> {
+        self.go_public(&View::of(published), Some(caps), Batch::default(), now)
     }
 
     fn take_root(
@@ -203,12 +242,17 @@ impl Workspace {
 
     fn go_public(
         &self,
-        published: Option<&Published>,
-        targets: &Targets,
-        roles: &BTreeMap<String, Targets>,
+        view: &View<'_>,
+        caps: Option<&Caps>,
         mut batch: Batch,
         now: UtcSeconds,
     ) -> Result<Publication, PublishError> {
+        let &View {
+            published,
+            root,
+            targets,
+            roles,
+        } = view;
         let named = |version| FileMeta {
             version,
             length: None,
@@ -218,10 +262,17 @@ impl Workspace {
         for (name, role) in roles {
             meta.insert(format!("{name}.json"), named(role.version));
         }
+        if let Some(version) = self.take_hold(view, caps, &mut batch, now)? {
+            meta.insert(format!("{}.json", hold::ROLE), named(version));
+        }
         let life = u64::from(self.policy.lifetimes.snapshot_days) * 86_400;
+        let snapshot_keys = &root.roles.snapshot;
         let current = published.filter(|published| {
             let snapshot = &published.snapshot;
-            snapshot.meta == meta && snapshot.expires.since(now) > life / 2
+            // With a new key in root, clients take nothing signed by the old one.
+            published.root.roles.snapshot == *snapshot_keys
+                && snapshot.meta == meta
+                && snapshot.expires.since(now) > life / 2
         });
         let (snapshot_version, snapshot_bytes) = if let Some(published) = current {
             let version = published.snapshot.version;
@@ -238,7 +289,7 @@ impl Workspace {
                 expires: now.plus(life),
                 meta,
             };
-            let bytes = self.sign_online("snapshot", &body)?;
+            let bytes = self.sign_online("snapshot", &body, snapshot_keys)?;
             batch.snapshot = Some((format!("{}.snapshot.json", body.version), bytes.clone()));
             (body.version, bytes)
         };
@@ -260,7 +311,7 @@ impl Workspace {
             )]),
             tuxtape_issued: Some(now),
         };
-        batch.timestamp = self.sign_online("timestamp", &timestamp)?;
+        batch.timestamp = self.sign_online("timestamp", &timestamp, &root.roles.timestamp)?;
         let expired = self.check(published, &batch, now)?;
         let files = self.write(&batch)?;
         for path in batch.taken.iter().chain(&batch.used) {
@@ -276,12 +327,17 @@ impl Workspace {
         })
     }
 
-    fn sign_online(&self, role: &str, body: &impl Body) -> Result<Vec<u8>, PublishError> {
+    pub(crate) fn sign_online(
+        &self,
+        role: &str,
+        body: &impl Body,
+        wanted: &RoleKeys,
+    ) -> Result<Vec<u8>, PublishError> {
         let mut envelope = Envelope::unsigned(body).map_err(|reason| PublishError::Metadata {
             file: role.to_owned(),
             reason,
         })?;
-        envelope.sign(&self.online_key(role)?);
+        envelope.sign(&self.online_key(role, wanted)?);
         Ok(envelope.to_bytes())
     }
 
@@ -314,6 +370,13 @@ impl Workspace {
             public: DirectorySource::new(&self.public()),
         };
         let mut session = client::refresh(&mut store, &staged, now).map_err(unverified)?;
+        // An older one that clients take for a stop must not keep the rest from staying fresh.
+        match session.hold().map_err(unverified)? {
+            Hold::Unreadable(why) if batch.hold.is_some() => {
+                return Err(HoldingError::Unreadable(why).into());
+            }
+            Hold::Unreadable(_) | Hold::Caps(_) | Hold::Absent => {}
+        }
         let delegations = session.targets.delegations.clone().unwrap_or_default();
         for role in &delegations.roles {
             let named = session
@@ -331,7 +394,8 @@ impl Workspace {
                 }
                 outcome => outcome.map_err(unverified)?,
             };
-            if let Some((body, _)) = kernel.filter(|_| changed) {
+            if let Some((body, index)) = kernel.filter(|_| changed) {
+                index.check_rollout()?;
                 check_modules(&mut session, &body).map_err(unverified)?;
             }
         }
@@ -352,6 +416,8 @@ impl Workspace {
         for (name, bytes, _) in batch.metadata() {
             write(format!("metadata/{name}"), bytes)?;
         }
+        durable::sweep(&public.join("metadata"));
+        durable::sweep(&public.join("targets"));
         Ok(written)
     }
 }

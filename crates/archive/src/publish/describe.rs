@@ -74,6 +74,9 @@ fn kernel_changes(
         .transpose()?;
     let mut lines = versions(role, new.version, old.map(|old| old.version));
     lines.push(format!("expires {}", new.expires));
+    if new.tuxtape_hold.is_some() {
+        lines.push("carries caps on rollouts, which count in the role hold alone".to_owned());
+    }
     let before = old_index.as_ref().zip(old.map(|old| &old.targets));
     let mut changes = index_changes(&index, &new.targets, before);
     changes.extend(delegation_changes(new, old, policy));
@@ -125,6 +128,7 @@ fn targets_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> Vec
         targets,
         delegations: _,
         tuxtape,
+        tuxtape_hold,
     } = new;
     let mut lines = versions("targets", *version, old.map(|old| old.version));
     let none = std::collections::BTreeMap::new();
@@ -143,6 +147,9 @@ fn targets_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> Vec
     }
     if *tuxtape != old.and_then(|old| old.tuxtape.clone()) {
         lines.push("the kernel index that targets itself carries changes".to_owned());
+    }
+    if tuxtape_hold.is_some() {
+        lines.push("carries caps on rollouts, which count in the role hold alone".to_owned());
     }
     lines.extend(delegation_changes(new, old, policy));
     lines.push(format!("expires {expires}"));
@@ -166,9 +173,10 @@ fn delegation_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> 
         } = role;
         let earlier = before.iter().find(|other| other.name == *name);
         match earlier {
-            None => lines.push(format!("kernel {name} comes, for {}", scope(role))),
+            None => lines.push(format!("{} comes, for {}", called(name), scope(role))),
             Some(earlier) if scope(earlier) != scope(role) => lines.push(format!(
-                "kernel {name} is now for {}, was for {}",
+                "{} is now for {}, was for {}",
+                called(name),
                 scope(role),
                 scope(earlier)
             )),
@@ -176,7 +184,7 @@ fn delegation_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> 
         }
         if earlier.map_or(!terminating, |earlier| earlier.terminating != *terminating) {
             let ends = if *terminating { "ends" } else { "does not end" };
-            lines.push(format!("kernel {name} {ends} the search for its files"));
+            lines.push(format!("{} {ends} the search for its files", called(name)));
         }
         lines.extend(key_changes(name, keys, earlier.map(|e| &e.keys), policy));
     }
@@ -184,7 +192,7 @@ fn delegation_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> 
         .iter()
         .filter(|role| now.iter().all(|n| n.name != role.name))
     {
-        lines.push(format!("kernel {} leaves", role.name));
+        lines.push(format!("{} leaves", called(&role.name)));
     }
     let order = |these: &[DelegatedRole], those: &[DelegatedRole]| -> Vec<String> {
         let common = these
@@ -196,6 +204,15 @@ fn delegation_changes(new: &Targets, old: Option<&Targets>, policy: &Policy) -> 
         lines.push("the order in which kernels are asked changes".to_owned());
     }
     lines
+}
+
+/// Says what kind of role a delegated one is.
+fn called(name: &str) -> String {
+    if name == crate::hold::ROLE {
+        "the stop button hold".to_owned()
+    } else {
+        format!("kernel {name}")
+    }
 }
 
 /// Which files a role may vouch for.

@@ -7,9 +7,9 @@ use tuxtape_sys::durable;
 
 use super::describe::describe;
 use super::{PublishError, Workspace, body, kind_of, read_draft, role_of};
-use crate::keys::{Key, KeyId, PrivateKey};
-use crate::metadata::{Envelope, RoleKeys, Root, Targets};
-use crate::policy::{Duty, PolicyError};
+use crate::keys::{Key, KeyId, PrivateKey, program};
+use crate::metadata::{Envelope, RoleKeys, Root, Signature, Targets};
+use crate::policy::{Duty, Person, PolicyError};
 use crate::words;
 
 /// What a signer must see before signing.
@@ -29,6 +29,10 @@ pub struct Shown {
     pub signed: Vec<String>,
     /// How many must sign.
     pub wanted: u32,
+    /// Who may still sign.
+    pub missing: Vec<String>,
+    /// Of the keys trusted so far: who signed, and how many must. For a root after the first.
+    pub before: Option<(Vec<String>, u32)>,
 }
 
 /// Why a draft cannot be signed.
@@ -70,6 +74,26 @@ pub enum SignError {
         /// Its own id.
         found: KeyId,
     },
+    /// A file to merge is another draft.
+    #[error("{file} is another draft: its sha256 is {found}, this one's is {wanted}", file = file.display())]
+    OtherDraft {
+        /// The file.
+        file: PathBuf,
+        /// Digest of what it holds.
+        found: String,
+        /// Digest of the draft.
+        wanted: String,
+    },
+    /// A file to merge brings a signature that counts for nothing.
+    #[error("{file} has a signature by {key}, {why}", file = file.display())]
+    Worthless {
+        /// The file.
+        file: PathBuf,
+        /// The key id.
+        key: KeyId,
+        /// Why it does not count.
+        why: &'static str,
+    },
     /// A kernel's draft holds the index of another.
     #[error("the draft of {draft} holds the index of {index}")]
     OtherKernel {
@@ -103,11 +127,20 @@ impl Workspace {
         let envelope = read_draft(&path)?;
         let published = self.published()?;
         let (_, keys) = self.signers(role, &envelope)?;
+        let old = match &published {
+            Some(published) if role == "root" => Some(&published.root.roles.root),
+            Some(_) | None => None,
+        };
+        let signed = self.signed_by(&envelope, &keys);
+        let people = keys.keyids.iter().filter_map(|id| self.policy.person(id));
+        let names = people.map(|person| person.name.clone());
         Ok(Shown {
+            missing: names.filter(|name| !signed.contains(name)).collect(),
+            before: old.map(|old| (self.signed_by(&envelope, old), old.threshold)),
             sha256: hex::encode(envelope.digest()),
             words: words::spoken(&envelope.digest()),
             changes: describe(&envelope, role, published.as_ref(), &self.policy)?,
-            signed: self.signed_by(&envelope, &keys),
+            signed,
             wanted: keys.threshold,
             role: role.to_owned(),
             path,
@@ -121,6 +154,32 @@ impl Workspace {
         key: &PrivateKey,
         expected: &str,
     ) -> Result<Shown, PublishError> {
+        self.sign_by(draft, expected, |canonical| {
+            Ok((key.public().id(), key.sign(canonical)))
+        })
+    }
+
+    /// Like [`Self::sign`], with a program that gets the bytes and prints the signature. Whose it is
+    /// shows in the key that verifies it.
+    pub fn sign_by_program(
+        &self,
+        draft: &str,
+        program: &Path,
+        expected: &str,
+    ) -> Result<Shown, PublishError> {
+        let people = self.policy.people.iter().map(Person::key);
+        let known: BTreeMap<KeyId, Key> = people.map(|key| (key.id(), key)).collect();
+        self.sign_by(draft, expected, |canonical| {
+            Ok(program::sign(program, canonical, &known)?)
+        })
+    }
+
+    fn sign_by(
+        &self,
+        draft: &str,
+        expected: &str,
+        make: impl FnOnce(&[u8]) -> Result<(KeyId, String), PublishError>,
+    ) -> Result<Shown, PublishError> {
         let path = self.find_draft(draft)?;
         let role = role_of(&path).ok_or_else(|| SignError::NoDraft(draft.to_owned()))?;
         let mut envelope = read_draft(&path)?;
@@ -133,19 +192,72 @@ impl Workspace {
             }
             .into());
         }
-        let keyid = key.public().id();
         let (duty, keys) = self.signers(role, &envelope)?;
+        let (keyid, sig) = make(&envelope.canonical)?;
         let Some(person) = self.policy.person(&keyid) else {
             return Err(SignError::UnknownKey(keyid).into());
         };
-        if !person.duties.contains(&duty) && !keys.keyids.contains(&keyid) {
+        // Who leaves the root is among those who must let the next one in.
+        let old = match kind_of(&envelope) {
+            "root" => self.old_root()?,
+            _ => None,
+        };
+        let leaving = old.is_some_and(|old| old.roles.root.keyids.contains(&keyid));
+        if !person.duties.contains(&duty) && !keys.keyids.contains(&keyid) && !leaving {
             return Err(SignError::NotTheirs {
                 person: person.name.clone(),
                 role: role.to_owned(),
             }
             .into());
         }
-        envelope.sign(key);
+        envelope.add(Signature { keyid, sig });
+        durable::write(&path, &envelope.to_bytes())?;
+        self.show(draft)
+    }
+
+    /// Adds the signatures of copies of a draft that were signed elsewhere, in any order.
+    ///
+    /// Nothing is taken when any of them is another draft or brings a signature that does not count.
+    pub fn merge(&self, draft: &str, files: &[PathBuf]) -> Result<Shown, PublishError> {
+        let path = self.find_draft(draft)?;
+        let role = role_of(&path).ok_or_else(|| SignError::NoDraft(draft.to_owned()))?;
+        let mut envelope = read_draft(&path)?;
+        let (_, keys) = self.signers(role, &envelope)?;
+        let old = match kind_of(&envelope) {
+            "root" => self.old_root()?.map(|old| old.roles.root.keyids),
+            _ => None,
+        };
+        for file in files {
+            let other = read_draft(file)?;
+            if other.canonical != envelope.canonical {
+                return Err(SignError::OtherDraft {
+                    file: file.clone(),
+                    found: hex::encode(other.digest()),
+                    wanted: hex::encode(envelope.digest()),
+                }
+                .into());
+            }
+            for signature in other.signatures {
+                let worthless = |why| SignError::Worthless {
+                    file: file.clone(),
+                    key: signature.keyid.clone(),
+                    why,
+                };
+                let person = self.policy.person(&signature.keyid);
+                let person = person.ok_or_else(|| worthless("which belongs to nobody"))?;
+                let asked = keys.keyids.contains(&signature.keyid)
+                    || old
+                        .as_ref()
+                        .is_some_and(|old| old.contains(&signature.keyid));
+                if !asked {
+                    return Err(worthless("which may not sign this").into());
+                }
+                if !person.key().verifies(&envelope.canonical, &signature.sig) {
+                    return Err(worthless("which does not verify").into());
+                }
+                envelope.add(signature);
+            }
+        }
         durable::write(&path, &envelope.to_bytes())?;
         self.show(draft)
     }

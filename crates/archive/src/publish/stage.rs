@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 use tuxtape_core::identity::{BuildId, KernelId, KernelRelease, PatchLevel};
 use tuxtape_core::module::{self, KERNEL_BUILD_ID, ModuleError, ModuleIdentity};
+use tuxtape_core::rollout::Waves;
 use tuxtape_sys::durable;
 
 use super::{PublishError, Workspace};
@@ -33,6 +34,21 @@ pub struct StageRequest {
     pub unpatchable: Vec<Unpatchable>,
     /// Upstream point release of the kernel, where known.
     pub base_version: Option<String>,
+    /// Rollout schedule; `None` opens the level to every node at once.
+    pub waves: Option<Waves>,
+    /// Lowest level that may still be loaded, where it is to rise.
+    pub floor: Option<PatchLevel>,
+    /// How the module was signed for the kernel, where it was.
+    pub signed: Option<KernelSignature>,
+}
+
+/// Who signed a module for the kernel's own check, and what it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSignature {
+    /// SHA-256 of the module without its signature, in hex: what a second builder can compare.
+    pub unsigned_sha256: String,
+    /// Subject key id of the signer's certificate, in hex.
+    pub signer_skid: String,
 }
 
 /// A fix in a module.
@@ -44,6 +60,8 @@ pub struct StagedFix {
     pub commit: Option<String>,
     /// SHA-256 of the source change, where known.
     pub fix_sha256: Option<String>,
+    /// Day by which a hotfix without a CVE must be looked at again.
+    pub expires: Option<UtcSeconds>,
 }
 
 /// What was drafted.
@@ -114,6 +132,26 @@ pub enum StageError {
         /// Bytes clients take.
         cap: u64,
     },
+    /// The floor would go down, or shut out every level.
+    #[error("the floor cannot be level {wanted}: it is {now} now, and the new level is {level}")]
+    Floor {
+        /// Asked for.
+        wanted: PatchLevel,
+        /// Present floor.
+        now: PatchLevel,
+        /// The new level.
+        level: PatchLevel,
+    },
+    /// A hotfix whose day has passed.
+    #[error(
+        "hotfix {what} was to be looked at again by {at}; give it a later day, or leave it out"
+    )]
+    HotfixOver {
+        /// Its commit or digest.
+        what: String,
+        /// The day.
+        at: UtcSeconds,
+    },
     /// A level of this kernel waits for signatures.
     #[error(
         "level {0} of this kernel waits for signatures; publish it, or delete its draft, first"
@@ -137,6 +175,15 @@ impl Workspace {
                 .clone()
                 .ok_or(StageError::NoKernelBuildId)?,
         };
+        let over = request
+            .fixes
+            .iter()
+            .find(|fix| fix.expires.is_some_and(|at| at <= now));
+        if let Some((fix, at)) = over.and_then(|fix| Some((fix, fix.expires?))) {
+            let what = fix.commit.clone().or_else(|| fix.fix_sha256.clone());
+            let what = what.unwrap_or_default();
+            return Err(StageError::HotfixOver { what, at }.into());
+        }
         let role = names::role(kernel.arch, &kernel.release)?;
         let published = self.published()?;
         let before = published
@@ -172,6 +219,7 @@ impl Workspace {
         let live: BTreeSet<&String> = levels.map(|level| &level.target).collect();
         targets.retain(|name, _| live.contains(name));
         index.check(&targets)?;
+        index.check_rollout()?;
         let body = Targets {
             kind: Targets::TYPE.to_owned(),
             spec_version: SPEC_VERSION.to_owned(),
@@ -182,6 +230,7 @@ impl Workspace {
             tuxtape: Some(
                 serde_json::to_value(&index).expect("an index has only texts and numbers"),
             ),
+            tuxtape_hold: None,
         };
         let modules = self.drafts().join("modules");
         durable::write(&modules.join(format!("{sha256}.{target}")), &request.module)?;
@@ -207,7 +256,11 @@ impl Workspace {
     }
 
     /// Two levels of one kernel are never open at once: the second would replace the first unseen.
-    fn no_open_level(&self, role: &str, before: Option<&Targets>) -> Result<(), PublishError> {
+    pub(super) fn no_open_level(
+        &self,
+        role: &str,
+        before: Option<&Targets>,
+    ) -> Result<(), PublishError> {
         let Some((_, draft)) = self.draft(role)? else {
             return Ok(());
         };
@@ -299,10 +352,17 @@ fn next_index(
         module: identity.name.clone(),
         module_build_id: identity.build_id.clone(),
         srcversion: identity.srcversion.clone(),
-        unsigned_sha256: None,
-        signer_skid: None,
-        waves: None,
+        unsigned_sha256: request.signed.as_ref().map(|s| s.unsigned_sha256.clone()),
+        signer_skid: request.signed.as_ref().map(|s| s.signer_skid.clone()),
+        waves: request.waves.clone(),
     });
+    if let Some(wanted) = request.floor {
+        if wanted < kernel.floor || wanted > level {
+            let now = kernel.floor;
+            return Err(StageError::Floor { wanted, now, level }.into());
+        }
+        kernel.floor = wanted;
+    }
     let surplus = kernel.levels.len().saturating_sub(LIVE_LEVELS);
     kernel.levels.drain(..surplus);
     carry_fixes(kernel, &request.fixes, level);
@@ -365,6 +425,7 @@ fn carry_fixes(kernel: &mut IndexedKernel, fixes: &[StagedFix], level: PatchLeve
         cve: fix.cve.clone(),
         commit: fix.commit.clone(),
         fix_sha256: fix.fix_sha256.clone(),
+        expires: fix.expires,
     };
     let wanted: BTreeSet<&StagedFix> = fixes.iter().collect();
     for fix in &mut kernel.fixes {
@@ -381,6 +442,7 @@ fn carry_fixes(kernel: &mut IndexedKernel, fixes: &[StagedFix], level: PatchLeve
                 fix_sha256: fix.fix_sha256.clone(),
                 since: level,
                 until: None,
+                expires: fix.expires,
             });
         }
     }

@@ -4,6 +4,7 @@ use tuxtape_core::identity::{KernelId, PatchLevel};
 
 use super::commit::kernel_of;
 use crate::client::{self, MemoryStore, Store, Stored, UpdateError};
+use crate::hold::{self, Hold};
 use crate::metadata::Body;
 use crate::names::cap;
 use crate::source::Source;
@@ -41,7 +42,30 @@ pub fn verify(source: &dyn Source, root: &[u8], now: UtcSeconds) -> Result<Verif
     let mut levels = Vec::new();
     let mut unlisted = Vec::new();
     let delegations = session.targets.delegations.clone().unwrap_or_default();
-    for role in &delegations.roles {
+    for (name, keys) in [
+        ("root", &session.root.roles.root),
+        ("targets", &session.root.roles.targets),
+    ] {
+        if keys.threshold < 2 {
+            unlisted.push(format!("one person alone signs {name}"));
+        }
+    }
+    match session.hold()? {
+        Hold::Caps(caps) if caps.stop => unlisted.push("every rollout is stopped".to_owned()),
+        Hold::Caps(_) => {}
+        Hold::Absent => unlisted.push("there is no stop button (role hold)".to_owned()),
+        Hold::Unreadable(why) => {
+            unlisted.push(format!("no node loads anything new: {why}"));
+        }
+    }
+    for role in delegations
+        .roles
+        .iter()
+        .filter(|role| role.name != hold::ROLE)
+    {
+        if role.keys.threshold < 2 {
+            unlisted.push(format!("one person alone signs {}", role.name));
+        }
         let Some((arch, release)) = kernel_of(&role.name) else {
             unlisted.push(format!("role {} is no kernel's", role.name));
             continue;
@@ -58,6 +82,22 @@ pub fn verify(source: &dyn Source, root: &[u8], now: UtcSeconds) -> Result<Verif
             continue;
         };
         warn_soon(&role.name, body.expires());
+        unlisted.extend(
+            index
+                .check_rollout()
+                .err()
+                .map(|error| format!("{release}: {error}")),
+        );
+        let fixes = index.kernels.iter().flat_map(|kernel| &kernel.fixes);
+        for fix in fixes.filter(|fix| fix.until.is_none()) {
+            let over = fix.expires.filter(|at| *at <= now);
+            unlisted.extend(over.map(|at| {
+                format!(
+                    "{release}: a hotfix of level {} was to be looked at by {at}",
+                    fix.since
+                )
+            }));
+        }
         for kernel in &index.kernels {
             for level in &kernel.levels {
                 let missing = || UpdateError::Missing {

@@ -7,3 +7,6 @@ mod refusals;
 mod rollback;
 mod running;
 mod setup;
+mod threats;
+mod threats_table;
+mod waves;

@@ -1,9 +1,13 @@
 //! `tuxtape archive`.
 
+pub mod bundle;
+pub mod kernel_signature;
 pub mod people;
+pub mod rotate;
 pub mod show;
 pub mod sign;
 pub mod stage;
+pub mod withdraw;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -40,10 +44,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make an ed25519 key: FILE (private, mode 600) and FILE.pub
-    Key {
-        /// Where the private key goes
-        file: PathBuf,
-    },
+    Key(people::MakeKey),
     /// Make an archive: policy, online keys, and drafts of root and targets to sign
     Init(people::Init),
     /// Let a person review levels; redrafts targets
@@ -56,8 +57,14 @@ pub enum Command {
     Sign(sign::Sign),
     /// Make every signed draft public, after walking the result as a client would
     Publish,
+    /// Take a published level back: stops its rollout at once and drafts the index that says so
+    Withdraw(withdraw::Withdraw),
     /// Sign the timestamp anew, and the snapshot when it is due
     Renew(Renew),
+    /// Exchange a key: of an online role, or of people
+    Rotate(rotate::Rotate),
+    /// Write the archive into one file for sites without a network, or take one in
+    Bundle(bundle::Bundle),
     /// Walk an archive as every client would, modules included
     Verify(Verify),
     /// Serve the public tree over plain HTTP, for tests and laboratories
@@ -70,6 +77,13 @@ pub struct Renew {
     /// Draft for every kernel a successor that is only valid longer, for reviewers to sign
     #[arg(long)]
     pub kernels: bool,
+    /// Also remove modules that no role names any more and that came this many days ago, and
+    /// superseded metadata of more than 30 days
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "365")]
+    pub prune: Option<u32>,
+    /// With --prune: only list what would be removed
+    #[arg(long, requires = "prune")]
+    pub dry_run: bool,
 }
 
 /// Walk an archive as every client would, modules included
@@ -95,12 +109,10 @@ pub struct Serve {
 
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let top = arguments
-        .archive
-        .unwrap_or_else(|| context.home.join("archive"));
+    let top = place(arguments.archive, context);
     let open = || Workspace::open(&top).map_err(hinted);
     match arguments.command {
-        Command::Key { file } => people::key(&file, context),
+        Command::Key(arguments) => people::key(&arguments, context),
         Command::Init(arguments) => people::init(&top, &arguments, context),
         Command::AddReviewer(arguments) => people::add_reviewer(open()?, &arguments, context),
         Command::Stage(arguments) => stage::run(&open()?, &arguments, context),
@@ -110,7 +122,10 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             let publication = open()?.publish(now()).map_err(hinted)?;
             show_publication(&publication, context)
         }
-        Command::Renew(Renew { kernels: true }) => {
+        Command::Withdraw(arguments) => withdraw::run(&open()?, &arguments, context),
+        Command::Rotate(arguments) => rotate::run(open()?, &arguments, context),
+        Command::Bundle(arguments) => bundle::run(&top, &arguments, context),
+        Command::Renew(Renew { kernels: true, .. }) => {
             let workspace = open()?;
             let redated = workspace.redate(now()).map_err(hinted)?;
             for role in &redated.open {
@@ -120,8 +135,17 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             }
             show::drafts(&workspace, context)
         }
-        Command::Renew(Renew { kernels: false }) => {
-            let publication = open()?.renew(now()).map_err(hinted)?;
+        Command::Renew(Renew { prune, dry_run, .. }) => {
+            let workspace = open()?;
+            let publication = workspace.renew(now()).map_err(hinted)?;
+            let removed = match prune {
+                Some(days) => workspace.prune(days, dry_run, now()).map_err(hinted)?,
+                None => Vec::new(),
+            };
+            for path in removed {
+                let what = if dry_run { "would remove" } else { "removed" };
+                output::talk(&format!("{what} {}", path.display()));
+            }
             show_publication(&publication, context)
         }
         Command::Verify(arguments) => run_verify(&arguments, &top, context),
@@ -129,14 +153,19 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
     }
 }
 
+/// The archive's folder.
+pub(crate) fn place(archive: Option<PathBuf>, context: &Context) -> PathBuf {
+    archive.unwrap_or_else(|| context.home.join("archive"))
+}
+
 /// The wall clock, read at the edge.
-fn now() -> UtcSeconds {
+pub(crate) fn now() -> UtcSeconds {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     UtcSeconds::from_unix(since.map_or(0, |since| since.as_secs()))
 }
 
 /// Adds the way out that fits the error.
-fn hinted(error: PublishError) -> anyhow::Error {
+pub(crate) fn hinted(error: PublishError) -> anyhow::Error {
     let hint = match &error {
         PublishError::NotAnArchive { .. } => "run `tuxtape archive init` first, or give --archive",
         PublishError::Unpublished => "run `tuxtape archive publish` first",
@@ -157,13 +186,21 @@ fn hinted(error: PublishError) -> anyhow::Error {
         | PublishError::Name(_)
         | PublishError::Index(_)
         | PublishError::Stage(_)
+        | PublishError::NoOnlineKey { .. }
+        | PublishError::Withdraw(_)
+        | PublishError::Rotate(_)
+        | PublishError::Bundle(_)
+        | PublishError::Holding(_)
         | PublishError::Sign(_)
         | PublishError::TooLarge { .. } => return error.into(),
     };
     anyhow::Error::from(error).context(Hint::new(hint))
 }
 
-fn show_publication(publication: &Publication, context: &Context) -> anyhow::Result<ExitCode> {
+pub(crate) fn show_publication(
+    publication: &Publication,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     if context.json {
         let left_out: Vec<_> = publication
             .left_out

@@ -342,6 +342,9 @@ fn publish(
     let module = module.display().to_string();
     let mut stage = vec![
         "stage",
+        // One machine, which must not wait for its turn.
+        "--waves",
+        "none",
         &release,
         "--module",
         &module,

@@ -39,6 +39,9 @@ fn published_at(top: &Path, module: &[u8], now: UtcSeconds) -> Archive {
         fixes: Vec::new(),
         unpatchable: Vec::new(),
         base_version: None,
+        waves: None,
+        floor: None,
+        signed: None,
     };
     archive.workspace.stage(&request, now).unwrap();
     archive.sign_all().unwrap();

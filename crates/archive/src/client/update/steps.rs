@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::trusted::{self, Refusal};
-use super::super::{Store, Stored};
+use super::super::{Store, StoreError, Stored};
 use super::{ROOT_STEPS, UpdateError};
 use crate::keys::{Key, KeyId};
 use crate::metadata::{FileMeta, RoleKeys, Root, Snapshot, Targets, Timestamp};
@@ -169,13 +169,33 @@ pub(super) fn update_targets(
 pub(super) fn stored_root(store: &dyn Store) -> Result<Root, UpdateError> {
     if let Some(bytes) = store.load(&Stored::Root, cap::ROOT)? {
         match trusted::root(&bytes, "root.json") {
-            Ok(root) => return Ok(root),
+            Ok(root) => return Ok(onward(store, root)?),
             Err(refusal) => {
                 return newest_of_history(store)?.ok_or(UpdateError::Refused(refusal));
             }
         }
     }
     newest_of_history(store)?.ok_or(UpdateError::NoRoot)
+}
+
+/// Goes on from the stored root to those that were verified and kept, but did not come to be the stored
+/// one: the power went in between. Who saw a key revoked must not trust it again.
+fn onward(store: &dyn Store, mut root: Root) -> Result<Root, StoreError> {
+    for _ in 0..ROOT_STEPS {
+        let Some(version) = root.version.checked_add(1) else {
+            break;
+        };
+        let bytes = store.load(&Stored::RootVersion(version), cap::ROOT)?;
+        let next = bytes.and_then(|bytes| {
+            let file = format!("{version}.root.json");
+            trusted::next_root(&root, &bytes, &file).ok()
+        });
+        match next {
+            Some(next) => root = next,
+            None => break,
+        }
+    }
+    Ok(root)
 }
 
 fn newest_of_history(store: &dyn Store) -> Result<Option<Root>, UpdateError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::LeftOut;
 use crate::client::{MemoryStore, Store, Stored, UpdateError};
+use crate::hold;
 use crate::metadata::Envelope;
 use crate::names::cap;
 use crate::publish::{PublishError, Published};
@@ -17,6 +18,7 @@ pub(super) struct Batch {
     /// Kernel roles by name, with file name and bytes.
     pub(super) kernels: BTreeMap<String, (String, Vec<u8>)>,
     pub(super) targets: Option<(String, Vec<u8>)>,
+    pub(super) hold: Option<(String, Vec<u8>)>,
     pub(super) snapshot: Option<(String, Vec<u8>)>,
     pub(super) root: Option<(String, Vec<u8>)>,
     pub(super) timestamp: Vec<u8>,
@@ -62,6 +64,7 @@ impl Batch {
         let mut files: Vec<(&str, &[u8], u64)> = Vec::new();
         files.extend(self.kernels.values().map(|f| file(f, cap::KERNEL)));
         files.extend(self.targets.iter().map(|f| file(f, cap::TARGETS)));
+        files.extend(self.hold.iter().map(|f| file(f, cap::HOLD)));
         files.extend(self.snapshot.iter().map(|f| file(f, cap::SNAPSHOT)));
         files.extend(self.root.iter().map(|f| file(f, cap::ROOT)));
         files.push(("timestamp.json", &self.timestamp, cap::TIMESTAMP));
@@ -124,6 +127,10 @@ pub(super) fn warm(
         &Stored::Targets,
         &file(format!("{}.targets.json", targets.version)),
     )?;
+    if let Some(hold) = &published.hold {
+        let bytes = file(format!("{}.{}.json", hold.version, hold::ROLE));
+        store.save(&Stored::Role(hold::ROLE.to_owned()), &bytes)?;
+    }
     for (name, role) in &published.roles {
         let bytes = file(format!("{}.{name}.json", role.version));
         store.save(&Stored::Role(name.clone()), &bytes)?;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use tuxtape_core::rollout::Waves;
+
 use super::file_text;
 use crate::index::{
-    IndexedFix, IndexedKernel, KernelIndex, OnWithdraw, Support, Unpatchable, Withdrawn,
+    IndexedFix, IndexedKernel, KernelIndex, Level, OnWithdraw, Support, Unpatchable, Withdrawn,
 };
 use crate::metadata::TargetFile;
 
@@ -111,13 +113,25 @@ fn level_changes(
             let found = old.levels.iter().find(|other| other.level == level.level)?;
             Some((found, text(files, &found.target)))
         });
-        let (number, module, id) = (level.level, &level.module, &level.module_build_id);
+        let Level {
+            level: number,
+            target: _,
+            created: _,
+            module,
+            module_build_id: id,
+            srcversion: _,
+            unsigned_sha256: _,
+            signer_skid,
+            waves,
+        } = level;
+        let signer = signer_skid.as_deref().unwrap_or("nobody");
+        let waves = waves_text(waves.as_ref());
         match earlier {
             None => lines.push(format!(
-                "level {number} comes, module {module}, build-id {id}, with {file}"
+                "level {number} comes, module {module}, build-id {id}, signed for the kernel by {signer}, {waves}, with {file}"
             )),
             Some((earlier, before)) if earlier != level || before != file => lines.push(format!(
-                "level {number} is another now, module {module}, build-id {id}, with {file}"
+                "level {number} is another now, module {module}, build-id {id}, signed for the kernel by {signer}, {waves}, with {file}"
             )),
             Some(_) => {}
         }
@@ -127,6 +141,24 @@ fn level_changes(
         lines.push(format!("level {} leaves", level.level));
     }
     lines
+}
+
+/// Says who gets the level when.
+fn waves_text(waves: Option<&Waves>) -> String {
+    let Some(waves) = waves else {
+        return "open to every node at once".to_owned();
+    };
+    let steps = waves.steps.iter().map(|step| {
+        let (whole, tenth) = (step.permille / 10, step.permille % 10);
+        format!(
+            "{} {whole}.{tenth} % by {}",
+            step.name,
+            waves.start.plus(step.to)
+        )
+    });
+    let steps: Vec<String> = steps.collect();
+    let urgent = if waves.urgent { ", urgent" } else { "" };
+    format!("open from {}{urgent}: {}", waves.start, steps.join(", "))
 }
 
 /// Says what comes and what goes.
@@ -150,6 +182,7 @@ fn fix_text(fix: &IndexedFix) -> String {
         fix_sha256,
         since,
         until,
+        expires,
     } = fix;
     let mut text = cve
         .as_ref()
@@ -159,6 +192,9 @@ fn fix_text(fix: &IndexedFix) -> String {
     text.push_str(&format!(" closed from level {since}"));
     if let Some(until) = until {
         text.push_str(&format!(" until level {until}"));
+    }
+    if let Some(expires) = expires {
+        text.push_str(&format!(", a hotfix to be looked at again by {expires}"));
     }
     let details = [("commit", commit), ("source change", fix_sha256)];
     for (name, value) in details {

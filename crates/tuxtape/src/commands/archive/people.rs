@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
-use tuxtape_archive::keys::{Key, PrivateKey};
+use tuxtape_archive::keys::{Key, KeyError, PrivateKey};
 use tuxtape_archive::policy::{Duty, Lifetimes, Person, Policy, Thresholds};
 use tuxtape_archive::publish::Workspace;
+use tuxtape_sys::terminal;
+use zeroize::Zeroizing;
 
 use super::{hinted, now, show};
 use crate::context::Context;
@@ -46,10 +48,61 @@ pub struct AddReviewer {
     pub key: PathBuf,
 }
 
+/// Make an ed25519 key: FILE (private, mode 600) and FILE.pub
+#[derive(Debug, Args)]
+pub struct MakeKey {
+    /// Where the private key goes
+    pub file: PathBuf,
+    /// Lock the private key with a passphrase, asked for twice on the terminal, or taken from
+    /// TUXTAPE_KEY_PASSPHRASE
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// Where scripts put the passphrase of a key.
+const PASSPHRASE: &str = "TUXTAPE_KEY_PASSPHRASE";
+
+/// Opens a private key, and asks for its passphrase where it has one.
+pub fn open_key(path: &Path) -> anyhow::Result<PrivateKey> {
+    Ok(PrivateKey::load_with(path, |path| {
+        if let Ok(word) = std::env::var(PASSPHRASE) {
+            return Ok(Zeroizing::new(word));
+        }
+        let prompt = format!("passphrase of {}", path.display());
+        terminal::ask_secret(&prompt)
+            .map(Zeroizing::new)
+            .map_err(|source| KeyError::Read {
+                path: path.to_owned(),
+                source,
+            })
+    })?)
+}
+
+fn new_passphrase() -> anyhow::Result<Zeroizing<String>> {
+    if let Ok(word) = std::env::var(PASSPHRASE) {
+        anyhow::ensure!(!word.is_empty(), "{PASSPHRASE} is empty");
+        return Ok(Zeroizing::new(word));
+    }
+    let ask = |prompt: &str| {
+        terminal::ask_secret(prompt)
+            .map(Zeroizing::new)
+            .with_context(|| format!("no terminal to ask on; set {PASSPHRASE}"))
+    };
+    let word = ask("new passphrase")?;
+    anyhow::ensure!(!word.is_empty(), "an empty passphrase locks nothing");
+    anyhow::ensure!(*ask("the same again")? == *word, "the two differ");
+    Ok(word)
+}
+
 /// Makes a key.
-pub fn key(file: &Path, context: &Context) -> anyhow::Result<ExitCode> {
+pub fn key(arguments: &MakeKey, context: &Context) -> anyhow::Result<ExitCode> {
+    let file = &arguments.file;
     let key = PrivateKey::generate()?;
-    let public = key.save(file)?;
+    let public = if arguments.passphrase {
+        key.save_locked(file, &new_passphrase()?)?
+    } else {
+        key.save(file)?
+    };
     let keyid = key.public().id();
     if context.json {
         output::json(&json!({"private": file, "public": public, "keyid": keyid}))?;
@@ -85,8 +138,18 @@ pub fn init(top: &Path, arguments: &Init, context: &Context) -> anyhow::Result<E
     };
     let top = arguments.dir.as_deref().unwrap_or(top);
     let workspace = Workspace::init(top, &policy, now()).map_err(hinted)?;
+    if !context.json {
+        output::talk(NEXT);
+    }
     show::drafts(&workspace, context)
 }
+
+/// What a person does after `init`.
+const NEXT: &str = "the archive is made; nothing is public yet. Now each signer, on a machine of their own:
+  1. reads the root's eight words aloud and hears the same from the others (`tuxtape archive sign root`)
+  2. signs:   tuxtape archive sign root --key NAME.pem
+  3. the same for targets, once the first kernel is staged
+copies signed elsewhere come back by `tuxtape archive sign root --merge FILE...`; `tuxtape archive publish` ends the ceremony";
 
 /// Adds a reviewer.
 pub fn add_reviewer(

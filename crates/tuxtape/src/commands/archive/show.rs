@@ -47,6 +47,18 @@ pub fn text(shown: &Shown) -> String {
         names(shown)
     )
     .ok();
+    if let Some((signed, wanted)) = &shown.before {
+        let who = signed.join(", ");
+        let count = signed.len();
+        writeln!(
+            text,
+            "        and {count} of {wanted} of the root keys trusted so far ({who})"
+        )
+        .ok();
+    }
+    if shown.signed.len() < usize::try_from(shown.wanted).unwrap_or(usize::MAX) {
+        writeln!(text, "missing any of {}", shown.missing.join(", ")).ok();
+    }
     text
 }
 
@@ -55,6 +67,8 @@ pub fn to_json(shown: &Shown) -> serde_json::Value {
     json!({
         "draft": shown.path, "role": shown.role, "sha256": shown.sha256, "words": shown.words,
         "changes": shown.changes, "signed": shown.signed, "wanted": shown.wanted,
+        "missing": shown.missing,
+        "before": shown.before.as_ref().map(|(signed, wanted)| json!({"signed": signed, "wanted": wanted})),
     })
 }
 

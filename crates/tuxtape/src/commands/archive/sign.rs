@@ -1,15 +1,15 @@
 //! `tuxtape archive sign`.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use tuxtape_archive::keys::PrivateKey;
 use tuxtape_archive::publish::Workspace;
+use tuxtape_archive::publish::sign::Shown;
 
-use super::{hinted, show};
+use super::{hinted, now, people, show, show_publication};
 use crate::context::Context;
 use crate::output;
 
@@ -18,41 +18,78 @@ use crate::output;
 pub struct Sign {
     /// Path, file name or role of the draft
     pub draft: String,
-    /// Private key of the signer; without one the draft is only shown
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    /// Private key of the signer, or a program that gets the bytes on its standard input and prints
+    /// the signature; without one the draft is only shown
+    #[arg(long, value_name = "FILE|exec:PROGRAM")]
+    pub key: Option<String>,
     /// The draft's words, for scripts; refuses a draft that has others
     #[arg(long, value_name = "WORDS")]
     pub expect: Option<String>,
+    /// Copies of the draft that were signed on other machines: take their signatures
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "key")]
+    pub merge: Vec<PathBuf>,
+    /// Publish at once when this was the last signature it needed
+    #[arg(long)]
+    pub publish: bool,
 }
 
 /// Runs the command.
 pub fn run(workspace: &Workspace, arguments: &Sign, context: &Context) -> anyhow::Result<ExitCode> {
-    let shown = workspace.show(&arguments.draft).map_err(hinted)?;
-    let Some(path) = &arguments.key else {
-        if context.json {
-            output::json(&show::to_json(&shown))?;
+    let draft = &arguments.draft;
+    let shown = if !arguments.merge.is_empty() {
+        workspace.merge(draft, &arguments.merge).map_err(hinted)?
+    } else if let Some(key) = &arguments.key {
+        let words = if let Some(words) = &arguments.expect {
+            words.clone()
         } else {
-            output::text(&show::text(&shown))?;
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    let key = PrivateKey::load(path)?;
-    let expected = if let Some(words) = &arguments.expect {
-        words.clone()
+            let shown = workspace.show(draft).map_err(hinted)?;
+            output::talk(show::text(&shown).trim_end());
+            ask()?
+        };
+        sign_by(workspace, draft, key, &words)?
     } else {
-        output::talk(show::text(&shown).trim_end());
-        ask()?
+        workspace.show(draft).map_err(hinted)?
     };
-    let signed = workspace
-        .sign(&arguments.draft, &key, &expected)
-        .map_err(hinted)?;
     if context.json {
-        output::json(&show::to_json(&signed))?;
+        output::json(&show::to_json(&shown))?;
     } else {
-        output::text(&show::text(&signed))?;
+        output::text(&show::text(&shown))?;
+    }
+    if arguments.publish {
+        publish_when_full(workspace, &shown, context)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Signs with a key file or a program.
+pub fn sign_by(
+    workspace: &Workspace,
+    draft: &str,
+    key: &str,
+    words: &str,
+) -> anyhow::Result<Shown> {
+    match key.strip_prefix("exec:") {
+        Some(program) => workspace.sign_by_program(draft, Path::new(program), words),
+        None => workspace.sign(draft, &people::open_key(Path::new(key))?, words),
+    }
+    .map_err(hinted)
+}
+
+/// Publishes once nothing is missing, and says what is otherwise.
+pub fn publish_when_full(
+    workspace: &Workspace,
+    shown: &Shown,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let full = |signed: &[String], wanted: u32| signed.len() as u64 >= u64::from(wanted);
+    let before = shown.before.as_ref();
+    if full(&shown.signed, shown.wanted) && before.is_none_or(|(signed, n)| full(signed, *n)) {
+        let publication = workspace.publish(now()).map_err(hinted)?;
+        show_publication(&publication, context)?;
+    } else {
+        output::talk("not published: signatures are missing");
+    }
+    Ok(())
 }
 
 /// Reads the words from the person at the terminal.
