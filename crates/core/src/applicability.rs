@@ -21,7 +21,7 @@ use crate::span::{self, Horizons, Reading, Span};
 use crate::version::{KernelVersion, NotAVersion};
 
 use self::built::Built;
-use self::content::{Carried, Content, Functions};
+use self::content::{Carried, Content, Functions, TakenIn};
 use self::lineage::{HistoryAtHand, Lineage};
 
 /// The verdict for one CVE and one kernel.
@@ -276,7 +276,11 @@ impl<'a> Bench<'a> {
             Weighed::Doubt(gap) => Some(gap),
             // The fix may have come with the change, or gone.
             Weighed::Version if content.changed.is_some() => Some(Gap::NoSource),
-            Weighed::Version => beyond.then_some(Gap::BeyondHorizon),
+            Weighed::Version if beyond => Some(Gap::BeyondHorizon),
+            Weighed::Version => match content.taken_in {
+                TakenIn::Told => Some(Gap::NoFixDiff),
+                TakenIn::Untold => None,
+            },
             Weighed::Yes => None,
         };
         let built = built::look(&followed(&cve.files, content, self.profile), self.profile);

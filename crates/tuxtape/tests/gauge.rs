@@ -10,6 +10,7 @@ mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 
 use tuxtape_core::applicability::loaded::{ModuleFacts, Modules};
 use tuxtape_core::identity::ObjectName;
@@ -92,6 +93,34 @@ fn one_cve_is_a_story_with_commands() {
     insta::assert_snapshot!("story", screen(&both, "80", "C.UTF-8", &story));
     let output = user.run(&story);
     assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn a_story_asks_the_changelog_also_where_no_diffs_are_at_hand() {
+    let (user, _feed) = scanned();
+    let mut kernel = profile::load(&user.home(), &KERNEL.parse().unwrap()).unwrap();
+    "linux-source-6.1 6.1.10-2".clone_into(&mut kernel.origin.source);
+    profile::save(&user.home(), &kernel).unwrap();
+    let docs = format!("cache/kernels/{KERNEL}/image/usr/share/doc/linux-image-{KERNEL}-unsigned");
+    let docs = user.folder.path().join(docs);
+    fs::create_dir_all(&docs).unwrap();
+    for (entry, verdict, told) in [
+        ("  * net: fix 1003", "unknown", true),
+        ("  * Stable:\n    - net: fix 1003", "affected", true),
+        ("  * net: fix 9", "affected", false),
+    ] {
+        let file = fs::File::create(docs.join("changelog.Debian.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        write!(packed, "linux (6.1.10-2) x; urgency=low\n\n{entry}\n").unwrap();
+        packed.finish().unwrap();
+        let output = user.run(&["gauge", KERNEL, "--cve", "CVE-2024-1003", "--json"]);
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(line["verdict"], verdict, "{entry}");
+        let carried = line["evidence"].as_array().unwrap();
+        let carried = carried.iter().find(|it| it["step"] == "carried").unwrap();
+        let found = carried["found"].as_str().unwrap();
+        assert_eq!(found.contains("changelog of 6.1.10-2"), told, "{found}");
+    }
 }
 
 #[test]

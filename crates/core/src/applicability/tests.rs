@@ -598,6 +598,39 @@ fn a_fix_seen_by_a_replaced_edition_is_not_certain() {
 }
 
 #[test]
+fn a_fix_that_the_distribution_says_it_took_in_is_a_doubt_and_no_proof() {
+    let told = |carried_: Carried| Content {
+        taken_in: TakenIn::Told,
+        ..carried(carried_)
+    };
+    let unlooked = Carried::default();
+    let record = cve(&["net/core/dev.c"], IN_SPAN);
+    for (found, base, expected) in [
+        (unlooked.clone(), "6.1.160", Unknown(Gap::NoFixDiff)),
+        // The source is asked first.
+        (Carried::No(seen()), "6.1.160", Affected),
+        (
+            Carried::Yes(seen()),
+            "6.1.160",
+            NotAffected(Reason::Carries),
+        ),
+        (
+            Carried::Partial(seen()),
+            "6.1.160",
+            Unknown(Gap::PartialFix),
+        ),
+        (unlooked.clone(), "6.1.170", Unknown(Gap::BeyondHorizon)),
+    ] {
+        let judgement = with(base, &record, Freshness::Current, &told(found));
+        assert_eq!(judgement.verdict, expected, "{judgement:?}");
+    }
+    // What certainly is not there stays so.
+    let outside = cve(&["net/core/dev.c"], &["6.5..6.6"]);
+    let judgement = with("6.1.160", &outside, Freshness::Current, &told(unlooked));
+    assert_eq!(judgement.verdict, NotAffected(Reason::OutsideSpan));
+}
+
+#[test]
 fn functions_without_code_are_a_doubt_and_no_proof() {
     let functions = |functions| Content {
         functions,

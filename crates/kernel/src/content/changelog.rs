@@ -16,6 +16,14 @@ pub const LONGEST: usize = 64 << 20;
 /// What a changelog says of fixes, up to and with one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changelog {
+    all: Entries,
+    /// The distribution's own alone: what came with upstream's point releases is in the base version.
+    own: Entries,
+}
+
+/// What some entries say of fixes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Entries {
     /// CVE → the oldest version whose entries name it.
     cves: BTreeMap<CveId, DebianVersion>,
     /// Subject in normal form → the oldest version that has it.
@@ -24,6 +32,7 @@ pub struct Changelog {
 
 /// One item, while its lines are put together.
 struct Item {
+    is_own: bool,
     indent: usize,
     text: String,
 }
@@ -51,6 +60,7 @@ impl Changelog {
                 (Some(start), _) => {
                     changelog.take(item.take(), version.as_ref());
                     item = Some(Item {
+                        is_own: body.starts_with("* "),
                         indent,
                         text: start.to_owned(),
                     });
@@ -73,15 +83,53 @@ impl Changelog {
         let (Some(item), Some(version)) = (item, version) else {
             return;
         };
+        self.all.take(&item.text, version);
+        if item.is_own {
+            self.own.take(&item.text, version);
+        }
+    }
+
+    /// Returns the oldest version whose entries name `cve`.
+    pub fn names(&self, cve: CveId) -> Option<&DebianVersion> {
+        self.all.cves.get(&cve)
+    }
+
+    /// Tells whether an entry takes the change of this subject back, in any version read.
+    pub fn is_reverted(&self, title: &str) -> bool {
+        let title = subject(title);
+        !title.is_empty()
+            && self
+                .all
+                .subjects
+                .contains_key(&format!("revert \"{title}\""))
+    }
+
+    /// Returns the oldest version with an entry of this subject. Subjects repeat: a hint, no more.
+    pub fn has_subject(&self, title: &str) -> Option<&DebianVersion> {
+        self.all.has_subject(title)
+    }
+
+    /// Returns the oldest version in which the distribution says by an entry of its own that it took in
+    /// the fix of `cve`, whose title is `title`; `None` also where an entry takes it back.
+    pub fn took_in(&self, cve: CveId, title: &str) -> Option<&DebianVersion> {
+        if self.is_reverted(title) {
+            return None;
+        }
+        let named = self.own.cves.get(&cve);
+        named.or_else(|| self.own.has_subject(title))
+    }
+}
+
+impl Entries {
+    fn take(&mut self, text: &str, version: &DebianVersion) {
         let keep_older = |known: &mut DebianVersion| {
             if version < known {
                 *known = version.clone();
             }
         };
-        let named = cves(&item.text);
-        let subject = subject(&item.text);
-        if !takes_back(&item.text) {
-            for cve in named {
+        let subject = subject(text);
+        if !takes_back(text) {
+            for cve in cves(text) {
                 self.cves
                     .entry(cve)
                     .and_modify(keep_older)
@@ -96,19 +144,7 @@ impl Changelog {
         }
     }
 
-    /// Returns the oldest version whose entries name `cve`.
-    pub fn names(&self, cve: CveId) -> Option<&DebianVersion> {
-        self.cves.get(&cve)
-    }
-
-    /// Tells whether an entry takes the change of this subject back, in any version read.
-    pub fn is_reverted(&self, title: &str) -> bool {
-        let title = subject(title);
-        !title.is_empty() && self.subjects.contains_key(&format!("revert \"{title}\""))
-    }
-
-    /// Returns the oldest version with an entry of this subject. Subjects repeat: a hint, no more.
-    pub fn has_subject(&self, title: &str) -> Option<&DebianVersion> {
+    fn has_subject(&self, title: &str) -> Option<&DebianVersion> {
         let title = subject(title);
         if title.is_empty() {
             return None;
@@ -147,10 +183,17 @@ fn cves(text: &str) -> BTreeSet<CveId> {
         .collect()
 }
 
-/// Returns a subject in normal form: without what the changelog adds in parentheses at its end, in
-/// small letters, blanks folded.
+/// Returns a subject in normal form: without what the changelog adds in parentheses at its end and in
+/// brackets before it (`[x86]`, `[arm64,x86]`), in small letters, blanks folded.
 fn subject(text: &str) -> String {
     let mut text = text.trim();
+    if let Some((tags, rest)) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+        && !tags.contains('[')
+    {
+        text = rest.trim_start();
+    }
     while let Some((before, last)) = text.rsplit_once('(') {
         let added = last.starts_with("CVE-") || last.starts_with("Closes:");
         if !added {
@@ -167,11 +210,16 @@ pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let upto = DebianVersion::new("6.1.176-1");
     let changelog = Changelog::read(&text, &upto);
-    for (cve, version) in &changelog.cves {
+    for (cve, version) in &changelog.all.cves {
         assert!(*version <= upto, "{cve} is of a newer version");
     }
     for line in text.lines().take(64) {
-        changelog.has_subject(line);
+        if changelog.own.has_subject(line).is_some() {
+            assert!(
+                changelog.has_subject(line).is_some(),
+                "an own entry is an entry"
+            );
+        }
     }
 }
 
@@ -234,6 +282,23 @@ linux (6.1.176-1) bookworm; urgency=medium
             assert_eq!(changelog.has_subject(title).is_some(), has, "{title}");
         }
         assert!(changelog.is_reverted("x: y") && !changelog.is_reverted("net: fix a leak"));
+    }
+
+    #[test]
+    fn only_own_entries_that_none_takes_back_say_that_a_fix_was_taken_in() {
+        let text = TEXT.to_owned() + "  * z: own, later out\n  * Revert \"z: own, later out\"\n";
+        let changelog = Changelog::read(&text, &DebianVersion::new("6.1.176-1"));
+        let took_in = |id: &str, title: &str| {
+            let version = changelog.took_in(id.parse().unwrap(), title);
+            version.map(ToString::to_string)
+        };
+        let own = Some("6.1.176-1".to_owned());
+        assert_eq!(took_in("CVE-2026-0004", "another title"), own);
+        assert_eq!(took_in("CVE-2026-1000", "KVM: own  fix"), own);
+        // Upstream's point releases are in the base version, which the spans are asked about.
+        assert_eq!(took_in("CVE-2026-0001", "net: fix a leak"), None);
+        assert_eq!(took_in("CVE-2026-1000", "z: own, later out"), None);
+        assert_eq!(took_in("CVE-2026-1000", ""), None);
     }
 
     #[test]

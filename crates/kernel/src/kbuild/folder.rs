@@ -420,3 +420,12 @@ pub(super) fn shown(folder: &str) -> String {
         format!("{folder}/")
     }
 }
+
+/// Names a folder within a sentence.
+pub(super) fn named(folder: &str) -> String {
+    if folder.is_empty() {
+        "the top folder".to_owned()
+    } else {
+        shown(folder)
+    }
+}

@@ -171,6 +171,20 @@ fn what_is_compiled_beside_the_kernel_is_blind() {
 }
 
 #[test]
+fn a_reason_names_the_folder_also_where_it_is_the_top() {
+    let kbuild = "obj-y += x/\nalways-y += bounds.s\n";
+    let files = [("Kbuild", kbuild), ("bounds.c", ""), ("x/a.c", "")];
+    let found = run("always-y += a.s\n", &files);
+    for (file, folder) in [
+        ("bounds.c", "the top folder has it "),
+        ("x/a.c", "x/ has it "),
+    ] {
+        let reason = found.blind.get(file).expect("it is blind");
+        assert!(reason.starts_with(folder), "{reason}");
+    }
+}
+
+#[test]
 fn a_folder_made_without_linking_is_blind_unless_another_line_links_it() {
     let found = run(
         "subdir-y += sub other\nobj-y += sub/\n",

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use tuxtape_core::identity::ObjectName;
 
 use super::flags::Said;
-use super::folder::{self, Asked, Mode, shown};
+use super::folder::{self, Asked, Mode, named, shown};
 use super::scope::Variables;
 use super::top::{self, Top};
 use super::tree::SourceTree;
@@ -89,7 +89,7 @@ pub(super) fn evaluate(tree: &dyn SourceTree, config: &Config) -> Result<Evaluat
             }
             let unlinked_here = std::mem::take(&mut found.asked.unlinked);
             unlinked.extend(unlinked_here.into_iter().map(|path| {
-                let reason = format!("{} has it made without linking it", shown(&found.folder));
+                let reason = format!("{} has it made without linking it", named(&found.folder));
                 (path, reason)
             }));
             let makefiles = &found.asked.makefiles;
@@ -285,7 +285,7 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
     }
     out.asked = asked;
     for (path, object) in doubtful {
-        let reason = format!("a rule of {} makes {object}, perhaps of it", shown(folder));
+        let reason = format!("a rule of {} makes {object}, perhaps of it", named(folder));
         out.asked.blind.entry(path).or_insert(reason);
     }
     for object in lost {
@@ -300,17 +300,17 @@ fn sourced(asked: Asked, folder: &str, top: &Top, tree: &dyn SourceTree) -> Sour
     for (object, reason) in beside {
         let found = sources::of(&object, folder, &out.asked.rules, tree);
         for path in found.doubtful {
-            let reason = format!("{} has it {reason}", shown(folder));
+            let reason = format!("{} has it {reason}", named(folder));
             out.asked.blind.entry(path).or_insert(reason);
         }
         match found.made {
             sources::Made::Source(path) => {
-                let reason = format!("{} has it {reason}", shown(folder));
+                let reason = format!("{} has it {reason}", named(folder));
                 out.asked.blind.entry(path).or_insert(reason);
             }
             sources::Made::Generated { sources, .. } => {
                 for path in sources {
-                    let reason = format!("{} makes a source of it that is {reason}", shown(folder));
+                    let reason = format!("{} makes a source of it that is {reason}", named(folder));
                     out.asked.blind.entry(path).or_insert(reason);
                 }
             }

@@ -190,7 +190,7 @@ impl Shown {
             headers = if self.sureness.all_headers {
                 "headers       every one that a unit read is known\n"
             } else {
-                "headers       only those with code or none: the others are unknown\n"
+                "headers       those that left code, and those that no compiled file could read: others are unknown\n"
             },
             blind = self.blind(),
         )

@@ -27,7 +27,7 @@ pub struct Looking {
 
 impl Looking {
     /// Returns where to look for diffs; `None` where nothing is looked for. A single CVE is always
-    /// looked at.
+    /// looked at: without diffs what the changelog says of it is still told.
     pub(crate) fn library(
         &self,
         context: &Context,
@@ -43,14 +43,12 @@ impl Looking {
         };
         // What is cut from a source package tells nothing about the tree it is cut from.
         sources.retain(|source| !matches!(source, SourceSpec::Package(_)));
-        if sources.is_empty() {
-            return if self.content {
-                Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(Hint::new(
+        if sources.is_empty() && self.content {
+            return Err(anyhow::anyhow!("there are no diffs of fixes to look for")).context(
+                Hint::new(
                     "give --source git:PLACE or dir:PATH, or list sources in fix-sources.toml",
-                ))
-            } else {
-                Ok(None)
-            };
+                ),
+            );
         }
         Ok(Some(Library {
             sources,

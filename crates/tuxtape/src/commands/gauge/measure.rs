@@ -240,6 +240,8 @@ impl Measured {
         let changelog = changelog(&files, &self.profile);
         let stamp = match stamp::load(&context.home, &self.profile.id) {
             Ok(stamp) => stamp,
+            // Without diffs nothing is looked for in the tree.
+            Err(_) if library.sources.is_empty() => None,
             // Nothing that is found in a tree of which this is not known is believed.
             Err(error) => bail!(anyhow::Error::new(error).context(Hint::new(
                 "run `tuxtape kernel add` again, or leave --content out"
