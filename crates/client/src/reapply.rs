@@ -36,7 +36,7 @@ pub fn reapply(
         committed.is_some_and(|level| level.sha256 == sha256)
             && journal.proven.as_deref() == Some(sha256)
     };
-    let applied = match make_plan(host, &state, settings, &kernel, Some(&found))? {
+    let applied = match make_plan(host, &state, settings, &kernel, Some(&found), None)? {
         Plan::Load(level, target, name) if proven(&level.sha256) => {
             let image = image(&mut state, None, &level, &target, &name, settings)?;
             let Some(indexed) = found.1.kernel(&kernel.build_id) else {

@@ -102,7 +102,7 @@ fn pick(profile: &KernelProfile, seed: u64, count: usize) -> Vec<&str> {
         let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for unit in profile.units.keys().map(String::as_str) {
             // Modpost writes `.mod.c`: no source has it.
-            let written = unit.ends_with(".c") && !unit.ends_with(".mod.c");
+            let written = !unit.ends_with(".mod.c") && unit.strip_suffix(".c").is_some();
             if written && built_in(unit) == wanted {
                 let folder = unit.rsplit_once('/').map_or("", |(folder, _)| folder);
                 folders.entry(folder).or_default().push(unit);

@@ -15,7 +15,7 @@ use tuxtape_sys::process;
 
 /// What the kernel finds at the end of a signed module.
 const MARK: &[u8] = b"~Module signature appended~\n";
-/// Bytes between the signature and the mark: `struct module_signature` (kernel/module_signature.c).
+/// Bytes between the signature and the mark: `struct module_signature` (`kernel/module_signature.c`).
 const TRAILER: usize = 12;
 /// How long a tool may take: a token may want to be touched.
 const DEADLINE: Duration = Duration::from_secs(120);

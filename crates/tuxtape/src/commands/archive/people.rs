@@ -54,7 +54,7 @@ pub struct MakeKey {
     /// Where the private key goes
     pub file: PathBuf,
     /// Lock the private key with a passphrase, asked for twice on the terminal, or taken from
-    /// TUXTAPE_KEY_PASSPHRASE
+    /// the variable `TUXTAPE_KEY_PASSPHRASE`
     #[arg(long)]
     pub passphrase: bool,
 }
