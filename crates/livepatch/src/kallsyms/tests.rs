@@ -118,7 +118,7 @@ fn indexed(bytes: &[u8], name: &str) -> Parent<'static> {
 
 /// A vmlinux of so many files, each with functions that others have, too.
 fn large() -> Vec<u8> {
-    let mut fixture = Fixture::new(1);
+    let mut fixture = Fixture::new(2);
     let text = fixture.section_at(".text", TEXT, &[0xc3; 4096], 0x1000);
     for file in 0..30_u64 {
         fixture.file(&format!("file{}.c", file % 7));
