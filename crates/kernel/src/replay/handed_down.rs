@@ -332,7 +332,7 @@ mod tests {
             .unwrap()
             .unwrap();
         let found = learnt.commands(&other, &["a/b.o", "c.o"], second).unwrap();
-        let line = found.get("a/b.o").unwrap();
+        let line = &found["a/b.o"];
         let flags = format!("gcc -O2 {} -DTOP=", compile::EXTRA_FLAGS);
         assert!(line.starts_with(&format!("cmd_a/b.o := {flags}")), "{line}");
         assert!(line.contains(other.to_str().unwrap()), "{line}");

@@ -37,6 +37,22 @@ struct Before<'a> {
     found: BTreeMap<&'a str, Original>,
 }
 
+impl Before<'_> {
+    fn keep(
+        &self,
+        object: &str,
+        made: &Path,
+        words: &str,
+        mut inputs: Vec<String>,
+    ) -> Result<Original, CompileError> {
+        // Flags come from makefiles: the nearest says most of a unit's own.
+        let folder = object.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        inputs.extend(["Kbuild", "Makefile"].map(|name| format!("{folder}/{name}")));
+        let key = self.keys.get(object).cloned().unwrap_or_default();
+        self.store.keep(&key, object, made, words, &inputs)
+    }
+}
+
 /// One run of the compiler.
 enum Task<'a> {
     /// The pristine source, in the tree that holds no fix.
@@ -237,9 +253,9 @@ impl Session<'_> {
                     .lines()
                     .enumerate()
                     .filter(|(number, line)| *number == 0 || line.starts_with("#SYMVER "))
-                    .map(|(_, line)| format!("{line}\n"))
+                    .flat_map(|(_, line)| [line, "\n"])
                     .collect();
-                self.keep(before, object, &top.join(object), &words, inputs)
+                before.keep(object, &top.join(object), &words, inputs)
             });
             match kept {
                 Ok(original) => {
@@ -333,21 +349,6 @@ impl Session<'_> {
         ))
     }
 
-    fn keep(
-        &self,
-        before: &Before<'_>,
-        object: &str,
-        made: &Path,
-        words: &str,
-        mut inputs: Vec<String>,
-    ) -> Result<Original, CompileError> {
-        // Flags come from makefiles: the nearest says most of a unit's own.
-        let folder = object.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        inputs.extend(["Kbuild", "Makefile"].map(|name| format!("{folder}/{name}")));
-        let key = before.keys.get(object).cloned().unwrap_or_default();
-        before.store.keep(&key, object, made, words, &inputs)
-    }
-
     /// Runs tasks side by side; what they made, in their order.
     fn side_by_side<'a>(
         &self,
@@ -401,7 +402,7 @@ impl Session<'_> {
         let rule = fs::read(&rule).map_err(at(&rule))?;
         let made = top.join(object);
         let original = match originals::inputs(&rule) {
-            Some(inputs) => self.keep(before, object, &made, line, inputs),
+            Some(inputs) => before.keep(object, &made, line, inputs),
             // What it was made of is not known: the next build makes it again.
             None => Err(compile::unreadable_rule(object)),
         };

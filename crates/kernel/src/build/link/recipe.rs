@@ -102,7 +102,7 @@ impl Recipe {
         };
         let list: String = parts
             .iter()
-            .map(|part| format!("{place}/{part}\n"))
+            .flat_map(|part| [place, "/", part, "\n"])
             .collect();
         write(&format!("{name}.mod"), &list)?;
         write("modules.order", &format!("{}\n", fill(&self.order)))?;
