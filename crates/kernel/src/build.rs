@@ -21,7 +21,7 @@ use tuxtape_livepatch::tables::{Table, layout_for};
 use tuxtape_livepatch::unit::UnitError;
 use tuxtape_livepatch::verify::Problem;
 use tuxtape_livepatch::write::WriteError;
-use tuxtape_sys::map::{Map, MapError};
+use tuxtape_sys::map::MapError;
 
 use crate::files::KernelFiles;
 use crate::verify::VerifyError;
@@ -33,11 +33,13 @@ mod names;
 pub mod parents;
 mod sealed;
 pub mod single;
+pub mod vmlinux;
 
 pub use init::ModuleName;
 use link::LinkError;
 use names::Names;
 use parents::{DebugModules, ParentError};
+use vmlinux::Vmlinux;
 
 /// Two compiled versions of one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,16 +181,17 @@ pub fn build(
         .iter()
         .map(|pair| Ok((read(&pair.original)?, read(&pair.patched)?)))
         .collect::<Result<_, BuildError>>()?;
-    let mut comparisons = compare_all(pairs, &objects, tables)?;
-    leave_out_boot_code(&mut comparisons);
     // A unit whose code is the same may still show that a type changed.
-    let layouts: Vec<Refusal> = pairs
-        .par_iter()
-        .zip(&objects)
-        .flat_map_iter(|(pair, (original, patched))| {
+    let layouts = || -> Vec<Refusal> {
+        let all = pairs.par_iter().zip(&objects);
+        all.flat_map_iter(|(pair, (original, patched))| {
             layout::refusals(&pair.unit, original, patched)
         })
-        .collect();
+        .collect()
+    };
+    let (compared, layouts) = rayon::join(|| compare_all(pairs, &objects, tables), layouts);
+    let mut comparisons = compared?;
+    leave_out_boot_code(&mut comparisons);
     let (touched, untouched): (Vec<_>, Vec<_>) = comparisons
         .into_iter()
         .partition(|(_, _, comparison)| !comparison.is_unchanged());
@@ -205,8 +208,8 @@ pub fn build(
         ));
     }
 
-    let vmlinux = Map::open(&kernel.vmlinux)?;
-    let vmlinux = parents::parent(ObjectName(ObjectName::VMLINUX.to_owned()), &vmlinux)?;
+    let vmlinux = Vmlinux::open(kernel)?;
+    let vmlinux = vmlinux.parent()?;
     let symvers = Symvers::parse(&read(&kernel.symvers)?)?;
     let modules = DebugModules::below(&kernel.debug_modules)?;
     let maps = modules.map(touched.iter().map(|(pair, ..)| &pair.parent))?;

@@ -13,6 +13,7 @@ mod edits;
 mod material;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::unified::{Diff, Side, TreePath};
 
@@ -106,6 +107,13 @@ pub enum Proposal {
     Fails(String),
     /// More changes than are tried would be needed.
     TooMany(usize),
+    /// The time for it ended after so many trials.
+    TooLong {
+        /// The limit.
+        limit: Duration,
+        /// Trials held.
+        trials: usize,
+    },
 }
 
 /// Searches `edits`, the differences to a newer source, for what `fix` lacks. `trial` tells what is

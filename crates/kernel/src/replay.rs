@@ -1,13 +1,15 @@
 //! From a fix to pairs of objects, original and patched, by replaying single compile commands.
 //!
-//! No kernel is built. Kbuild makes each touched unit once from the pristine source; the command it
-//! saved is run again over the patched source, in a second tree, under the same names.
+//! No kernel is built. Kbuild is asked for the command of each touched unit, which is run over the
+//! pristine and over the patched source at a time, in two trees, under the same names.
 
 pub mod command;
 pub mod compile;
 mod declarations;
+pub mod handed_down;
 pub mod kbuild;
 pub mod objtool;
+mod originals;
 mod preprocess;
 mod reach;
 mod select;
@@ -36,7 +38,7 @@ use command::SavedCommand;
 use compile::CompileError;
 use kbuild::{BuiltUnits, KbuildError};
 use select::{Changed, Target};
-use session::{Original, Session};
+use session::Session;
 use tree::{TreeError, WorkTree};
 
 /// What a replay may use.
@@ -48,6 +50,9 @@ pub struct Budget {
     pub per_unit: Duration,
     /// Most units that one changed header may reach.
     pub header_units: usize,
+    /// Longest time for all trials of what a fix may lack. One that has begun may end
+    /// [`Budget::per_unit`] for each of its units later.
+    pub search: Duration,
     /// Longest wait for another run in the same tree.
     pub patience: Duration,
     /// Hears that there is such a wait.
@@ -60,6 +65,7 @@ impl Default for Budget {
             jobs: thread::available_parallelism().map_or(1, usize::from),
             per_unit: Duration::from_secs(300),
             header_units: 40,
+            search: Duration::from_secs(600),
             patience: Duration::from_secs(600),
             told: |_| {},
         }
@@ -282,6 +288,11 @@ pub fn compile_pair(
     Ok(result)
 }
 
+/// A text that is another one for every build of the program `compiler` and of the objtool of the tree.
+pub fn compiler_identity(files: &KernelFiles, compiler: &str) -> Result<String, ProcessError> {
+    session::identity(files, compiler)
+}
+
 /// Compiles `targets` before and after the fix. The tree is pristine before and after.
 fn both(
     session: &Session<'_>,
@@ -293,13 +304,12 @@ fn both(
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    let originals = session.originals(targets)?;
-    check_parents(targets, &originals, profile)?;
-    let outcome = session.patched(targets, &originals, changed, out);
+    let outcome = session.pairs(targets, changed, out);
     // Whatever happened, the tree goes back; a failure to do so is the next run's first task.
     let restored = session.tree.restore();
     let pairs = outcome?;
     restored?;
+    check_parents(&pairs, profile)?;
     Ok(pairs)
 }
 
@@ -343,12 +353,11 @@ pub fn try_units(
         toolchain: &toolchain,
         budget,
     };
-    let originals = session.originals(&targets)?;
     fs::create_dir_all(out).map_err(|source| ReplayError::Keep {
         path: out.to_owned(),
         source,
     })?;
-    let outcome = session.patched(&targets, &originals, &changed, out);
+    let outcome = session.pairs(&targets, &changed, out);
     tree.restore()?;
     match outcome {
         Ok(_) => Ok(Vec::new()),
@@ -399,25 +408,21 @@ pub fn flat(object: &str) -> String {
 }
 
 fn check_parents(
-    targets: &BTreeSet<Target>,
-    originals: &BTreeMap<String, Original>,
+    pairs: &[CompiledPair],
     profile: Option<&KernelProfile>,
 ) -> Result<(), ReplayError> {
     let Some(profile) = profile else {
         return Ok(());
     };
-    for target in targets {
-        let known = profile.units.get(target.unit.as_str());
-        let Some(original) = originals.get(&target.object) else {
-            continue;
-        };
+    for pair in pairs {
+        let known = profile.units.get(pair.unit.as_str());
         if let Some(known) = known
-            && !known.contains(&original.command.parent)
+            && !known.contains(&pair.parent)
         {
             let names: Vec<&str> = known.iter().map(|name| name.0.as_str()).collect();
             return Err(ReplayError::Parent {
-                object: target.object.clone(),
-                found: original.command.parent.clone(),
+                object: pair.object.clone(),
+                found: pair.parent.clone(),
                 profile: names.join(", "),
             });
         }
@@ -442,9 +447,11 @@ fn built_units(files: &KernelFiles, tree: &WorkTree) -> Result<BuiltUnits, Repla
     Ok(units)
 }
 
-/// Entry for fuzzing: reads bytes as a saved command, and as a header.
+/// Entry for fuzzing: reads bytes as a saved command, a rule for `make`, an answer of it, and a header.
 pub fn fuzz(bytes: &[u8]) {
     command::read(bytes, "net/core/dev.o").ok();
+    originals::fuzz(bytes);
+    handed_down::fuzz(bytes);
     let found = declarations::declarations(bytes);
     declarations::differing(&found, found.get(1..).unwrap_or_default());
 }

@@ -10,6 +10,7 @@ use tuxtape_livepatch::verify::{self, Kernel, StockModule, VerifyReport};
 use tuxtape_sys::map::{Map, MapError};
 
 use crate::build::parents::{self, DebugModules, ParentError};
+use crate::build::vmlinux::Vmlinux;
 use crate::files::KernelFiles;
 
 /// Why a module could not be checked.
@@ -40,8 +41,8 @@ pub enum VerifyError {
 
 /// Checks `module` against the kernel in `files`.
 pub fn module(files: &KernelFiles, module: &[u8]) -> Result<VerifyReport, VerifyError> {
-    let vmlinux = Map::open(&files.vmlinux)?;
-    let vmlinux = parents::parent(ObjectName(ObjectName::VMLINUX.to_owned()), &vmlinux)?;
+    let vmlinux = Vmlinux::open(files)?;
+    let vmlinux = vmlinux.parent()?;
     let symvers = Symvers::parse(&Map::open(&files.symvers)?)?;
     let modules = DebugModules::below(&files.debug_modules)?;
     with_kernel(module, &vmlinux, &symvers, &modules)

@@ -8,10 +8,12 @@ use std::fmt;
 use object::LittleEndian;
 use object::elf;
 use object::pod;
+use symbols::Symbols;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 mod read;
+mod symbols;
 
 #[cfg(test)]
 mod tests;
@@ -300,14 +302,21 @@ pub struct ElfFile<'data> {
     pub kind: FileKind,
     bytes: &'data [u8],
     sections: Vec<Section<'data>>,
-    symbols: Vec<Symbol<'data>>,
+    symbols: Symbols<'data>,
     symbol_table: Option<SectionIndex>,
 }
 
 impl<'data> ElfFile<'data> {
     /// Reads the section and symbol tables of `bytes`.
     pub fn parse(bytes: &'data [u8]) -> Result<Self, MalformedObject> {
-        read::parse(bytes)
+        read::parse(bytes, false)
+    }
+
+    /// Like [`ElfFile::parse`], with each symbol read and checked when it is asked for: for large
+    /// files of which few symbols matter. One that is not proper is then not there, and
+    /// [`ElfFile::symbols`] gives none.
+    pub fn parse_on_demand(bytes: &'data [u8]) -> Result<Self, MalformedObject> {
+        read::parse(bytes, true)
     }
 
     /// The whole file.
@@ -330,13 +339,24 @@ impl<'data> ElfFile<'data> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// All symbols, by index; the first is the null symbol.
+    /// All symbols, by index; the first is the null symbol. None of a file that
+    /// [`ElfFile::parse_on_demand`] read: there each is asked for.
     pub fn symbols(&self) -> &[Symbol<'data>] {
-        &self.symbols
+        self.symbols.read()
+    }
+
+    /// How many symbols there are, the null symbol among them.
+    pub fn symbol_count(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// The name of one symbol.
+    pub fn symbol_name(&self, index: SymbolIndex) -> Option<&'data str> {
+        self.symbols.name(usize::try_from(index.0).ok()?)
     }
 
     /// One symbol.
-    pub fn symbol(&self, index: SymbolIndex) -> Option<&Symbol<'data>> {
+    pub fn symbol(&self, index: SymbolIndex) -> Option<Symbol<'data>> {
         self.symbols.get(usize::try_from(index.0).ok()?)
     }
 

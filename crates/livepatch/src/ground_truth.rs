@@ -296,8 +296,7 @@ pub fn compare_anything(bytes: &[u8]) {
             .ok()
             .and_then(|file| Parent::new(object, file).ok());
         if let Some(parent) = parent {
-            let paths = parent.file_blocks().iter().map(|block| block.name);
-            for path in paths.take(8) {
+            for path in parent.file_names().into_iter().take(8) {
                 compare(&unit, &parent, path).ok();
             }
         }

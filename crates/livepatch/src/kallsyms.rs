@@ -4,14 +4,19 @@
 //! in kallsyms, whatever its binding or type. vmlinux's kallsyms is sorted by address; a module's is its
 //! symbol table in file order.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 
 use tuxtape_core::identity::ObjectName;
 
 use crate::elf::{Binding, ElfFile, FileKind, Place, Section, Symbol, SymbolIndex, SymbolKind};
 
+pub mod index;
+
 #[cfg(test)]
 mod tests;
+
+use index::Index;
 
 /// Longest name kallsyms can hold, with its NUL (`KSYM_NAME_LEN`; 128 before 6.1).
 pub const KSYM_NAME_LEN: usize = 512;
@@ -58,10 +63,21 @@ pub struct FileBlock<'data> {
 pub struct Parent<'data> {
     object: ObjectName,
     file: ElfFile<'data>,
-    by_name: HashMap<&'data str, Vec<SymbolIndex>>,
-    // Defined globals; kallsyms leaves some of them out, the linker does not.
-    globals: HashMap<&'data str, SymbolIndex>,
-    blocks: Vec<FileBlock<'data>>,
+    names: Names<'data>,
+}
+
+/// How symbols are found by name.
+#[derive(Debug)]
+enum Names<'data> {
+    /// Collected from all symbols.
+    Collected {
+        by_name: HashMap<&'data str, Vec<SymbolIndex>>,
+        // Defined globals; kallsyms leaves some of them out, the linker does not.
+        globals: HashMap<&'data str, SymbolIndex>,
+        blocks: Vec<FileBlock<'data>>,
+    },
+    /// Looked up in what was collected once.
+    Indexed(Index<'data>),
 }
 
 impl<'data> Parent<'data> {
@@ -101,10 +117,41 @@ impl<'data> Parent<'data> {
         Ok(Self {
             object,
             file,
-            by_name,
-            globals,
-            blocks,
+            names: Names::Collected {
+                by_name,
+                globals,
+                blocks,
+            },
         })
+    }
+
+    /// Opens `file`, which [`ElfFile::parse_on_demand`] read, by the `index` made of the same bytes.
+    pub fn indexed(
+        object: ObjectName,
+        file: ElfFile<'data>,
+        index: Index<'data>,
+    ) -> Result<Self, UnusableParent> {
+        if object.is_vmlinux() == (file.kind == FileKind::Relocatable) {
+            return Err(UnusableParent::WrongKind(object));
+        }
+        if file.symbol_count() == 0 {
+            return Err(UnusableParent::NoSymbols(object));
+        }
+        Ok(Self {
+            object,
+            file,
+            names: Names::Indexed(index),
+        })
+    }
+
+    /// The symbols called `name` that count, in the kernel's order.
+    fn counted(&self, name: &str) -> Cow<'_, [SymbolIndex]> {
+        match &self.names {
+            Names::Collected { by_name, .. } => by_name
+                .get(name)
+                .map_or(Cow::Borrowed(&[]), |found| Cow::Borrowed(found)),
+            Names::Indexed(index) => Cow::Owned(index.counted(&self.file, name)),
+        }
     }
 
     /// Which object this is.
@@ -119,11 +166,8 @@ impl<'data> Parent<'data> {
 
     /// Every symbol called `name`, in the kernel's order; empty if it knows none.
     pub fn positions(&self, name: &str) -> Vec<Position> {
-        let Some(found) = self.by_name.get(name) else {
-            return Vec::new();
-        };
         (1u32..)
-            .zip(found)
+            .zip(self.counted(name).iter())
             .filter_map(|(position, &index)| {
                 let symbol = self.file.symbol(index)?;
                 Some(Position {
@@ -156,8 +200,7 @@ impl<'data> Parent<'data> {
     /// The position to write for `symbol`: 0 if its name is unique, `None` if the kernel does not
     /// know it.
     pub fn sympos(&self, symbol: SymbolIndex) -> Option<u32> {
-        let name = self.file.symbol(symbol)?.name;
-        let found = self.by_name.get(name)?;
+        let found = self.counted(self.file.symbol(symbol)?.name);
         let at = found.iter().position(|&index| index == symbol)?;
         if found.len() == 1 {
             Some(0)
@@ -167,23 +210,63 @@ impl<'data> Parent<'data> {
     }
 
     /// The defined global or weak symbol called `name`.
-    pub fn global(&self, name: &str) -> Option<&Symbol<'data>> {
-        self.file.symbol(*self.globals.get(name)?)
+    pub fn global(&self, name: &str) -> Option<Symbol<'data>> {
+        self.file.symbol(match &self.names {
+            Names::Collected { globals, .. } => *globals.get(name)?,
+            Names::Indexed(index) => index.global(&self.file, name)?,
+        })
     }
 
-    /// The source files that went into it, in link order; a base name may come more than once.
-    pub fn file_blocks(&self) -> &[FileBlock<'data>] {
-        &self.blocks
+    /// The source files called `name` that went into it, in link order: a base name may come more than
+    /// once.
+    pub fn files_called(&self, name: &str) -> Vec<FileBlock<'data>> {
+        match &self.names {
+            Names::Collected { blocks, .. } => {
+                let called = |block: &&FileBlock<'data>| block.name == name;
+                blocks.iter().filter(called).copied().collect()
+            }
+            Names::Indexed(index) => index.files_called(&self.file, name),
+        }
+    }
+
+    /// The base names of all source files that went into it, sorted.
+    pub fn file_names(&self) -> BTreeSet<&'data str> {
+        match &self.names {
+            Names::Collected { blocks, .. } => blocks.iter().map(|block| block.name).collect(),
+            Names::Indexed(index) => index.file_names(&self.file),
+        }
     }
 
     /// The local symbols of `block`, in file order.
-    pub fn locals_of(&self, block: &FileBlock<'data>) -> &[Symbol<'data>] {
-        let range = usize::try_from(block.first)
-            .ok()
-            .zip(usize::try_from(block.end).ok());
-        range
-            .and_then(|(first, end)| self.file.symbols().get(first..end))
-            .unwrap_or_default()
+    pub fn locals_of(
+        &self,
+        block: &FileBlock<'data>,
+    ) -> impl Iterator<Item = Symbol<'data>> + use<'_, 'data> {
+        // An index could say anything.
+        let count = u32::try_from(self.file.symbol_count()).unwrap_or(u32::MAX);
+        (block.first..block.end.min(count)).filter_map(|index| self.file.symbol(SymbolIndex(index)))
+    }
+
+    /// The first symbol by name that counts and whose name begins with `prefix`, if `is_wanted`.
+    pub fn first_with_prefix(
+        &self,
+        prefix: &str,
+        is_wanted: impl Fn(&Symbol<'data>) -> bool,
+    ) -> Option<Symbol<'data>> {
+        match &self.names {
+            Names::Collected { by_name, .. } => by_name
+                .iter()
+                .filter(|(name, _)| name.starts_with(prefix))
+                .flat_map(|(_, found)| found)
+                .filter_map(|&found| self.file.symbol(found))
+                .filter(|symbol| is_wanted(symbol))
+                .min_by_key(|symbol| (symbol.name, symbol.index)),
+            Names::Indexed(index) => index
+                .from(&self.file, prefix)
+                .map_while(|found| self.file.symbol(found))
+                .take_while(|symbol| symbol.name.starts_with(prefix))
+                .find(|symbol| is_wanted(symbol)),
+        }
     }
 }
 

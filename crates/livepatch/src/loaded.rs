@@ -105,7 +105,7 @@ fn relocations<'data>(file: &ElfFile<'data>) -> Result<Vec<Reference<'data>>, Ma
         for relocation in file.relocations(table)? {
             let symbol = file
                 .symbol(relocation.symbol)
-                .map(|symbol| identity(file, symbol));
+                .map(|symbol| identity(file, &symbol));
             all.push((
                 home.name,
                 relocation.offset,

@@ -267,7 +267,10 @@ impl<'data> Unit<'data> {
     ///
     /// Index 0 is "no symbol" also where the object has no symbols at all.
     pub fn symbol(&self, index: SymbolIndex) -> &Symbol<'data> {
-        self.file.symbol(index).unwrap_or(&NO_SYMBOL)
+        usize::try_from(index.0)
+            .ok()
+            .and_then(|index| self.file.symbols().get(index))
+            .unwrap_or(&NO_SYMBOL)
     }
 
     /// The entries of all tables, in section and offset order.

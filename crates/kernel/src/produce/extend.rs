@@ -1,8 +1,9 @@
 //! Looks for what a fix that does not compile alone needs of a newer source.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 
@@ -24,10 +25,23 @@ pub enum ExtendError {
     Produce(#[from] Box<ProduceError>),
 }
 
+/// Why a search ended.
+enum Ended {
+    Failed(ExtendError),
+    TooLong,
+}
+
+impl From<Box<ProduceError>> for Ended {
+    fn from(error: Box<ProduceError>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// Searches the source at `newer` for what `fixes` lack; `failed` is why they do not compile, `name` what
 /// a module of them would be called.
 ///
-/// Blocks for seconds per trial, which is minutes where much is missing.
+/// Blocks for seconds per trial, which is minutes where much is missing, but begins none after
+/// [`Budget::search`].
 pub fn extension(
     target: For<'_>,
     fixes: &[NamedFix],
@@ -40,7 +54,12 @@ pub fn extension(
     let kernel = target.files;
     let fix = merge(fixes).map_err(Box::new)?;
     let failing = RefCell::new(units_of(failed));
-    let trial = |diff: &Diff, reach: Reach| -> Result<Trial, ExtendError> {
+    let (started, trials) = (Instant::now(), Cell::new(0_usize));
+    let trial = |diff: &Diff, reach: Reach| -> Result<Trial, Ended> {
+        if started.elapsed() >= budget.search {
+            return Err(Ended::TooLong);
+        }
+        trials.set(trials.get() + 1);
         let out = scratch.join("trial");
         if reach == Reach::Compile {
             let errors = replay::try_units(kernel, diff, &failing.borrow(), budget, &out)
@@ -74,7 +93,14 @@ pub fn extension(
     // collected anew for as long as there are new ones.
     loop {
         let edits = extend::gather(&kernel.source, newer, &fix, &units)?;
-        let proposal = extend::propose(&fix, &edits, trial)?;
+        let proposal = match extend::propose(&fix, &edits, trial) {
+            Ok(proposal) => proposal,
+            Err(Ended::Failed(error)) => return Err(error),
+            Err(Ended::TooLong) => Proposal::TooLong {
+                limit: budget.search,
+                trials: trials.get(),
+            },
+        };
         let before = units.len();
         units.extend(failing.borrow().iter().cloned());
         match proposal {
@@ -82,7 +108,8 @@ pub fn extension(
             Proposal::Nothing(_)
             | Proposal::Extended(_)
             | Proposal::Fails(_)
-            | Proposal::TooMany(_) => return Ok(proposal),
+            | Proposal::TooMany(_)
+            | Proposal::TooLong { .. } => return Ok(proposal),
         }
     }
 }
@@ -142,4 +169,59 @@ fn unit_of(error: &CompileError) -> Option<TreePath> {
         CompileError::Tree(_) => return None,
     };
     format!("{}.c", object.strip_suffix(".o")?).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::files::KernelFiles;
+    use crate::profile::small;
+    use crate::unified;
+
+    #[test]
+    fn a_search_without_time_left_says_how_far_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = small();
+        let files = KernelFiles::below(folder.path(), &profile.id.release);
+        let newer = folder.path().join("newer");
+        for (tree, text) in [(&files.source, "old\n"), (&newer, "new\n")] {
+            fs::create_dir_all(tree.join("net")).unwrap();
+            fs::write(tree.join("net/a.c"), text).unwrap();
+        }
+        let text = b"--- a/net/a.c\n+++ b/net/a.c\n@@ -1 +1 @@\n-old\n+new\n";
+        let fix = NamedFix {
+            name: "fix".to_owned(),
+            cves: Vec::new(),
+            diff: unified::parse(text).unwrap(),
+        };
+        let failed = CompileError::Refused {
+            object: "net/a.o".to_owned(),
+            words: String::new(),
+            missing: vec!["x".to_owned()],
+        };
+        let budget = Budget {
+            search: Duration::ZERO,
+            ..Budget::default()
+        };
+        let target = For {
+            files: &files,
+            profile: &profile,
+            home: folder.path(),
+        };
+        let name = "tt_fix".parse().unwrap();
+        let found = extension(
+            target,
+            &[fix],
+            &[failed],
+            &newer,
+            &name,
+            &budget,
+            folder.path(),
+        );
+        let limit = Duration::ZERO;
+        assert_eq!(found.unwrap(), Proposal::TooLong { limit, trials: 0 });
+    }
 }

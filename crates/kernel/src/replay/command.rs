@@ -37,6 +37,9 @@ pub enum CommandError {
     /// A unit of a module without the module's name.
     #[error("the saved command is for a module and does not name it")]
     NoModuleName,
+    /// What the compiler read for the object cannot be told.
+    #[error("the list of files that the compiler read cannot be read")]
+    Inputs,
     /// A checksum line is broken.
     #[error("a symbol version line of the saved command cannot be read")]
     Version,
@@ -48,16 +51,7 @@ pub fn read(file: &[u8], object: &str) -> Result<SavedCommand, CommandError> {
         return Err(CommandError::NotText);
     }
     let text = std::str::from_utf8(file).map_err(|_| CommandError::NotText)?;
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or_default();
-    let shell = first
-        .strip_prefix("savedcmd_")
-        .or_else(|| first.strip_prefix("cmd_"))
-        .and_then(|rest| rest.strip_prefix(object))
-        .and_then(|rest| rest.trim_start().strip_prefix(":="))
-        .map(|rest| unescape(rest.trim()))
-        .filter(|shell| !shell.is_empty())
-        .ok_or(CommandError::NotThisObject)?;
+    let shell = shell_of(text, object).ok_or(CommandError::NotThisObject)?;
     let words = split(&shell)?;
     let compiler = words
         .split(|word| word == ";")
@@ -83,7 +77,8 @@ pub fn read(file: &[u8], object: &str) -> Result<SavedCommand, CommandError> {
         .split(|word| word == ";")
         .filter_map(<[String]>::first)
         .any(|program| program.ends_with("tools/objtool/objtool"));
-    let exports = lines
+    let exports = text
+        .lines()
         .filter_map(|line| line.strip_prefix("#SYMVER "))
         .map(|line| version(line).ok_or(CommandError::Version))
         .collect::<Result<Vec<_>, _>>()?;
@@ -94,6 +89,18 @@ pub fn read(file: &[u8], object: &str) -> Result<SavedCommand, CommandError> {
         exports,
         shell,
     })
+}
+
+/// The shell text in the first line of the `.cmd` file `text` of `target`, as Kbuild names it.
+pub fn shell_of(text: &str, target: &str) -> Option<String> {
+    let first = text.lines().next()?;
+    first
+        .strip_prefix("savedcmd_")
+        .or_else(|| first.strip_prefix("cmd_"))
+        .and_then(|rest| rest.strip_prefix(target))
+        .and_then(|rest| rest.trim_start().strip_prefix(":="))
+        .map(|rest| unescape(rest.trim()))
+        .filter(|shell| !shell.is_empty())
 }
 
 fn version(line: &str) -> Option<(String, u32)> {

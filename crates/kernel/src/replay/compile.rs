@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_sys::process::{self, Finished, ProcessError};
 
-use super::command::{self, CommandError, SavedCommand};
+use super::command::{CommandError, SavedCommand};
 use super::tree::{self, TreeError};
 
 /// Flags added to the kernel's own. Sections per function and datum let objects be compared. Debug
@@ -62,6 +62,8 @@ pub struct Toolchain {
     pub compiler: String,
     /// What the compiler says of its version.
     pub version: String,
+    /// Another text for every build of the compiler and of objtool.
+    pub identity: String,
     /// What makes Kbuild run objtool on single units.
     pub objtool: &'static [&'static str],
 }
@@ -75,32 +77,41 @@ pub fn make_objects(
     jobs: usize,
     deadline: Duration,
 ) -> Result<Finished, ProcessError> {
+    let mut command = make(tree, toolchain);
+    command.arg("-k").arg(format!("-j{jobs}")).args(objects);
+    process::run(&mut command, deadline)
+}
+
+/// A `make` in `tree` as the kernel was built, with [`EXTRA_FLAGS`], that still wants its goals.
+pub fn make(tree: &Path, toolchain: &Toolchain) -> Command {
     let mut command = Command::new("make");
     plain_environment(&mut command);
     command
         .current_dir(tree)
-        .args(["-s", "-k"])
-        .arg(format!("-j{jobs}"))
+        .arg("-s")
         .arg(format!("KERNELRELEASE={}", toolchain.release))
         .arg(format!("CC={}", toolchain.compiler))
         .arg(format!("KCFLAGS={EXTRA_FLAGS}"))
-        .args(toolchain.objtool)
-        .args(objects);
-    process::run(&mut command, deadline)
+        .args(toolchain.objtool);
+    command
 }
 
-/// Reads the command that made `object`.
-pub fn saved_command(tree: &Path, object: &str) -> Result<SavedCommand, CompileError> {
-    command::read(&saved_bytes(tree, object)?, object).map_err(|source| CompileError::Command {
+/// Reads the whole `.cmd` file of `object`, which Kbuild wrote.
+pub fn saved_text(tree: &Path, object: &str) -> Result<String, CompileError> {
+    let path = tree.join(saved_path(object));
+    let bytes = fs::read(&path).map_err(|source| TreeError::Io { path, source })?;
+    String::from_utf8(bytes).map_err(|_| CompileError::Command {
         object: object.to_owned(),
-        source,
+        source: CommandError::NotText,
     })
 }
 
-/// Reads the whole `.cmd` file of `object`.
-pub fn saved_bytes(tree: &Path, object: &str) -> Result<Vec<u8>, TreeError> {
-    let path = tree.join(saved_path(object));
-    fs::read(&path).map_err(|source| TreeError::Io { path, source })
+/// The rule that the compiler wrote with `object` cannot be read.
+pub fn unreadable_rule(object: &str) -> CompileError {
+    CompileError::Command {
+        object: object.to_owned(),
+        source: CommandError::Inputs,
+    }
 }
 
 /// Removes an object and what was saved of its making, so that nothing old is taken for new.
@@ -234,7 +245,8 @@ fn saved_path(object: &str) -> String {
     beside(object, ".cmd")
 }
 
-fn dependencies_path(object: &str) -> String {
+/// The path of the rule that the compiler writes with `object`: what it read.
+pub fn dependencies_path(object: &str) -> String {
     beside(object, ".d")
 }
 

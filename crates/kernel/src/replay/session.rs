@@ -1,4 +1,4 @@
-//! The steps of one replay: find the compiler, make originals, compile the patched source.
+//! The steps of one replay: find the compiler, compile the pristine and the patched source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,23 +10,17 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tuxtape_sys::{durable, process};
+use tuxtape_sys::process::{self, ProcessError};
 
 use super::command::{self, SavedCommand};
 use super::compile::{self, CompileError, Toolchain};
+use super::handed_down::{HandedDown, Known};
+use super::originals::{self, LIMIT, Original, Originals};
 use super::select::{Changed, Target, contents};
-use super::tree::{TreeError, WorkTree};
-use super::{Budget, CompiledPair, ReplayError, flat, objtool};
+use super::tree::{TreeError, WorkTree, at};
+use super::{Budget, CompiledPair, ReplayError, flat, is_equal, objtool};
 use crate::files::KernelFiles;
 use crate::unified::TreePath;
-
-/// An object of the pristine source.
-#[derive(Clone, Debug)]
-pub(super) struct Original {
-    pub path: PathBuf,
-    pub command: SavedCommand,
-    pub cached: bool,
-}
 
 /// What the steps of one replay share.
 pub(super) struct Session<'a> {
@@ -36,184 +30,453 @@ pub(super) struct Session<'a> {
     pub budget: &'a Budget,
 }
 
+/// Objects of the pristine source by object path, and the keys they are kept under.
+struct Before<'a> {
+    store: Originals<'a>,
+    keys: BTreeMap<&'a str, String>,
+    found: BTreeMap<&'a str, Original>,
+}
+
+impl Before<'_> {
+    fn keep(
+        &self,
+        object: &str,
+        made: &Path,
+        words: &str,
+        mut inputs: Vec<String>,
+    ) -> Result<Original, CompileError> {
+        // Flags come from makefiles: the nearest says most of a unit's own.
+        let folder = object.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        inputs.extend(["Kbuild", "Makefile"].map(|name| format!("{folder}/{name}")));
+        let key = self.keys.get(object).cloned().unwrap_or_default();
+        self.store.keep(&key, object, made, words, &inputs)
+    }
+}
+
+/// One run of the compiler.
+enum Task<'a> {
+    /// The pristine source, in the tree that holds no fix.
+    Original(&'a Target, &'a SavedCommand, &'a str),
+    /// The patched source.
+    Patched(&'a Target, &'a SavedCommand),
+}
+
+/// What a run of the compiler gave.
+enum Made<'a> {
+    Original(&'a Target, Result<Original, CompileError>),
+    Patched(&'a Target, Result<Object, CompileError>),
+}
+
+/// An object of the patched source.
+struct Object {
+    path: PathBuf,
+    took: Duration,
+    lines_kept: bool,
+}
+
 impl Session<'_> {
-    /// Finds or makes the objects of the pristine source. The tree must be pristine.
-    pub(super) fn originals(
+    /// Compiles `targets` before and after the fix, both at a time. The tree must hold no fix, and may
+    /// hold this one afterwards.
+    pub(super) fn pairs(
         &self,
         targets: &BTreeSet<Target>,
-    ) -> Result<BTreeMap<String, Original>, ReplayError> {
-        let cache = self.files.top.join("objects");
-        fs::create_dir_all(&cache).map_err(|source| ReplayError::Keep {
-            path: cache.clone(),
-            source,
-        })?;
-        let top = self.tree.top();
-        let mut found = BTreeMap::new();
-        let mut wanted: Vec<(&str, String)> = Vec::new();
+        changed: &BTreeMap<TreePath, Changed>,
+        out: &Path,
+    ) -> Result<Vec<CompiledPair>, ReplayError> {
+        let folder = self.files.top.join("objects");
+        let mut before = Before {
+            store: Originals::below(folder, self.tree.pristine(), LIMIT)?,
+            keys: BTreeMap::new(),
+            found: BTreeMap::new(),
+        };
+        let mut wanted = Vec::new();
+        for target in targets {
+            let (object, key) = (target.object.as_str(), self.key(target)?);
+            match before.store.find(&key, object)? {
+                Some(original) => {
+                    before.found.insert(object, original);
+                }
+                None => wanted.push(object),
+            }
+            before.keys.insert(object, key);
+        }
+        let lines = self.saved_lines(&wanted)?;
+        let slow: Vec<&str> = wanted
+            .into_iter()
+            .filter(|object| !lines.contains_key(*object))
+            .collect();
+        self.by_kbuild(&slow, &mut before)?;
+
+        let commands: BTreeMap<&str, SavedCommand> = targets
+            .iter()
+            .filter_map(|target| {
+                let object = target.object.as_str();
+                let known = before.found.get(object).map(|found| found.command.clone());
+                let read = || Some(lines.get(object)?.1.clone());
+                Some((object, known.or_else(read)?))
+            })
+            .collect();
+        let mut tasks = Vec::new();
         for target in targets {
             let object = target.object.as_str();
-            let key = self.key(target)?;
-            match cached(&cache, &key, object) {
-                Some(original) => {
-                    found.insert(target.object.clone(), original);
-                }
-                None => wanted.push((object, key)),
+            let Some(command) = commands.get(object) else {
+                continue;
+            };
+            if !before.found.contains_key(object)
+                && let Some((line, _)) = lines.get(object)
+            {
+                tasks.push(Task::Original(target, command, line));
             }
+            tasks.push(Task::Patched(target, command));
+        }
+        self.tree.write(&contents(changed, true))?;
+        let mut patched: BTreeMap<&str, Result<Object, CompileError>> = BTreeMap::new();
+        let mut unmade: BTreeSet<&Target> = BTreeSet::new();
+        for made in self.side_by_side(&tasks, &before, out) {
+            match made {
+                Made::Original(target, Ok(original)) => {
+                    before.found.insert(&target.object, original);
+                }
+                // Some units include what Kbuild generates first, which it has not in that tree.
+                Made::Original(target, Err(_)) => {
+                    unmade.insert(target);
+                }
+                Made::Patched(target, outcome) => {
+                    if outcome.as_ref().is_err_and(lacks_a_file) {
+                        unmade.insert(target);
+                    }
+                    patched.insert(&target.object, outcome);
+                }
+            }
+        }
+        if !unmade.is_empty() {
+            self.tree.restore()?;
+            let objects: Vec<&str> = unmade.iter().map(|target| target.object.as_str()).collect();
+            self.by_kbuild(&objects, &mut before)?;
+            self.tree.write(&contents(changed, true))?;
+            self.again(&unmade, &before, out, true, &mut patched);
+        }
+        let failed: BTreeSet<&Target> = targets
+            .iter()
+            .filter(|target| matches!(patched.get(target.object.as_str()), Some(Err(_))))
+            .collect();
+        if !failed.is_empty() {
+            // The compiler's words should speak of lines as the fix has them, too.
+            self.tree.write(&contents(changed, false))?;
+            self.again(&failed, &before, out, false, &mut patched);
+        }
+        collect(targets, &before, patched)
+    }
+
+    /// Compiles the patched source of `targets` once more.
+    fn again<'a>(
+        &self,
+        targets: &BTreeSet<&'a Target>,
+        before: &Before<'_>,
+        out: &Path,
+        lines_kept: bool,
+        patched: &mut BTreeMap<&'a str, Result<Object, CompileError>>,
+    ) {
+        let tasks: Vec<Task<'_>> = targets
+            .iter()
+            .filter_map(|&target| {
+                let original = before.found.get(target.object.as_str())?;
+                Some(Task::Patched(target, &original.command))
+            })
+            .collect();
+        for made in self.side_by_side(&tasks, before, out) {
+            if let Made::Patched(target, outcome) = made
+                && let Some(target) = targets.get(target)
+            {
+                let outcome = outcome.map(|object| Object {
+                    lines_kept,
+                    ..object
+                });
+                patched.insert(&target.object, outcome);
+            }
+        }
+    }
+
+    /// What Kbuild would save with each of `objects`, where it is known how to ask without it: the
+    /// line, and what it says.
+    fn saved_lines(
+        &self,
+        objects: &[&str],
+    ) -> Result<BTreeMap<String, (String, SavedCommand)>, ReplayError> {
+        if objects.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let known = HandedDown::load(&self.handed_down(), &self.handed_key(), self.tree.top());
+        let Known::Proven(handed) = known else {
+            return Ok(BTreeMap::new());
+        };
+        let lines = handed
+            .commands(self.tree.pristine(), objects, self.budget.per_unit)
+            .map_err(ReplayError::Make)?;
+        Ok(lines
+            .into_iter()
+            .filter_map(|(object, line)| {
+                let command = command::read(line.as_bytes(), &object).ok()?;
+                Some((object, (line, command)))
+            })
+            .collect())
+    }
+
+    /// Makes objects of the pristine source with the whole of Kbuild, in the second tree, which must
+    /// hold no fix.
+    fn by_kbuild<'a>(
+        &self,
+        objects: &[&'a str],
+        before: &mut Before<'a>,
+    ) -> Result<(), ReplayError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let top = self.tree.top();
+        for object in objects {
             compile::forget(top, object)?;
         }
-        if wanted.is_empty() {
-            return Ok(found);
-        }
-        let objects: Vec<&str> = wanted.iter().map(|(object, _)| *object).collect();
         let count = u32::try_from(objects.len()).unwrap_or(u32::MAX);
         let deadline = self.budget.per_unit.saturating_mul(count);
         let finished =
-            compile::make_objects(top, self.toolchain, &objects, self.budget.jobs, deadline)
+            compile::make_objects(top, self.toolchain, objects, self.budget.jobs, deadline)
                 .map_err(ReplayError::Make)?;
         let mut errors = Vec::new();
-        for (object, key) in wanted {
+        for &object in objects {
             if !top.join(object).is_file() {
                 errors.push(compile::refused(object, &finished));
                 continue;
             }
-            match keep_original(top, &cache, &key, object) {
+            let kept = compile::saved_text(top, object).and_then(|saved| {
+                let inputs = originals::noted_inputs(&saved);
+                let words: String = saved
+                    .lines()
+                    .enumerate()
+                    .filter(|(number, line)| *number == 0 || line.starts_with("#SYMVER "))
+                    .flat_map(|(_, line)| [line, "\n"])
+                    .collect();
+                before.keep(object, &top.join(object), &words, inputs)
+            });
+            match kept {
                 Ok(original) => {
-                    found.insert(object.to_owned(), original);
+                    before.found.insert(object, original);
                 }
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() {
-            Ok(found)
-        } else {
-            Err(ReplayError::Compile(errors))
+        if !errors.is_empty() {
+            return Err(ReplayError::Compile(errors));
         }
+        self.learn(objects, before)?;
+        for object in objects {
+            compile::forget(top, object)?;
+        }
+        Ok(())
     }
 
-    /// Names everything that the original object depends on.
+    /// Learns to do without the whole of Kbuild, and proves it on what that has just made.
+    fn learn(&self, objects: &[&str], before: &Before<'_>) -> Result<(), ReplayError> {
+        let (path, key, top) = (self.handed_down(), self.handed_key(), self.tree.top());
+        match HandedDown::load(&path, &key, top) {
+            Known::Unknown => {}
+            Known::Proven(_) | Known::Disproven => return Ok(()),
+        }
+        let scratch = self.files.top.join("work");
+        let limit = self.budget.per_unit;
+        // What cannot be learnt costs time only.
+        let Ok(Some(handed)) = HandedDown::learn(top, self.toolchain, &scratch, limit) else {
+            return Ok(());
+        };
+        let pristine = self.tree.pristine();
+        let Ok(lines) = handed.commands(pristine, objects, limit) else {
+            return Ok(());
+        };
+        let mut proven = false;
+        for &object in objects {
+            let Some(original) = before.found.get(object) else {
+                continue;
+            };
+            let found = lines
+                .get(object)
+                .and_then(|line| command::read(line.as_bytes(), object).ok());
+            if found.is_none_or(|found| found.shell != original.command.shell) {
+                HandedDown::disprove(&path, &key, top)?;
+                return Ok(());
+            }
+            // One that includes what Kbuild generates proves nothing either way.
+            if !proven && compile::replay(pristine, object, &original.command, limit).is_ok() {
+                let (one, other) = (pristine.join(object), &original.path);
+                let one = fs::read(&one).map_err(at(&one))?;
+                let other = fs::read(other).map_err(at(other))?;
+                if !is_equal(&other, &one) {
+                    HandedDown::disprove(&path, &key, top)?;
+                    return Ok(());
+                }
+                proven = true;
+            }
+            compile::forget(pristine, object)?;
+        }
+        if proven {
+            handed.save(&path, &key)?;
+        }
+        Ok(())
+    }
+
+    fn handed_down(&self) -> PathBuf {
+        self.files.top.join("work").join("handed-down")
+    }
+
+    /// Names everything that the top makefile's answer depends on.
+    fn handed_key(&self) -> String {
+        let mut parts = vec![
+            self.tree.stamp(),
+            self.toolchain.release.as_str(),
+            &self.toolchain.compiler,
+            &self.toolchain.version,
+            &self.toolchain.identity,
+            compile::EXTRA_FLAGS,
+        ];
+        parts.extend(self.toolchain.objtool);
+        digest(parts.into_iter().map(str::as_bytes))
+    }
+
+    /// Names everything that the original object depends on and that its own inputs do not tell.
     fn key(&self, target: &Target) -> Result<String, ReplayError> {
         let unit = self.tree.read(&target.unit)?.unwrap_or_default();
-        let mut hash = Sha256::new();
-        for part in [
-            self.tree.stamp().as_bytes(),
-            self.toolchain.release.as_str().as_bytes(),
-            self.toolchain.version.as_bytes(),
-            compile::EXTRA_FLAGS.as_bytes(),
-            target.object.as_bytes(),
-            unit.as_slice(),
-        ] {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-        for argument in self.toolchain.objtool {
-            hash.update(argument);
-        }
-        Ok(hex::encode(hash.finalize()))
+        let handed = self.handed_key();
+        Ok(digest(
+            [handed.as_bytes(), target.object.as_bytes(), &unit].into_iter(),
+        ))
     }
 
-    /// Compiles the patched source: with line numbers kept, or plain where that does not compile.
-    pub(super) fn patched(
+    /// Runs tasks side by side; what they made, in their order.
+    fn side_by_side<'a>(
         &self,
-        targets: &BTreeSet<Target>,
-        originals: &BTreeMap<String, Original>,
-        changed: &BTreeMap<TreePath, Changed>,
+        tasks: &[Task<'a>],
+        before: &Before<'_>,
         out: &Path,
-    ) -> Result<Vec<CompiledPair>, ReplayError> {
-        let jobs: Vec<(&Target, &Original)> = targets
-            .iter()
-            .filter_map(|target| Some((target, originals.get(&target.object)?)))
-            .collect();
-        self.tree.write(&contents(changed, true))?;
-        let first = self.run(&jobs, out, true);
-        let (mut pairs, mut failed) = (Vec::new(), Vec::new());
-        for (job, outcome) in jobs.iter().zip(first) {
-            match outcome {
-                Ok(pair) => pairs.push(pair),
-                Err(_) => failed.push(*job),
-            }
-        }
-        if !failed.is_empty() {
-            // The compiler's words should speak of lines as the fix has them, too.
-            self.tree.write(&contents(changed, false))?;
-            let mut errors = Vec::new();
-            for outcome in self.run(&failed, out, false) {
-                match outcome {
-                    Ok(pair) => pairs.push(pair),
-                    Err(error) => errors.push(error),
-                }
-            }
-            if !errors.is_empty() {
-                return Err(ReplayError::Compile(errors));
-            }
-        }
-        pairs.sort_by(|a, b| a.object.cmp(&b.object));
-        Ok(pairs)
-    }
-
-    /// Runs jobs side by side; outcomes in the order of the jobs.
-    fn run(
-        &self,
-        jobs: &[(&Target, &Original)],
-        out: &Path,
-        lines_kept: bool,
-    ) -> Vec<Result<CompiledPair, CompileError>> {
+    ) -> Vec<Made<'a>> {
         let next = AtomicUsize::new(0);
-        let outcomes: Mutex<BTreeMap<usize, Result<CompiledPair, CompileError>>> =
-            Mutex::new(BTreeMap::new());
+        let made: Mutex<BTreeMap<usize, Made<'a>>> = Mutex::new(BTreeMap::new());
         let work = || {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some((target, original)) = jobs.get(index) else {
+                let Some(task) = tasks.get(index) else {
                     break;
                 };
-                let outcome = self.one(target, original, out, lines_kept);
-                if let Ok(mut outcomes) = outcomes.lock() {
-                    outcomes.insert(index, outcome);
+                let outcome = match *task {
+                    Task::Original(target, command, line) => {
+                        Made::Original(target, self.original(target, command, line, before))
+                    }
+                    Task::Patched(target, command) => {
+                        Made::Patched(target, self.patched(target, command, out))
+                    }
+                };
+                if let Ok(mut made) = made.lock() {
+                    made.insert(index, outcome);
                 }
             }
         };
         thread::scope(|scope| {
-            for _ in 0..self.budget.jobs.clamp(1, jobs.len().max(1)) {
+            for _ in 0..self.budget.jobs.clamp(1, tasks.len().max(1)) {
                 scope.spawn(work);
             }
         });
-        outcomes
-            .into_inner()
+        made.into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .into_values()
             .collect()
     }
 
-    fn one(
+    fn original(
         &self,
         target: &Target,
-        original: &Original,
-        out: &Path,
-        lines_kept: bool,
-    ) -> Result<CompiledPair, CompileError> {
-        let object = target.object.as_str();
-        let top = self.tree.top();
-        let took = compile::replay(top, object, &original.command, self.budget.per_unit)?;
-        let patched = out.join(format!("{}.patched.o", flat(object)));
-        let failed = |source| TreeError::Io {
-            path: patched.clone(),
-            source,
-        };
-        fs::copy(top.join(object), &patched).map_err(failed)?;
+        command: &SavedCommand,
+        line: &str,
+        before: &Before<'_>,
+    ) -> Result<Original, CompileError> {
+        let (object, top) = (target.object.as_str(), self.tree.pristine());
         compile::forget(top, object)?;
-        Ok(CompiledPair {
-            unit: target.unit.clone(),
-            object: target.object.clone(),
-            parent: original.command.parent.clone(),
-            original: original.path.clone(),
-            patched,
-            traceable: original.command.traceable,
-            command: original.command.clone(),
-            lines_kept,
-            cached: original.cached,
+        compile::replay(top, object, command, self.budget.per_unit)?;
+        let rule = top.join(compile::dependencies_path(object));
+        let rule = fs::read(&rule).map_err(at(&rule))?;
+        let made = top.join(object);
+        let original = match originals::inputs(&rule) {
+            Some(inputs) => before.keep(object, &made, line, inputs),
+            // What it was made of is not known: the next build makes it again.
+            None => Err(compile::unreadable_rule(object)),
+        };
+        compile::forget(top, object)?;
+        original
+    }
+
+    fn patched(
+        &self,
+        target: &Target,
+        command: &SavedCommand,
+        out: &Path,
+    ) -> Result<Object, CompileError> {
+        let (object, top) = (target.object.as_str(), self.tree.top());
+        let took = compile::replay(top, object, command, self.budget.per_unit)?;
+        let path = out.join(format!("{}.patched.o", flat(object)));
+        fs::copy(top.join(object), &path).map_err(at(&path))?;
+        compile::forget(top, object)?;
+        Ok(Object {
+            path,
             took,
+            lines_kept: true,
         })
     }
+}
+
+/// Whether a compiler missed a file, which may be one that Kbuild generates.
+fn lacks_a_file(error: &CompileError) -> bool {
+    matches!(error, CompileError::Refused { words, .. } if words.contains("No such file or directory"))
+}
+
+/// Puts together what was made of each target; all that do not compile otherwise.
+fn collect(
+    targets: &BTreeSet<Target>,
+    before: &Before<'_>,
+    mut patched: BTreeMap<&str, Result<Object, CompileError>>,
+) -> Result<Vec<CompiledPair>, ReplayError> {
+    let (mut pairs, mut errors) = (Vec::new(), Vec::new());
+    for target in targets {
+        let object = target.object.as_str();
+        let Some(original) = before.found.get(object) else {
+            continue;
+        };
+        match patched.remove(object) {
+            Some(Ok(made)) => pairs.push(CompiledPair {
+                unit: target.unit.clone(),
+                object: target.object.clone(),
+                parent: original.command.parent.clone(),
+                original: original.path.clone(),
+                patched: made.path,
+                traceable: original.command.traceable,
+                command: original.command.clone(),
+                lines_kept: made.lines_kept,
+                cached: original.cached,
+                took: made.took,
+            }),
+            Some(Err(error)) => errors.push(error),
+            None => {}
+        }
+    }
+    if !errors.is_empty() {
+        return Err(ReplayError::Compile(errors));
+    }
+    pairs.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(pairs)
+}
+
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
 }
 
 /// Finds the compiler that the tree was prepared with, and checks that it is that one.
@@ -242,45 +505,24 @@ pub(super) fn toolchain(files: &KernelFiles) -> Result<Toolchain, ReplayError> {
     if found != wanted {
         return Err(ReplayError::Compiler { wanted, found });
     }
+    let identity = identity(files, &compiler).map_err(ReplayError::Version)?;
     Ok(Toolchain {
         release: files.release.clone(),
         compiler,
         version: found,
+        identity,
         objtool: objtool::arguments(&text),
     })
 }
 
-/// Reads a cached original: the object, and the `.cmd` file beside it.
-fn cached(cache: &Path, key: &str, object: &str) -> Option<Original> {
-    let path = cache.join(format!("{key}.o"));
-    let saved = fs::read(cache.join(format!("{key}.cmd"))).ok()?;
-    let command = command::read(&saved, object).ok()?;
-    path.is_file().then_some(Original {
-        path,
-        command,
-        cached: true,
-    })
-}
-
-fn keep_original(
-    top: &Path,
-    cache: &Path,
-    key: &str,
-    object: &str,
-) -> Result<Original, CompileError> {
-    let command = compile::saved_command(top, object)?;
-    let path = cache.join(format!("{key}.o"));
-    let saved = compile::saved_bytes(top, object)?;
-    let bytes = fs::read(top.join(object)).map_err(|source| TreeError::Io {
-        path: top.join(object),
-        source,
-    })?;
-    durable::write(&path, &bytes).map_err(TreeError::from)?;
-    // Written last: an original counts as cached only when both are there.
-    durable::write(&cache.join(format!("{key}.cmd")), &saved).map_err(TreeError::from)?;
-    Ok(Original {
-        path,
-        command,
-        cached: false,
-    })
+/// Asks the compiler driver for the program behind it, which makes the code, and tells it and the
+/// tree's objtool from all others.
+pub(super) fn identity(files: &KernelFiles, compiler: &str) -> Result<String, ProcessError> {
+    let mut command = Command::new(compiler);
+    compile::plain_environment(&mut command);
+    command.arg("-print-prog-name=cc1");
+    let finished = process::run_ok(&mut command, Duration::from_secs(30))?;
+    let program = String::from_utf8_lossy(&finished.stdout).trim().to_owned();
+    let objtool = files.source.join("tools/objtool/objtool");
+    Ok(originals::identity(&[Path::new(&program), &objtool]))
 }

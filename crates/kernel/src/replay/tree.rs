@@ -3,6 +3,9 @@
 //! The prepared tree stays as it is: the second one is made of hard links to it, and a patched file
 //! is written beside the link and renamed over it, which leaves the other tree's file alone. What is
 //! changed is noted in a journal first, so that a run that was cut off is put right by the next.
+//!
+//! A third tree, made like the second, never changes: objects of the pristine source are compiled in
+//! it while the second holds the fix.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,6 +29,9 @@ const STAMPED: [&str; 5] = [
     "include/generated/utsrelease.h",
     "include/generated/asm-offsets.h",
 ];
+
+/// How the trees are made; another number makes them anew.
+const FORM: u32 = 2;
 
 /// Why the second tree could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +83,8 @@ pub struct WorkTree {
     source: PathBuf,
     /// The second tree.
     top: PathBuf,
+    /// The third, which holds no fix.
+    pristine: PathBuf,
     journal: PathBuf,
     stamp: String,
     // Released by the system when we and our children are gone, however that comes about.
@@ -100,28 +108,37 @@ impl WorkTree {
         let tree = Self {
             source: source.to_owned(),
             top: folder.join("tree"),
+            pristine: folder.join("pristine"),
             journal: folder.join("journal"),
             stamp,
             _lock: lock,
         };
         let made = folder.join("made-from");
-        if fs::read_to_string(&made).is_ok_and(|text| text == tree.stamp) {
+        let text = format!("{FORM} {}", tree.stamp);
+        if fs::read_to_string(&made).is_ok_and(|found| found == text) {
             tree.restore()?;
             return Ok(tree);
         }
         remove(&made)?;
-        if tree.top.exists() {
-            fs::remove_dir_all(&tree.top).map_err(at(&tree.top))?;
-        }
         remove(&tree.journal)?;
-        link_folder(source, &tree.top)?;
-        durable::write(&made, tree.stamp.as_bytes())?;
+        for top in [&tree.top, &tree.pristine] {
+            if top.exists() {
+                fs::remove_dir_all(top).map_err(at(top))?;
+            }
+            link_folder(source, top)?;
+        }
+        durable::write(&made, text.as_bytes())?;
         Ok(tree)
     }
 
     /// Returns the top of the second tree.
     pub fn top(&self) -> &Path {
         &self.top
+    }
+
+    /// Returns the top of the tree that no fix is written to.
+    pub fn pristine(&self) -> &Path {
+        &self.pristine
     }
 
     /// Returns a text that is another one for every prepared tree.
@@ -221,7 +238,7 @@ pub fn remove(path: &Path) -> Result<(), TreeError> {
     durable::remove(path).map_err(at(path))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
     let path = path.to_owned();
     move |source| TreeError::Io { path, source }
 }
@@ -258,7 +275,8 @@ fn lock(path: &Path, patience: Duration, told: fn(&str)) -> Result<Lock, TreeErr
     }
 }
 
-fn stamp(source: &Path) -> Result<String, TreeError> {
+/// A text that is another one for every prepared tree.
+pub(crate) fn stamp(source: &Path) -> Result<String, TreeError> {
     let mut hash = Sha256::new();
     for name in STAMPED {
         let path = source.join(name);
@@ -370,6 +388,11 @@ mod tests {
             b"net/a.c"
         );
         assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"patched");
+        assert_eq!(
+            fs::read(tree.pristine().join("net/a.c")).unwrap(),
+            b"net/a.c"
+        );
+        assert!(!tree.pristine().join("net/new").exists());
         tree.restore().unwrap();
         assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
         assert!(!tree.top().join("net/new").exists());

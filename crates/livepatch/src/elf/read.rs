@@ -6,7 +6,7 @@ use object::pod;
 
 use super::{
     Binding, ElfFile, FileKind, MalformedObject, NAME_LIMIT, Place, SHN_LIVEPATCH, Section,
-    SectionIndex, Symbol, SymbolIndex, SymbolKind,
+    SectionIndex, Symbol, SymbolIndex, SymbolKind, Symbols,
 };
 
 type Header = elf::FileHeader64<LittleEndian>;
@@ -15,7 +15,7 @@ type SymbolEntry = elf::Sym64<LittleEndian>;
 
 const LE: LittleEndian = LittleEndian;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile<'_>, MalformedObject> {
+pub(super) fn parse(bytes: &[u8], on_demand: bool) -> Result<ElfFile<'_>, MalformedObject> {
     let (header, _) =
         pod::from_bytes::<Header>(bytes).map_err(|()| MalformedObject::Foreign("too short"))?;
     let kind = file_kind(header)?;
@@ -28,8 +28,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile<'_>, MalformedObject> {
         return Err(fact("file", "two symbol tables"));
     }
     let symbols = match table {
-        Some(table) => read_symbols(&sections, table)?,
-        None => Vec::new(),
+        Some(table) => {
+            let found = symbol_table(&sections, table)?;
+            if on_demand {
+                Symbols::OnDemand(found)
+            } else {
+                Symbols::Read(found.all()?)
+            }
+        }
+        None => Symbols::Read(Vec::new()),
     };
     let symbol_table = table.map(|table| table.index);
     Ok(ElfFile {
@@ -198,10 +205,21 @@ fn name_at<'data>(
     str::from_utf8(name).map_err(|_| fact(place, "a name is not UTF-8"))
 }
 
-fn read_symbols<'data>(
+/// Where the symbols of a table are, and what their entries may name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'data> {
+    place: &'data str,
+    entries: &'data [SymbolEntry],
+    names_place: &'data str,
+    names: &'data [u8],
+    sections: usize,
+    extended: Option<Section<'data>>,
+}
+
+fn symbol_table<'data>(
     sections: &[Section<'data>],
     table: &Section<'data>,
-) -> Result<Vec<Symbol<'data>>, MalformedObject> {
+) -> Result<Table<'data>, MalformedObject> {
     let entries = pod::slice_from_all_bytes::<SymbolEntry>(table.data)
         .map_err(|()| fact(table.name, "its size is no multiple of a symbol"))?;
     let names = usize::try_from(table.link)
@@ -221,28 +239,64 @@ fn read_symbols<'data>(
     let extended = sections
         .iter()
         .find(|section| section.kind == elf::SHT_SYMTAB_SHNDX.0 && section.link == table.index.0);
-    let mut symbols = Vec::with_capacity(entries.len());
-    for (index, entry) in (0u32..).zip(entries) {
+    Ok(Table {
+        place: table.name,
+        entries,
+        names_place: names.name,
+        names: names.data,
+        sections: sections.len(),
+        extended: extended.copied(),
+    })
+}
+
+impl<'data> Table<'data> {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Reads all symbols, and checks each.
+    fn all(&self) -> Result<Vec<Symbol<'data>>, MalformedObject> {
+        let mut symbols = Vec::with_capacity(self.entries.len());
+        for (index, entry) in (0u32..).zip(self.entries) {
+            symbols.push(self.read(index, entry)?);
+        }
+        Ok(symbols)
+    }
+
+    /// Reads one symbol, if it is a proper one.
+    pub(super) fn get(&self, index: usize) -> Option<Symbol<'data>> {
+        let entry = self.entries.get(index)?;
+        self.read(u32::try_from(index).ok()?, entry).ok()
+    }
+
+    /// The name of one symbol, if it has a proper one.
+    pub(super) fn name(&self, index: usize) -> Option<&'data str> {
+        let entry = self.entries.get(index)?;
+        name_at(self.names, entry.st_name.get(LE), self.names_place).ok()
+    }
+
+    fn read(&self, index: u32, entry: &SymbolEntry) -> Result<Symbol<'data>, MalformedObject> {
         let place = match entry.st_shndx.get(LE) {
             elf::SHN_UNDEF => Place::Undefined,
             elf::SHN_ABS => Place::Absolute,
             elf::SHN_COMMON => Place::Common,
             elf::SHN_XINDEX => {
-                let table = extended
-                    .ok_or_else(|| fact(table.name, "no table of extended section indices"))?;
+                let table = self
+                    .extended
+                    .ok_or_else(|| fact(self.place, "no table of extended section indices"))?;
                 let bytes = table.bytes(u64::from(index) * 4, 4).ok_or_else(|| {
-                    bounds(table.name, "symbol", index.into(), table.data.len() / 4)
+                    bounds(self.place, "symbol", index.into(), table.data.len() / 4)
                 })?;
                 let bytes = <[u8; 4]>::try_from(bytes).unwrap_or_default();
-                in_section(sections, table.name, u32::from_le_bytes(bytes))?
+                self.in_section(u32::from_le_bytes(bytes))?
             }
             reserved if reserved.0 == SHN_LIVEPATCH => Place::Livepatch,
             reserved if reserved.is_reserved() => Place::Reserved(reserved.0),
-            ordinary => in_section(sections, table.name, u32::from(ordinary.0))?,
+            ordinary => self.in_section(u32::from(ordinary.0))?,
         };
-        symbols.push(Symbol {
+        Ok(Symbol {
             index: SymbolIndex(index),
-            name: name_at(names.data, entry.st_name.get(LE), names.name)?,
+            name: name_at(self.names, entry.st_name.get(LE), self.names_place)?,
             place,
             value: entry.st_value.get(LE),
             size: entry.st_size.get(LE),
@@ -260,15 +314,14 @@ fn read_symbols<'data>(
                 elf::STB_WEAK => Binding::Weak,
                 other => Binding::Other(other.0),
             },
-        });
+        })
     }
-    Ok(symbols)
-}
 
-fn in_section(sections: &[Section<'_>], place: &str, index: u32) -> Result<Place, MalformedObject> {
-    if usize::try_from(index).is_ok_and(|index| index < sections.len()) {
-        Ok(Place::Section(SectionIndex(index)))
-    } else {
-        Err(bounds(place, "section", index.into(), sections.len()))
+    fn in_section(&self, index: u32) -> Result<Place, MalformedObject> {
+        if usize::try_from(index).is_ok_and(|index| index < self.sections) {
+            Ok(Place::Section(SectionIndex(index)))
+        } else {
+            Err(bounds(self.place, "section", index.into(), self.sections))
+        }
     }
 }

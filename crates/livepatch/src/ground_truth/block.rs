@@ -13,25 +13,26 @@ pub(super) fn find<'data>(
     parent: &Parent<'data>,
     path: &str,
 ) -> Result<Option<FileBlock<'data>>, GroundTruthError> {
-    let ours = name_counts(unit.symbols().iter().filter(|symbol| travels(unit, symbol)));
+    let ours = name_counts(
+        unit.symbols()
+            .iter()
+            .copied()
+            .filter(|symbol| travels(unit, symbol)),
+    );
     if ours.is_empty() {
         return Ok(None);
     }
     let base = path.rsplit('/').next().unwrap_or(path);
     let mut equal = Vec::new();
     let mut nearest: Option<(usize, Vec<String>, Vec<String>)> = None;
-    for block in parent.file_blocks() {
-        if block.name != base {
-            continue;
-        }
+    for block in parent.files_called(base) {
         let theirs = name_counts(
             parent
-                .locals_of(block)
-                .iter()
+                .locals_of(&block)
                 .filter(|symbol| travels(parent.file(), symbol)),
         );
         if ours == theirs {
-            equal.push(*block);
+            equal.push(block);
             continue;
         }
         let only_ours = missing_from(&ours, &theirs);
@@ -67,14 +68,14 @@ pub(super) fn find<'data>(
 }
 
 /// Maps the unit's own functions and objects: locals within `block`, others by name.
-pub(super) fn map(
+pub(super) fn map<'data>(
     unit: &ElfFile<'_>,
-    parent: &Parent<'_>,
-    block: Option<&FileBlock<'_>>,
+    parent: &Parent<'data>,
+    block: Option<&FileBlock<'data>>,
 ) -> UnitMap {
-    let locals = block.map_or(&[][..], |block| parent.locals_of(block));
-    let mut by_key: BTreeMap<String, Vec<&Symbol<'_>>> = BTreeMap::new();
-    for symbol in locals.iter().filter(|symbol| is_named(symbol)) {
+    let locals = block.into_iter().flat_map(|block| parent.locals_of(block));
+    let mut by_key: BTreeMap<String, Vec<Symbol<'_>>> = BTreeMap::new();
+    for symbol in locals.filter(|symbol| is_named(symbol)) {
         by_key.entry(key(symbol.name)).or_default().push(symbol);
     }
     let mut ours: BTreeMap<String, Vec<&Symbol<'_>>> = BTreeMap::new();
@@ -105,7 +106,7 @@ pub(super) fn map(
         if symbol.binding == Binding::Local {
             ours.entry(key(symbol.name)).or_default().push(symbol);
         } else if let Some(found) = linked_global(parent, symbol.name) {
-            insert(symbol, found);
+            insert(symbol, &found);
         }
     }
     for (key, group) in &ours {
@@ -141,10 +142,7 @@ pub(super) fn map(
 
 /// The definition of a global the link chose. The link makes hidden symbols local: such a name must then
 /// be the only one.
-pub(super) fn linked_global<'a, 'data>(
-    parent: &'a Parent<'data>,
-    name: &str,
-) -> Option<&'a Symbol<'data>> {
+pub(super) fn linked_global<'data>(parent: &Parent<'data>, name: &str) -> Option<Symbol<'data>> {
     parent.global(name).or_else(|| {
         let only = parent.resolve(name, 0).ok()?;
         parent.file().symbol(only.symbol)
@@ -208,7 +206,7 @@ pub(super) fn key(name: &str) -> String {
     key
 }
 
-fn name_counts<'a>(symbols: impl Iterator<Item = &'a Symbol<'a>>) -> BTreeMap<String, usize> {
+fn name_counts<'a>(symbols: impl Iterator<Item = Symbol<'a>>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for symbol in symbols {
         *counts.entry(key(symbol.name)).or_insert(0) += 1;

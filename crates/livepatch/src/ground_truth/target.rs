@@ -6,7 +6,9 @@ use super::block::linked_global;
 use super::compare::{Relocations, within};
 use super::relaxed::{Counterpart, Field};
 use super::{Difference, ParentSymbol, TargetCount, UnitMap};
-use crate::elf::{Binding, ElfFile, Place, Relocation, Section, SectionIndex, Symbol, SymbolKind};
+use crate::elf::{
+    Binding, ElfFile, Place, Relocation, Section, SectionIndex, Symbol, SymbolIndex, SymbolKind,
+};
 use crate::kallsyms::Parent;
 
 /// A place in the parent, or a name it does not define, with the addend applied.
@@ -100,13 +102,13 @@ impl<'a, 'data> Targets<'a, 'data> {
         {
             return self.content(section, field, theirs);
         }
-        let Some(ours) = self.aim(target, field.addend) else {
+        let Some(ours) = self.aim(&target, field.addend) else {
             return Found::Unproven;
         };
         if ours == theirs {
             Found::Same
         } else {
-            self.other(target, field, theirs)
+            self.other(&target, field, theirs)
         }
     }
 
@@ -119,9 +121,9 @@ impl<'a, 'data> Targets<'a, 'data> {
             return Found::Unproven;
         };
         // The distance counts from the end of the four-byte field, which ends the instruction.
-        match self.aim(target, field.addend.wrapping_add(4)) {
+        match self.aim(&target, field.addend.wrapping_add(4)) {
             Some(ours) if ours == theirs && field.is_relative() => Found::Same,
-            _ => self.other(target, field, theirs),
+            _ => self.other(&target, field, theirs),
         }
     }
 
@@ -270,9 +272,9 @@ impl<'a, 'data> Targets<'a, 'data> {
             Aim::Outside(name, addend) => with_addend(name, addend),
             Aim::Inside(section, at) => {
                 let file = self.parent.file();
-                let below = file
-                    .symbols()
-                    .iter()
+                let count = u32::try_from(file.symbol_count()).unwrap_or(u32::MAX);
+                let below = (0..count)
+                    .filter_map(|index| file.symbol(SymbolIndex(index)))
                     .filter(|symbol| {
                         matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object)
                             && symbol.value <= at

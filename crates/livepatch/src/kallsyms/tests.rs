@@ -91,20 +91,105 @@ fn the_position_to_write_is_zero_for_unique_names_only() {
 fn locals_are_grouped_by_their_source_file() {
     let parent = parent(&vmlinux(), "vmlinux");
     let blocks: Vec<_> = parent
-        .file_blocks()
-        .iter()
+        .file_names()
+        .into_iter()
+        .flat_map(|name| parent.files_called(name))
         .map(|block| {
-            let names = parent.locals_of(block).iter().map(|symbol| symbol.value);
+            let names = parent.locals_of(&block).map(|symbol| symbol.value);
             (block.name, names.collect::<Vec<_>>())
         })
         .collect();
     assert_eq!(
         blocks,
         [
+            ("early.c", vec![0x1000, 0x2000, 0, 0x1000, 1]),
             ("late.c", vec![0x1020]),
-            ("early.c", vec![0x1000, 0x2000, 0, 0x1000, 1])
         ]
     );
+}
+
+/// Opens `bytes` by the index of its collected symbols.
+fn indexed(bytes: &[u8], name: &str) -> Parent<'static> {
+    let index = Index::write(&parent(bytes, name)).unwrap().leak();
+    let file = ElfFile::parse_on_demand(bytes.to_vec().leak()).unwrap();
+    let index = Index::read(index).unwrap();
+    Parent::indexed(ObjectName(name.to_owned()), file, index).unwrap()
+}
+
+/// A vmlinux of so many files, each with functions that others have, too.
+fn large() -> Vec<u8> {
+    let mut fixture = Fixture::new(2);
+    let text = fixture.section_at(".text", TEXT, &[0xc3; 4096], 0x1000);
+    for file in 0..30_u64 {
+        fixture.file(&format!("file{}.c", file % 7));
+        for function in 0..9 {
+            let name = format!("f{}", (file * function) % 23);
+            let address = 0x1000 + (file * 131 + function * 29) % 4000;
+            fixture.function(&name, text, address, 4, Binding::Local);
+        }
+    }
+    for global in 0..40_u64 {
+        let name = format!("f{global}");
+        fixture.function(&name, text, 0x1000 + global * 64, 8, Binding::Global);
+    }
+    fixture.build()
+}
+
+#[test]
+fn an_index_finds_what_was_collected() {
+    for (bytes, name) in [(vmlinux(), "vmlinux"), (large(), "vmlinux")] {
+        let (one, other) = (parent(&bytes, name), indexed(&bytes, name));
+        assert_eq!(one.file_names(), other.file_names());
+        for file in one.file_names().into_iter().chain(["", "none.c", "zz.c"]) {
+            assert_eq!(one.files_called(file), other.files_called(file), "{file}");
+            for block in one.files_called(file) {
+                let indices = |parent: &Parent<'static>| -> Vec<_> {
+                    let found = parent.locals_of(&block);
+                    found.map(|symbol| (symbol.index, symbol.name)).collect()
+                };
+                assert_eq!(indices(&one), indices(&other));
+            }
+        }
+        let mut names: BTreeSet<&str> = one.file().symbols().iter().map(|s| s.name).collect();
+        names.extend(["", "a", "f", "zz"]);
+        for name in names {
+            assert_eq!(one.positions(name), other.positions(name), "{name}");
+            let index = |parent: &Parent<'_>| parent.global(name).map(|found| found.index);
+            assert_eq!(index(&one), index(&other), "{name}");
+            let first = |parent: &Parent<'_>| {
+                let found = parent.first_with_prefix(name, |symbol| symbol.size > 0);
+                found.map(|symbol| symbol.name.to_owned())
+            };
+            assert_eq!(first(&one), first(&other), "{name}");
+        }
+        for symbol in one.file().symbols() {
+            assert_eq!(one.sympos(symbol.index), other.sympos(symbol.index));
+        }
+    }
+}
+
+#[test]
+fn an_index_of_another_length_is_none() {
+    let bytes = Index::write(&parent(&large(), "vmlinux")).unwrap();
+    assert!(Index::read(&bytes).is_some());
+    for length in 0..bytes.len() {
+        assert!(Index::read(&bytes[..length]).is_none(), "{length}");
+    }
+    let longer = [bytes.as_slice(), &[0; 4]].concat();
+    assert!(Index::read(&longer).is_none());
+}
+
+#[test]
+fn an_index_of_another_file_finds_nothing_wrong() {
+    let index = Index::write(&parent(&large(), "vmlinux")).unwrap().leak();
+    let file = ElfFile::parse_on_demand(vmlinux().leak()).unwrap();
+    let name = ObjectName("vmlinux".to_owned());
+    let parent = Parent::indexed(name, file, Index::read(index).unwrap()).unwrap();
+    for name in ["open", "f1", "early.c"] {
+        let found = parent.positions(name);
+        let named = |symbol| parent.file().symbol_name(symbol) == Some(name);
+        assert!(found.iter().all(|found| named(found.symbol)));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tuxtape_core::identity::ObjectName;
 use super::klp;
 use super::module::Module;
 use super::{Check, Kernel, Problem};
-use crate::elf::{Place, SectionIndex, Symbol, SymbolKind};
+use crate::elf::{Place, SectionIndex, SymbolKind};
 use crate::kallsyms::Parent;
 
 /// The modinfo key: `tuxtape_func=OBJECT:NAME,POSITION`, once per patched function.
@@ -72,7 +72,10 @@ pub(super) fn check(
                 let known = entries
                     .entry(object)
                     .or_insert_with(|| traceable(parent, problems));
-                let section = parent.file().symbol(found.symbol).and_then(Symbol::section);
+                let section = parent
+                    .file()
+                    .symbol(found.symbol)
+                    .and_then(|symbol| symbol.section());
                 let at = |distance: u64| {
                     let section = place_key(parent, section?);
                     Some(known.contains(&(section, found.address.checked_add(distance)?)))

@@ -157,7 +157,7 @@ fn initial(
             let holds = found.size.is_multiple_of(KEY) && distance.is_multiple_of(KEY)
                 || found.name.starts_with("__tracepoint_")
                     && distance == kernel.structures.tracepoint_key
-                || is_listed(kernel, found, distance);
+                || is_listed(kernel, &found, distance);
             if !holds {
                 return Err("what it names is no key");
             }
@@ -275,7 +275,7 @@ pub(super) fn check_calls(module: &Module<'_>, code: &Code<'_>, problems: &mut V
         let name = name
             .strip_prefix(CALL_KEY)
             .or_else(|| name.strip_prefix(TRAMPOLINE));
-        let own = module.file.symbol(key.symbol).and_then(Symbol::section);
+        let own = module.file.symbol(key.symbol).and_then(|symbol| symbol.section());
         if name != Some(called) && own.is_none() || key.addend & !3 != 0 && own.is_none() {
             problem("its key is another one's than the trampoline's");
         }

@@ -7,7 +7,7 @@ use tuxtape_core::identity::ObjectName;
 use super::functions;
 use super::module::Module;
 use super::{Check, Kernel, PatchedFunction, Problem};
-use crate::elf::{Place, SectionIndex, Symbol};
+use crate::elf::{Place, SectionIndex};
 use crate::kallsyms::{KSYM_NAME_LEN, Parent, Position};
 
 /// Longest object name in a livepatch symbol or section.
@@ -71,7 +71,7 @@ pub(super) fn resolve(
         parent
             .file()
             .symbol(position.symbol)
-            .and_then(Symbol::section)
+            .and_then(|symbol| symbol.section())
             .and_then(|section| parent.file().section(section))
             .is_some_and(|section| {
                 section.name.starts_with(".init") || section.name.starts_with(".exit")

@@ -37,9 +37,8 @@ pub(super) fn check(module: &Module<'_>, kernel: &Kernel<'_, '_>, problems: &mut
 
 /// How many bytes lie before each function of the kernel: as objtool's first symbol for them says.
 fn padding(vmlinux: &Parent<'_>) -> Option<u64> {
-    let mut symbols = vmlinux.file().symbols().iter();
-    let prefix = symbols.find(|symbol| {
-        symbol.kind == SymbolKind::Function && symbol.name.starts_with(PREFIX) && symbol.size > 0
+    let prefix = vmlinux.first_with_prefix(PREFIX, |symbol| {
+        symbol.kind == SymbolKind::Function && symbol.size > 0
     })?;
     Some(prefix.size)
 }
@@ -242,7 +241,7 @@ pub(super) fn kernels<'run, 'data>(
     module: &Module<'_>,
     kernel: &Kernel<'run, 'data>,
     relocation: &Relocation,
-) -> Option<(&'run Parent<'data>, &'run Symbol<'data>)> {
+) -> Option<(&'run Parent<'data>, Symbol<'data>)> {
     let symbol = module.file.symbol(relocation.symbol)?;
     match symbol.place {
         Place::Livepatch => {

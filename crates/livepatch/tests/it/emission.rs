@@ -35,7 +35,7 @@ fn references<'data>(file: &ElfFile<'data>, name: &str) -> Vec<(Relocation, Symb
     let all = tables
         .into_iter()
         .flat_map(|table| file.relocations(table).expect("a table"));
-    all.filter_map(|relocation| Some((relocation, *file.symbol(relocation.symbol)?)))
+    all.filter_map(|relocation| Some((relocation, file.symbol(relocation.symbol)?)))
         .collect()
 }
 

@@ -57,6 +57,9 @@ pub struct Arguments {
     /// unpacked in the cache
     #[arg(long, value_name = "DIR")]
     pub newer: Option<PathBuf>,
+    /// Longest search for what a fix lacks that does not compile alone
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub extend_limit: u64,
     /// Name of the module; by default made from the fixes
     #[arg(long, value_name = "NAME")]
     pub name: Option<ModuleName>,
@@ -88,6 +91,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         .tempdir()
         .context("could not make a temporary folder")?;
     let budget = Budget {
+        search: Duration::from_secs(arguments.extend_limit),
         told: output::talk,
         ..Budget::default()
     };

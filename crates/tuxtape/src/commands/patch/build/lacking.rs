@@ -143,6 +143,12 @@ impl Found {
             Proposal::Fails(words) => {
                 wire.why = Some(format!("no name tells what is missing: {words}"));
             }
+            Proposal::TooLong { limit, trials } => {
+                wire.why = Some(format!(
+                    "{trials} trials took more than {} s, and more would be needed: --extend-limit gives it longer",
+                    limit.as_secs()
+                ));
+            }
             Proposal::TooMany(count) => {
                 wire.why = Some(format!(
                     "{count} changes and more would be needed: take the newer kernel instead"
