@@ -275,7 +275,10 @@ pub(super) fn check_calls(module: &Module<'_>, code: &Code<'_>, problems: &mut V
         let name = name
             .strip_prefix(CALL_KEY)
             .or_else(|| name.strip_prefix(TRAMPOLINE));
-        let own = module.file.symbol(key.symbol).and_then(|symbol| symbol.section());
+        let own = module
+            .file
+            .symbol(key.symbol)
+            .and_then(|symbol| symbol.section());
         if name != Some(called) && own.is_none() || key.addend & !3 != 0 && own.is_none() {
             problem("its key is another one's than the trampoline's");
         }

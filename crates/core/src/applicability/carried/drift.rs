@@ -188,6 +188,7 @@ impl<'a> Drift<'a> {
             });
         doubts.extend(still.map(|(unit, _)| Doubt::StillThere(unit.code.clone())));
         doubts.extend(self.fewer(change));
+        doubts.extend(self.more(change));
         doubts.extend(undone::doubts(self, change, at));
         doubts
     }
@@ -195,22 +196,20 @@ impl<'a> Drift<'a> {
     /// A statement that `change` puts beside its like: which of them is the new one cannot be told, so that
     /// there must be as many.
     fn fewer(&self, change: &Change) -> Option<Doubt> {
-        let number = |at: Option<usize>| at.and_then(|at| self.of_new.get(at));
-        let (first, last) = (change.new.start, change.new.end.checked_sub(1)?);
-        let ends = [
-            (Some(first), first.checked_sub(1)),
-            (Some(last), last.checked_add(1)),
-        ];
-        let count = |numbers: &[u32], own: u32| numbers.iter().filter(|it| **it == own).count();
-        let is_fewer = |(own, beside): &(Option<usize>, Option<usize>)| {
-            number(*own).is_some_and(|own| {
-                number(*beside) == Some(own)
-                    && count(&self.of_own, *own) < count(&self.of_new, *own)
-            })
-        };
-        let (at, _) = ends.into_iter().find(is_fewer)?;
-        let unit = self.new.units.get(at?)?;
+        let at = beside_its_like(&self.of_new, &change.new, |number| {
+            count(&self.of_own, number) < count(&self.of_new, number)
+        })?;
+        let unit = self.new.units.get(at)?;
         Some(Doubt::Fewer(unit.code.clone()))
+    }
+
+    /// A statement that `change` takes from beside its like: it is only gone where there are no more.
+    fn more(&self, change: &Change) -> Option<Doubt> {
+        let at = beside_its_like(&self.of_old, &change.old, |number| {
+            count(&self.of_own, number) > count(&self.of_new, number)
+        })?;
+        let unit = self.old.units.get(at)?;
+        Some(Doubt::StillThere(unit.code.clone()))
     }
 
     /// Tells whether what `change` adds stands elsewhere in the definition.
@@ -223,6 +222,26 @@ impl<'a> Drift<'a> {
             .filter_map(|(_, at)| self.of_new.get(at))
             .any(|number| !self.of_old.contains(number) && self.of_own.contains(number))
     }
+}
+
+fn count(numbers: &[u32], wanted: u32) -> usize {
+    numbers.iter().filter(|number| **number == wanted).count()
+}
+
+/// Finds, at the ends of `range`, a statement with its like outside of it, of which `holds`.
+fn beside_its_like(
+    numbers: &[u32],
+    range: &Range<usize>,
+    holds: impl Fn(u32) -> bool,
+) -> Option<usize> {
+    let (first, last) = (range.start, range.end.checked_sub(1)?);
+    let ends = [(first, first.checked_sub(1)), (last, last.checked_add(1))];
+    let number = |at: usize| numbers.get(at).copied();
+    ends.into_iter()
+        .find(|(own, beside)| {
+            number(*own).is_some_and(|own| beside.and_then(number) == Some(own) && holds(own))
+        })
+        .map(|(at, _)| at)
 }
 
 /// One side of a definition beside the file's own.
