@@ -208,7 +208,10 @@ pub fn apply(
     let kernel = host.kernel()?;
     let now = host.clock();
     let found = look(&mut state, source, &kernel, now);
-    state.set_last_check(now, found.as_ref().err().map(chain))?;
+    // What is only told stops nothing, least of all the way out of a level that was withdrawn.
+    if let Err(error) = state.set_last_check(now, found.as_ref().err().map(chain)) {
+        remarks.push(format!("the time of this look was not kept: {error}"));
+    }
     let (found, offline) = match found {
         Ok(looked) => (looked, None),
         Err(error) => match reapplicable(&mut state, &kernel) {
@@ -232,26 +235,40 @@ pub fn apply(
             "going by what was trusted before, since the update failed: {error}"
         ));
     }
-    let plan = make_plan(
-        host,
-        &state,
-        settings,
-        &kernel,
-        found.as_ref(),
-        hold.as_ref(),
-    )?;
+    let again = |host: &dyn Host, state: &State| {
+        make_plan(
+            host,
+            state,
+            settings,
+            &kernel,
+            found.as_ref(),
+            hold.as_ref(),
+        )
+    };
+    let mut plan = again(host, &state)?;
+    let mut left = None;
+    if let Plan::Leave(level, reason) = &plan
+        && !dry_run
+    {
+        // A level that is barred is so already.
+        load::take_out(host, &mut state, level, Some(reason))
+            .map_err(|source| failed(level, source))?;
+        let gone = (level.clone(), reason.clone());
+        // What is to take its place comes at once.
+        plan = again(host, &state)?;
+        remarks.push(format!("level {} is out: {}", gone.0.level, gone.1));
+        left = Some(gone);
+    }
     let applied = match plan {
+        Plan::NothingToApply | Plan::Blocked(..) | Plan::Leave(..) if left.is_some() => left
+            .map_or(Applied::NothingToApply, |(level, why)| {
+                Applied::Left(level, why)
+            }),
         Plan::Unsupported(why) => Applied::Unsupported(why),
         Plan::NothingToApply => Applied::NothingToApply,
         Plan::UpToDate(level) => Applied::UpToDate(level),
         Plan::Blocked(level, obstacles) => Applied::Blocked(level, obstacles),
-        Plan::Leave(level, reason) if dry_run => Applied::WouldLeave(level, reason),
-        Plan::Leave(level, reason) => {
-            let why = format!("withdrawn: {reason}");
-            load::take_out(host, &mut state, &level, Some(&why))
-                .map_err(|source| failed(&level, source))?;
-            Applied::Left(level, reason)
-        }
+        Plan::Leave(level, reason) => Applied::WouldLeave(level, reason),
         Plan::Load(level, target, name) => {
             let Some((_, index)) = &found else {
                 return Ok((Applied::NothingToApply, remarks));
@@ -392,6 +409,29 @@ pub fn make_plan(
     found: Option<&(Targets, KernelIndex)>,
     hold: Option<&Hold>,
 ) -> Result<Plan, ClientError> {
+    plan_for(host, state, settings, kernel, found, hold, false)
+}
+
+/// Makes the plan for a boot that has just begun, without the archive.
+pub(crate) fn make_early_plan(
+    host: &dyn Host,
+    state: &State,
+    settings: &Settings,
+    kernel: &KernelId,
+    found: &(Targets, KernelIndex),
+) -> Result<Plan, ClientError> {
+    plan_for(host, state, settings, kernel, Some(found), None, true)
+}
+
+fn plan_for(
+    host: &dyn Host,
+    state: &State,
+    settings: &Settings,
+    kernel: &KernelId,
+    found: Option<&(Targets, KernelIndex)>,
+    hold: Option<&Hold>,
+    early: bool,
+) -> Result<Plan, ClientError> {
     let running = running(host)?;
     let quarantined = state.quarantined(&kernel.build_id)?;
     Ok(plan::plan(&Facts {
@@ -402,6 +442,7 @@ pub fn make_plan(
         quarantined: &quarantined,
         foreign: settings.config.foreign,
         uptime: host.uptime()?,
+        early,
         unfinished_boots: guard::unfinished(&settings.state, &host.boot_id()?)?,
         clock: host.clock(),
         time_floor: state.store.floor().time,

@@ -11,7 +11,6 @@ use tuxtape_sys::slots::{Found, Slots};
 
 use crate::apply::ClientError;
 use crate::host::Host;
-use crate::journal::Journal;
 use crate::reapply::prove;
 use crate::state::{State, StateError};
 
@@ -66,11 +65,14 @@ pub(crate) fn is_complete(folder: &Path, boot_id: &str) -> Result<bool, StateErr
     Ok(count.is_some_and(|count| count.complete))
 }
 
-/// Counts this boot, once; where the ones before it did not complete, the level that passed its
-/// probation last gets a strike, and with the second one is barred. Returns how many did not complete.
+/// Counts this boot, once, and returns how many before it did not complete.
+///
+/// That alone speaks against no level: whether one was in the kernel, and new, is in the journal.
 pub fn begin(host: &dyn Host, folder: &Path) -> Result<u32, ClientError> {
     let boot_id = host.boot_id()?;
-    let mut state = State::open(folder)?;
+    // Without the lock: nobody else writes the count, and a client at work must not keep a boot from being
+    // counted.
+    let state = State::look(folder)?;
     let before = read(folder)?;
     if let Some(this) = before.as_ref().filter(|count| count.boot_id == boot_id) {
         return Ok(this.unfinished);
@@ -91,16 +93,14 @@ pub fn begin(host: &dyn Host, folder: &Path) -> Result<u32, ClientError> {
             unfinished,
         },
     )?;
-    if unfinished == BOOT_LOOP {
-        strike(host, &mut state)?;
-    }
     Ok(unfinished)
 }
 
 /// Notes that this boot got to its end, and with which level.
 pub fn complete(host: &dyn Host, folder: &Path) -> Result<(), ClientError> {
     let boot_id = host.boot_id()?;
-    let mut state = State::open(folder)?;
+    let state = State::look(folder)?;
+    state.unmark_shut_down(&boot_id);
     let unfinished = unfinished(folder, &boot_id)?;
     write(
         folder,
@@ -111,7 +111,13 @@ pub fn complete(host: &dyn Host, folder: &Path) -> Result<(), ClientError> {
             unfinished,
         },
     )?;
-    prove(host, &mut state, &host.kernel()?.build_id)
+    drop(state);
+    match State::open(folder) {
+        Ok(mut state) => prove(host, &mut state, &host.kernel()?.build_id),
+        // A client at work does that itself when it is done.
+        Err(StateError::Busy { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Forgets the boots that did not complete, on a person's word.
@@ -136,25 +142,4 @@ pub fn end(host: &dyn Host, folder: &Path) -> Result<(), ClientError> {
     let boot_id = host.boot_id()?;
     // Without the lock: a client that is at work is about to be stopped with the machine.
     Ok(State::look(folder)?.mark_shut_down(&boot_id)?)
-}
-
-fn strike(host: &dyn Host, state: &mut State) -> Result<(), StateError> {
-    let Some(level) = state.journal.journal.committed.clone() else {
-        return Ok(());
-    };
-    let known = &state.journal.journal.strikes;
-    if known.get(&level.sha256).copied().unwrap_or_default() >= 1 {
-        let reason = "boots did not complete with it, for the second time";
-        state.quarantine(
-            &level.sha256,
-            &level.kernel,
-            level.level,
-            reason,
-            host.clock(),
-        )?;
-    }
-    let change = |journal: &mut Journal| {
-        journal.strike(&level.sha256);
-    };
-    Ok(state.journal.record(change)?)
 }

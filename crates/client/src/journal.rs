@@ -56,6 +56,9 @@ pub struct Attempt {
     pub oopses: Option<u64>,
     /// Seconds it was watched without complaint.
     pub watched: u64,
+    /// Whether it was loaded early in the boot.
+    #[serde(default)]
+    pub early: bool,
     /// Why it is being taken out; none while it is going in or when a person asked.
     pub because: Option<String>,
 }
@@ -94,6 +97,9 @@ pub struct Journal {
     /// Digest of the committed level with which a boot got to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<String>,
+    /// Digest of the level that ended a boot when it was loaded early, and is not loaded so again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_early: Option<String>,
     /// After a crash in its probation that does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
@@ -116,6 +122,7 @@ impl Default for Journal {
             stalls: BTreeMap::new(),
             cuts: BTreeMap::new(),
             proven: None,
+            never_early: None,
             rest: None,
             pinned: false,
         }
@@ -127,6 +134,11 @@ impl Journal {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let journal: Self = serde_json::from_slice(bytes).ok()?;
         (journal.format == 1).then_some(journal)
+    }
+
+    /// Tells whether a level is the committed one, and a boot got to its end with it.
+    pub fn is_proven(&self, level: &JournaledLevel) -> bool {
+        self.committed.as_ref() == Some(level) && self.proven.as_ref() == Some(&level.sha256)
     }
 
     /// Adds a strike against a module and returns how many it has.
@@ -239,11 +251,13 @@ mod tests {
                 log_from: u64::MAX,
                 oopses: Some(u64::MAX),
                 watched: u64::MAX,
+                early: true,
                 because: Some("x".repeat(200)),
             }),
             committed: Some(level()),
             previous: Some(level()),
             proven: Some("ab".repeat(32)),
+            never_early: Some("ab".repeat(32)),
             rest: Some(Rest {
                 sha256: "ab".repeat(32),
                 until: UtcSeconds::from_unix(4_000_000_000),

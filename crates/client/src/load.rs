@@ -123,7 +123,7 @@ pub fn load(
     image: &[u8],
     watch: Watch,
 ) -> Result<Remarks, LoadError> {
-    insert(host, state, level, image)?;
+    insert(host, state, level, image, false)?;
     settle(host, state, level, watch)
 }
 
@@ -135,7 +135,7 @@ pub fn load_unwatched(
     level: &JournaledLevel,
     image: &[u8],
 ) -> Result<Remarks, LoadError> {
-    insert(host, state, level, image)?;
+    insert(host, state, level, image, true)?;
     come_into_force(host, state, level)
 }
 
@@ -144,8 +144,11 @@ fn insert(
     state: &mut State,
     level: &JournaledLevel,
     image: &[u8],
+    early: bool,
 ) -> Result<(), LoadError> {
     let boot_id = host.boot_id()?;
+    // What a shutdown left that did not come about.
+    state.unmark_shut_down(&boot_id);
     // Complaints from before the attempt are not about it.
     let log_from = log_end(host);
     let attempt = Attempt {
@@ -154,6 +157,7 @@ fn insert(
         log_from,
         oopses: host.counters().oops,
         watched: 0,
+        early,
         because: None,
     };
     record(state, Phase::Armed, Some(attempt))?;
@@ -277,6 +281,7 @@ pub fn take_out(
         log_from: 0,
         oopses: None,
         watched: 0,
+        early: false,
         because: because.map(|why| why.chars().take(200).collect()),
     };
     // Tried once more at the end, where a failure is told.

@@ -52,6 +52,8 @@ pub struct Facts<'a> {
     pub foreign: Foreign,
     /// Seconds since boot.
     pub uptime: u64,
+    /// Whether the boot has just begun, so that nothing but a proven level is loaded.
+    pub early: bool,
     /// Boots in a row before this one that did not complete.
     pub unfinished_boots: u32,
     /// Local clock.
@@ -200,24 +202,47 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         && facts.mode == Mode::Normal
     {
         match withdrawn.on_withdraw {
-            OnWithdraw::Revert => return Plan::Leave(current.clone(), withdrawn.reason.clone()),
+            OnWithdraw::Revert => {
+                let why = format!("withdrawn: {}", withdrawn.reason);
+                return Plan::Leave(current.clone(), why);
+            }
             OnWithdraw::Keep => {}
         }
     }
-    let Some((wanted, target, name)) = wanted(facts, kernel, role) else {
+    if let Some(current) = &current
+        && let Some(quarantine) = facts.quarantined.get(&current.sha256)
+        && facts.mode == Mode::Normal
+    {
+        let why = format!("quarantined: {}", quarantine.reason);
+        return Plan::Leave(current.clone(), why);
+    }
+    let candidates = candidates(facts, kernel, role);
+    let Some((wanted, target, name)) = newest(facts, &candidates) else {
         return match current {
             Some(current) => Plan::UpToDate(current),
             None => Plan::NothingToApply,
         };
     };
+    let runs = current.is_some();
     if let Some(current) = current.filter(|current| current.level >= wanted.level) {
         return Plan::UpToDate(current);
     }
-    let obstacles = obstacles(facts, kernel, role, &wanted);
-    if obstacles.is_empty() {
-        Plan::Load(wanted, target, name)
-    } else {
-        Plan::Blocked(wanted, obstacles)
+    let found = obstacles(facts, kernel, role, &wanted);
+    if found.is_empty() {
+        return Plan::Load(wanted, target, name);
+    }
+    // While a newer level waits, the one that ran here before comes back.
+    let committed = facts.journal.committed.as_ref();
+    let again = candidates
+        .into_iter()
+        .find(|(level, _, _)| Some(level) == committed && *level != wanted);
+    match again {
+        Some((level, target, name))
+            if !runs && obstacles(facts, kernel, role, &level).is_empty() =>
+        {
+            Plan::Load(level, target, name)
+        }
+        Some(_) | None => Plan::Blocked(wanted, found),
     }
 }
 
@@ -266,15 +291,23 @@ pub fn ours(
 }
 
 /// The newest level that may be loaded here; when all of them are barred, the newest there is.
-fn wanted(
-    facts: &Facts<'_>,
-    kernel: &IndexedKernel,
-    role: &Targets,
-) -> Option<(JournaledLevel, TargetFile, String)> {
+fn newest(facts: &Facts<'_>, candidates: &[Candidate]) -> Option<Candidate> {
+    let free = candidates
+        .iter()
+        .find(|(level, _, _)| !facts.quarantined.contains_key(&level.sha256));
+    free.or(candidates.first()).cloned()
+}
+
+/// A level with its file and the file's name.
+type Candidate = (JournaledLevel, TargetFile, String);
+
+/// The levels that the index allows here, newest first.
+fn candidates(facts: &Facts<'_>, kernel: &IndexedKernel, role: &Targets) -> Vec<Candidate> {
     let allowed = |level: &JournaledLevel| {
-        level.level >= kernel.floor && kernel.withdrawal(&level.sha256).is_none()
+        let early = !facts.early || facts.journal.is_proven(level);
+        early && level.level >= kernel.floor && kernel.withdrawal(&level.sha256).is_none()
     };
-    let candidates: Vec<(JournaledLevel, TargetFile, String)> = kernel
+    kernel
         .levels
         .iter()
         .rev()
@@ -283,11 +316,7 @@ fn wanted(
             let journaled = journaled_level(kernel, role, level)?;
             allowed(&journaled).then(|| (journaled, target, level.target.clone()))
         })
-        .collect();
-    let free = candidates
-        .iter()
-        .find(|(level, _, _)| !facts.quarantined.contains_key(&level.sha256));
-    free.or(candidates.first()).cloned()
+        .collect()
 }
 
 fn journaled_level(
@@ -407,7 +436,8 @@ fn turn(facts: &Facts<'_>, kernel: &IndexedKernel, wanted: &JournaledLevel) -> O
         return None;
     }
     let level = kernel.level(wanted.level)?;
-    let now = facts.clock.max(facts.time_floor);
+    // Not the time floor: that knows times which the online keys signed, and those open nothing.
+    let now = facts.clock;
     let share = hold.share(&level.target, level.waves.as_ref(), now);
     let ppm = match &share {
         Share::Stopped(why) => return Some(Obstacle::Held(why.clone())),

@@ -2,7 +2,9 @@
 
 use tuxtape_core::identity::BuildId;
 
-use crate::apply::{Applied, ClientError, Settings, image, make_plan, reapplicable, running, tidy};
+use crate::apply::{
+    Applied, ClientError, Settings, image, make_early_plan, reapplicable, running, tidy,
+};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::load::{self, Remarks};
@@ -30,14 +32,8 @@ pub fn reapply(
     let Some(found) = reapplicable(&mut state, &kernel) else {
         return Ok((Applied::NothingToApply, remarks));
     };
-    let journal = &state.journal.journal;
-    let proven = |sha256: &str| {
-        let committed = journal.committed.as_ref();
-        committed.is_some_and(|level| level.sha256 == sha256)
-            && journal.proven.as_deref() == Some(sha256)
-    };
-    let applied = match make_plan(host, &state, settings, &kernel, Some(&found), None)? {
-        Plan::Load(level, target, name) if proven(&level.sha256) => {
+    let applied = match make_early_plan(host, &state, settings, &kernel, &found)? {
+        Plan::Load(level, target, name) => {
             let image = image(&mut state, None, &level, &target, &name, settings)?;
             let Some(indexed) = found.1.kernel(&kernel.build_id) else {
                 return Ok((Applied::NothingToApply, remarks));
@@ -63,7 +59,7 @@ pub fn reapply(
         }
         Plan::Blocked(level, obstacles) => Applied::Blocked(level, obstacles),
         Plan::UpToDate(level) => Applied::UpToDate(level),
-        Plan::Load(..) | Plan::NothingToApply | Plan::Leave(..) => Applied::NothingToApply,
+        Plan::NothingToApply | Plan::Leave(..) => Applied::NothingToApply,
         Plan::Unsupported(why) => Applied::Unsupported(why),
     };
     Ok((applied, remarks))
@@ -82,7 +78,7 @@ pub(crate) fn prove(
     let Some(level) = committed.filter(|level| current.as_ref() == Some(level)) else {
         return Ok(());
     };
-    if journal.proven.as_ref() == Some(&level.sha256) {
+    if [&journal.proven, &journal.never_early].contains(&&Some(level.sha256.clone())) {
         return Ok(());
     }
     let change = |journal: &mut Journal| journal.proven = Some(level.sha256);

@@ -33,8 +33,8 @@ pub fn recover(
     remarks: &mut Remarks,
 ) -> Result<Recovery, LoadError> {
     let crashes = Crashes::look(host, state, remarks);
-    let recovered = journaled(host, state, &crashes, judge, remarks)?;
     committed(host, state, &crashes, judge, remarks)?;
+    let recovered = journaled(host, state, &crashes, judge, remarks)?;
     crashes.judged(state)?;
     Ok(recovered)
 }
@@ -144,6 +144,12 @@ fn same_boot(
             idle(state)?;
             Ok(Recovery::Clean)
         }
+        Phase::Armed | Phase::Transition | Phase::Probation
+            if let_out(state, &level)?.is_some() =>
+        {
+            let why = let_out(state, &level)?;
+            Ok(Recovery::TakeOut(level, why))
+        }
         Phase::Armed | Phase::Transition | Phase::Probation => {
             remarks.push(format!(
                 "going on with level {}, which was interrupted",
@@ -158,6 +164,12 @@ fn same_boot(
         Phase::Stuck if listed.is_some_and(|patch| patch.transition) => Ok(Recovery::Stuck(level)),
         Phase::Revert | Phase::Stuck => Ok(Recovery::TakeOut(level, attempt.because)),
     }
+}
+
+/// Why a level that is in the kernel must not stay: it was barred meanwhile.
+fn let_out(state: &State, level: &JournaledLevel) -> Result<Option<String>, LoadError> {
+    let barred = state.quarantined(&level.kernel)?;
+    Ok(barred.get(&level.sha256).map(|found| found.reason.clone()))
 }
 
 fn other_boot(
@@ -181,9 +193,9 @@ fn other_boot(
     }
     match phase {
         Phase::Idle => {}
-        // An orderly shutdown is nobody's fault. It cannot follow a crash that was kept.
+        // An orderly shutdown is nobody's fault. Also an oops is kept that the machine survived.
         Phase::Armed | Phase::Transition | Phase::Probation
-            if crash == CrashVerdict::Nothing && state.was_shut_down(&attempt.boot_id) =>
+            if state.was_shut_down(&attempt.boot_id) =>
         {
             remarks.push(format!(
                 "the machine was shut down while level {} was being loaded or watched",
@@ -207,15 +219,17 @@ fn other_boot(
             let sha256 = level.sha256.clone();
             let change = |journal: &mut crate::journal::Journal| {
                 journal.cut(&sha256);
+                journal.phase = Phase::Idle;
+                journal.attempt = None;
             };
             state.journal.record(change).map_err(StateError::from)?;
-            idle(state)?;
         }
         Phase::Armed | Phase::Transition | Phase::Probation => {
             // A power cut cannot be told from a crash here, so it counts as one.
             let strikes = state.journal.journal.strikes.get(&level.sha256).copied();
             let strikes = strikes.unwrap_or_default() + 1;
-            if strikes >= 2 {
+            let cuts = state.journal.journal.cuts.get(&level.sha256).copied();
+            if strikes >= 2 || strikes + cuts.unwrap_or_default() > ACCIDENTS {
                 let reason = "two boots ended while it was being loaded or watched";
                 bar(host, state, level, reason, remarks)?;
             } else {
@@ -240,16 +254,16 @@ fn other_boot(
             let change = |journal: &mut crate::journal::Journal| {
                 journal.strike(&sha256);
                 journal.rest = rest;
+                if attempt.early {
+                    journal.proven = None;
+                    journal.never_early = Some(sha256.clone());
+                }
                 journal.phase = Phase::Idle;
                 journal.attempt = None;
             };
             state.journal.record(change).map_err(StateError::from)?;
         }
         Phase::Revert | Phase::Stuck => {
-            if let Some(why) = &attempt.because {
-                let now = host.clock();
-                state.quarantine(&level.sha256, &level.kernel, level.level, why, now)?;
-            }
             finish_revert(state, level, attempt.because.is_none())?;
         }
     }

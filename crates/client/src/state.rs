@@ -269,6 +269,14 @@ impl State {
         Ok(())
     }
 
+    /// Takes the mark of an orderly end back.
+    pub fn unmark_shut_down(&self, boot_id: &str) {
+        // One that stays excuses one crash.
+        drop(fs::remove_file(
+            self.folder.join(format!("clean.{boot_id}")),
+        ));
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

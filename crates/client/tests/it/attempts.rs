@@ -56,6 +56,7 @@ fn a_boot_that_ends_during_an_attempt_is_a_strike_and_two_bar_the_level() {
             log_from: 0,
             oopses: None,
             watched: 0,
+            early: false,
             because: None,
         };
         file.record(|journal| {
@@ -94,6 +95,7 @@ fn a_client_killed_before_the_insertion_blames_nobody() {
             log_from: 0,
             oopses: None,
             watched: 0,
+            early: false,
             because: None,
         });
     })
@@ -210,6 +212,7 @@ fn somebody_elses_module_of_that_name_is_not_taken_for_an_interrupted_attempt() 
                 log_from: 0,
                 oopses: None,
                 watched: 0,
+                early: false,
                 because: Some("test".to_owned()),
             });
         })

@@ -168,6 +168,7 @@ pub(crate) fn killed_in_transition(lab: &mut Lab) {
             log_from: 0,
             oopses: None,
             watched: 0,
+            early: false,
             because: None,
         });
     })

@@ -1047,17 +1047,18 @@ fn levels(table: &mut Table) {
     table.row(
         37,
         "level withdrawn while applied",
-        "left",
+        "left, and the level before it loaded",
         &seen,
-        seen == "left level 2: hangs" && lab.in_force().is_empty(),
+        seen.starts_with("loaded level 1; level 2 is out: withdrawn: hangs")
+            && lab.in_force() == ["tt_2f2f2f2f_1"],
     );
     let seen = applied(&mut lab);
     table.row(
         38,
         "lower level after a signed withdrawal",
-        "taken",
+        "taken, and kept",
         &seen,
-        seen == "loaded level 1",
+        seen == "level 1 stays",
     );
     let mut lab = Lab::new();
     lab.next_level(2);
