@@ -10,7 +10,6 @@ pub mod handed_down;
 pub mod kbuild;
 pub mod objtool;
 mod originals;
-mod preprocess;
 mod reach;
 mod select;
 mod session;
@@ -273,13 +272,6 @@ pub fn compile_pair(
     )?;
     let mut rest = select::targets_of(&reached, &units);
     rest.retain(|target| !first.contains(target));
-    for same in preprocess::unchanged(&session, &rest, &changed)? {
-        rest.remove(&same);
-        // One file may be compiled into two objects.
-        if !rest.iter().any(|target| target.unit == same.unit) {
-            result.unaffected.push(same.unit);
-        }
-    }
     let more = both(&session, &rest, &changed, profile, out)?;
     result.pairs.extend(more);
     result.pairs.sort_by(|a, b| a.object.cmp(&b.object));

@@ -328,7 +328,9 @@ impl Session<'_> {
 
     /// Names everything that the top makefile's answer depends on.
     fn handed_key(&self) -> String {
+        let form = super::tree::FORM.to_string();
         let mut parts = vec![
+            form.as_str(),
             self.tree.stamp(),
             self.toolchain.release.as_str(),
             &self.toolchain.compiler,
@@ -515,14 +517,29 @@ pub(super) fn toolchain(files: &KernelFiles) -> Result<Toolchain, ReplayError> {
     })
 }
 
-/// Asks the compiler driver for the program behind it, which makes the code, and tells it and the
-/// tree's objtool from all others.
+/// Asks the compiler driver for the programs behind it, which make the code, and tells them, the driver
+/// itself and the tree's objtool from all others.
 pub(super) fn identity(files: &KernelFiles, compiler: &str) -> Result<String, ProcessError> {
-    let mut command = Command::new(compiler);
-    compile::plain_environment(&mut command);
-    command.arg("-print-prog-name=cc1");
-    let finished = process::run_ok(&mut command, Duration::from_secs(30))?;
-    let program = String::from_utf8_lossy(&finished.stdout).trim().to_owned();
-    let objtool = files.source.join("tools/objtool/objtool");
-    Ok(originals::identity(&[Path::new(&program), &objtool]))
+    let mut programs = vec![found(compiler)];
+    for name in ["cc1", "as", "ld"] {
+        let mut command = Command::new(compiler);
+        compile::plain_environment(&mut command);
+        command.arg(format!("-print-prog-name={name}"));
+        let finished = process::run_ok(&mut command, Duration::from_secs(30))?;
+        programs.push(found(String::from_utf8_lossy(&finished.stdout).trim()));
+    }
+    programs.push(files.source.join("tools/objtool/objtool"));
+    let programs: Vec<&Path> = programs.iter().map(PathBuf::as_path).collect();
+    Ok(originals::identity(&programs))
+}
+
+/// Where the program of that name is, as a shell would find it.
+fn found(name: &str) -> PathBuf {
+    if name.contains('/') {
+        return name.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    let there = folders.find(|folder| folder.join(name).is_file());
+    there.map_or_else(|| name.into(), |folder| folder.join(name))
 }

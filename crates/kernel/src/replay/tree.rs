@@ -31,7 +31,7 @@ const STAMPED: [&str; 5] = [
 ];
 
 /// How the trees are made; another number makes them anew.
-const FORM: u32 = 2;
+pub(super) const FORM: u32 = 3;
 
 /// Why the second tree could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +79,6 @@ pub enum TreeError {
 /// The second tree, held by one run at a time.
 #[derive(Debug)]
 pub struct WorkTree {
-    /// The prepared tree.
-    source: PathBuf,
     /// The second tree.
     top: PathBuf,
     /// The third, which holds no fix.
@@ -106,7 +104,6 @@ impl WorkTree {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let lock = lock(&folder.join("lock"), patience, told)?;
         let tree = Self {
-            source: source.to_owned(),
             top: folder.join("tree"),
             pristine: folder.join("pristine"),
             journal: folder.join("journal"),
@@ -187,7 +184,9 @@ impl WorkTree {
     pub fn restore(&self) -> Result<(), TreeError> {
         for path in self.journal()? {
             let full = self.top.join(path.as_str());
-            let pristine = self.source.join(path.as_str());
+            // Not from the prepared tree: somebody may have changed a file there meanwhile, and the two
+            // trees must hold the same.
+            let pristine = self.pristine.join(path.as_str());
             remove(&full)?;
             if pristine.is_file() {
                 fs::hard_link(&pristine, &full).map_err(at(&full))?;
@@ -406,6 +405,21 @@ mod tests {
         drop(tree);
         let tree = take(folder.path()).unwrap();
         assert_eq!(tree.read(&path("net/a.c")).unwrap().unwrap(), b"net/a.c");
+    }
+
+    #[test]
+    fn a_prepared_file_that_is_edited_later_enters_neither_tree() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        let edited = folder.path().join("source/net/a.c");
+        fs::write(edited.with_extension("new"), "edited").unwrap();
+        fs::rename(edited.with_extension("new"), &edited).unwrap();
+        tree.write(&[(path("net/a.c"), Some(b"patched".to_vec()))])
+            .unwrap();
+        tree.restore().unwrap();
+        let (one, other) = (tree.top().join("net/a.c"), tree.pristine().join("net/a.c"));
+        assert_eq!(fs::read(one).unwrap(), b"net/a.c");
+        assert_eq!(fs::read(other).unwrap(), b"net/a.c");
     }
 
     #[test]

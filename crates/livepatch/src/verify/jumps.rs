@@ -88,11 +88,28 @@ pub(super) fn check_keys(
                     (_, Form::Jump(to)) if to != target => {
                         problem("its jump leads elsewhere than the entry says");
                     }
+                    (_, Form::Nop)
+                        if step.instruction.len() == SHORT && !reaches(source, target) =>
+                    {
+                        problem("two bytes do not jump as far as the entry says");
+                    }
                     (_, Form::Nop | Form::Jump(_)) => {}
                 }
             }
         }
     }
+}
+
+/// Bytes of the shorter of the two jumps that the kernel writes.
+const SHORT: usize = 2;
+
+/// Whether a jump of two bytes at `from` gets to `to`. The kernel stops at one that does not
+/// (`text_gen_insn` in arch/x86/include/asm/text-patching.h).
+fn reaches(from: Spot, to: Spot) -> bool {
+    let (Ok(end), Ok(to_at)) = (i64::try_from(from.1), i64::try_from(to.1)) else {
+        return false;
+    };
+    from.0 == to.0 && i8::try_from(to_at.saturating_sub(end.saturating_add(2))).is_ok()
 }
 
 enum Form {
@@ -288,4 +305,27 @@ pub(super) fn check_calls(module: &Module<'_>, code: &Code<'_>, problems: &mut V
 /// The name that a livepatch symbol stands for.
 fn plain(name: &str) -> &str {
     super::klp::parse_symbol(name).map_or(name, |(_, name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::SectionIndex;
+
+    #[test]
+    fn two_bytes_jump_within_128_bytes_of_their_end() {
+        let text = SectionIndex(1);
+        let from = (text, 0x200);
+        for (to, reach) in [
+            (0x202, true),
+            (0x202 + 127, true),
+            (0x202 + 128, false),
+            (0x202 - 128, true),
+            (0x202 - 129, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(reaches(from, (text, to)), reach, "{to:#x}");
+        }
+        assert!(!reaches(from, (SectionIndex(2), 0x202)));
+    }
 }
