@@ -95,6 +95,16 @@ fn fate(path: &TreePath, unit: bool, new: bool, deleted: bool) -> Fate {
         "MAINTAINERS",
         "README",
     ];
+    /// Headers that programs of the build read: tables of names and numbers are made of them, and what
+    /// includes those is not known to include these.
+    const READ_BY_PROGRAMS: [&str; 6] = [
+        "arch/x86/include/asm/cpufeatures.h",
+        "include/linux/mod_devicetable.h",
+        "include/linux/oid_registry.h",
+        "include/scsi/scsi_devinfo.h",
+        "security/selinux/include/classmap.h",
+        "security/selinux/include/initial_sid_to_string.h",
+    ];
     let (text, name) = (path.as_str(), path.name());
     let under = |folders: &[&str]| folders.iter().any(|folder| text.starts_with(folder));
     let extension = path.extension();
@@ -115,6 +125,9 @@ fn fate(path: &TreePath, unit: bool, new: bool, deleted: bool) -> Fate {
         } else {
             Fate::Unit
         };
+    }
+    if READ_BY_PROGRAMS.contains(&text) {
+        return Fate::Refused("a program of the kernel's build makes code of it");
     }
     if under(&APART) || INERT_NAMES.contains(&name) {
         Fate::Unused
@@ -262,6 +275,8 @@ mod tests {
             "net/Kconfig",
             "net/core/Makefile",
             "arch/x86/lib/copy_user_64.S",
+            "arch/x86/include/asm/cpufeatures.h",
+            "security/selinux/include/classmap.h",
         ] {
             assert!(matches!(found(path), Fate::Refused(_)), "{path}");
         }
