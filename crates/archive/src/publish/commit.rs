@@ -58,6 +58,8 @@ pub struct Publication {
     /// Published kernel roles whose validity is over: their machines get nothing new until a successor
     /// is signed (see [`Workspace::redate`]).
     pub expired: Vec<String>,
+    /// What is odd about the clock, for people.
+    pub clock: Option<String>,
 }
 
 /// A draft that was not published.
@@ -253,6 +255,7 @@ impl Workspace {
             targets,
             roles,
         } = view;
+        let clock = self.check_clock(published, now)?;
         let named = |version| FileMeta {
             version,
             length: None,
@@ -311,6 +314,10 @@ impl Workspace {
             )]),
             tuxtape_issued: Some(now),
         };
+        if timestamp.expires <= now {
+            let expires = timestamp.expires;
+            return Err(PublishError::TimestampOver { expires, now });
+        }
         batch.timestamp = self.sign_online("timestamp", &timestamp, &root.roles.timestamp)?;
         let expired = self.check(published, &batch, now)?;
         let files = self.write(&batch)?;
@@ -324,7 +331,30 @@ impl Workspace {
             files,
             left_out: batch.left_out,
             expired,
+            clock,
         })
+    }
+
+    /// Compares the clock with the timestamp published last. Clients take no issue time far ahead of their
+    /// own clock for true, but everybody who looks at the archive would be misled.
+    fn check_clock(
+        &self,
+        published: Option<&Published>,
+        now: UtcSeconds,
+    ) -> Result<Option<String>, PublishError> {
+        let last = published.and_then(|published| published.timestamp.tuxtape_issued);
+        let Some(last) = last else {
+            return Ok(None);
+        };
+        if now < last && !self.clock_is_right {
+            return Err(PublishError::Clock { now, last });
+        }
+        let odd = now.since(last).max(last.since(now)) > 86_400;
+        Ok(odd.then(|| {
+            format!(
+                "the clock says {now}, more than a day away from {last}, when the timestamp before was issued: is it right?"
+            )
+        }))
     }
 
     pub(crate) fn sign_online(
