@@ -32,7 +32,7 @@ pub enum HoldingError {
     Reason,
     /// One kernel is to be let go, but the whole archive is stopped.
     #[error(
-        "every rollout of this archive is stopped ({0}), so letting one kernel go would open nothing; run `tuxtape rollout lift --all` first"
+        "{0}; letting one kernel go would open nothing: run `tuxtape rollout lift --all` first"
     )]
     AllStopped(String),
     /// Nothing is stopped.
