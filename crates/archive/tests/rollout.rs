@@ -406,7 +406,14 @@ fn a_draft_is_found_by_the_kernel_whose_role_it_is() {
 #[test]
 fn no_timestamp_is_issued_before_the_last_one_unless_a_person_vouches_for_the_clock() {
     let (_folder, mut archive) = archive();
-    archive.workspace.renew(start().plus(60)).unwrap();
+    let issued = || {
+        let (published, _) = archive.workspace.hold(start()).unwrap();
+        published.timestamp.tuxtape_issued.unwrap()
+    };
+    // A clock set back by a minute keeps nobody from stopping a level, and no time goes back.
+    archive.workspace.renew(start().plus(61)).unwrap();
+    archive.workspace.renew(start().plus(1)).unwrap();
+    assert_eq!(issued(), start().plus(61));
     let error = archive.workspace.renew(start()).unwrap_err();
     assert!(matches!(error, PublishError::Clock { .. }), "{error}");
     assert!(error.to_string().contains("--clock-is-right"), "{error}");
