@@ -8,6 +8,7 @@ use tuxtape_core::rollout::Waves;
 
 use crate::metadata::Targets;
 use crate::time::UtcSeconds;
+use crate::words::one_line;
 
 /// Name of the role.
 pub const ROLE: &str = "hold";
@@ -28,6 +29,9 @@ pub struct Caps {
     pub created: UtcSeconds,
     /// Nothing at all may be loaded anew.
     pub stop: bool,
+    /// Why nothing may, for people; only beside a stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<String>,
     /// Caps, at most one for a target.
     pub caps: Vec<Cap>,
 }
@@ -53,8 +57,27 @@ impl Caps {
             format: FORMAT,
             created: now,
             stop: false,
+            stop_reason: None,
             caps: Vec::new(),
         }
+    }
+
+    /// Returns what stands for caps that cannot be read: a stop, since clients took them for one.
+    pub fn unreadable(now: UtcSeconds) -> Self {
+        Self {
+            stop: true,
+            stop_reason: Some("the caps before could not be read".to_owned()),
+            ..Self::none(now)
+        }
+    }
+
+    /// Returns why nothing may be loaded anew, for people, on one line; `None` when that is not so.
+    pub fn stopped(&self) -> Option<String> {
+        let why = self.stop_reason.as_deref().map(one_line);
+        self.stop.then(|| match why {
+            Some(why) => format!("every rollout is stopped: {why}"),
+            None => "every rollout is stopped".to_owned(),
+        })
     }
 
     /// Sets the cap of one target in place of an earlier one.
@@ -68,7 +91,7 @@ impl Caps {
     /// Reads the body of the role; any doubt is a reason to stop.
     pub fn read(role: &Targets) -> Result<Self, String> {
         let body = role.tuxtape_hold.as_ref().ok_or("it carries no caps")?;
-        let caps = Self::deserialize(body).map_err(|error| error.to_string())?;
+        let caps = Self::deserialize(body).map_err(|error| one_line(&error.to_string()))?;
         caps.check()?;
         Ok(caps)
     }
@@ -83,11 +106,12 @@ impl Caps {
         }
         for (at, cap) in self.caps.iter().enumerate() {
             if cap.permille > 1000 {
-                return Err(format!("the cap of {} is over 1000", cap.target));
+                let target = one_line(&cap.target);
+                return Err(format!("the cap of {target} is over 1000"));
             }
             let mut earlier = self.caps.iter().take(at);
             if earlier.any(|other| other.target == cap.target) {
-                return Err(format!("{} has two caps", cap.target));
+                return Err(format!("{} has two caps", one_line(&cap.target)));
             }
         }
         Ok(())
@@ -110,7 +134,7 @@ pub enum Hold {
 pub enum Share {
     /// The schedule alone decides: millionths of the fleet.
     Scheduled(u64),
-    /// A cap is below the schedule.
+    /// A cap is below the schedule. Reasons are on one line, with what is not printable escaped.
     Capped {
         /// Millionths of the fleet.
         ppm: u64,
@@ -144,20 +168,20 @@ impl Hold {
     pub fn share(&self, target: &str, waves: Option<&Waves>, now: UtcSeconds) -> Share {
         let scheduled = waves.map_or(tuxtape_core::rollout::WHOLE, |waves| waves.open_ppm(now));
         let stop = match self {
-            Self::Unreadable(why) => Some(why.clone()),
-            Self::Caps(caps) if caps.stop => Some("every rollout is stopped".to_owned()),
-            Self::Caps(_) | Self::Absent => None,
+            Self::Unreadable(why) => Some(one_line(why)),
+            Self::Caps(caps) => caps.stopped(),
+            Self::Absent => None,
         };
         if let Some(why) = stop {
             return Share::Stopped(why);
         }
         match self.cap(target) {
             Some(cap) if cap.permille == 0 => {
-                Share::Stopped(format!("{} (since {})", cap.reason, cap.since))
+                Share::Stopped(format!("{} (since {})", one_line(&cap.reason), cap.since))
             }
             Some(cap) if u64::from(cap.permille) * 1000 < scheduled => Share::Capped {
                 ppm: u64::from(cap.permille) * 1000,
-                reason: cap.reason.clone(),
+                reason: one_line(&cap.reason),
             },
             Some(_) | None => Share::Scheduled(scheduled),
         }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::pkcs8::spki::SubjectPublicKeyInfoRef;
 use ed25519_dalek::pkcs8::spki::der::Document;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
+};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use ring::signature::{
@@ -303,18 +305,26 @@ impl PrivateKey {
     ///
     /// Refuses to replace a file.
     pub fn save(&self, path: &Path) -> Result<PathBuf, KeyError> {
-        self.save_pem(path, self.0.to_pkcs8_pem(LineEnding::LF).ok())
+        self.save_pem(path, self.plain().to_pkcs8_pem(LineEnding::LF).ok())
     }
 
     /// Like [`Self::save`], locked with a passphrase (scrypt and AES-256, which takes about 128 MB and a
     /// second).
     pub fn save_locked(&self, path: &Path, passphrase: &str) -> Result<PathBuf, KeyError> {
-        let locked = self.0.to_pkcs8_der().ok().and_then(|plain| {
+        let locked = self.plain().to_pkcs8_der().ok().and_then(|plain| {
             let plain = PrivateKeyInfoRef::try_from(plain.as_bytes()).ok()?;
             let locked = plain.encrypt(passphrase.as_bytes()).ok()?;
             locked.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).ok()
         });
         self.save_pem(path, locked)
+    }
+
+    /// The form of RFC 8410 without the public key (version 1): OpenSSL reads no other.
+    fn plain(&self) -> KeypairBytes {
+        KeypairBytes {
+            secret_key: self.0.to_bytes(),
+            public_key: None,
+        }
     }
 
     fn save_pem(
@@ -425,6 +435,24 @@ mod tests {
         };
         assert!(matches!(with("battery"), Err(KeyError::Passphrase { .. })));
         assert_eq!(with("correct horse").unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn a_key_file_is_of_the_version_that_other_programs_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.pem");
+        let made = PrivateKey::generate().unwrap();
+        made.save(&path).unwrap();
+        assert_eq!(PrivateKey::load(&path).unwrap().public(), made.public());
+        let text = fs::read_to_string(&path).unwrap();
+        let (_, document) = SecretDocument::from_pem(&text).unwrap();
+        // SEQUENCE, INTEGER 0, AlgorithmIdentifier, OCTET STRING, and nothing after: RFC 8410, 10.3.
+        assert_eq!(document.as_bytes().len(), 48);
+        assert_eq!(document.as_bytes()[..5], [0x30, 0x2e, 2, 1, 0]);
+        // Files with the public key, as written before, are still read.
+        let old = made.0.to_pkcs8_pem(LineEnding::LF).unwrap();
+        fs::write(&path, old.as_bytes()).unwrap();
+        assert_eq!(PrivateKey::load(&path).unwrap().public(), made.public());
     }
 
     #[test]

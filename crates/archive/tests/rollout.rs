@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tuxtape_archive::canonical;
 use tuxtape_archive::client::{self, DiskStore, MemoryStore, Store, Stored, UpdateError};
 use tuxtape_archive::hold::{Hold, Share};
 use tuxtape_archive::index::{KernelIndex, OnWithdraw};
@@ -21,7 +22,7 @@ use tuxtape_archive::publish::{PublishError, Workspace};
 use tuxtape_archive::sample::{self, Archive, RELEASE, key, policy, start};
 use tuxtape_archive::source::DirectorySource;
 use tuxtape_archive::time::UtcSeconds;
-use tuxtape_core::identity::{Arch, PatchLevel};
+use tuxtape_core::identity::{Arch, KernelRelease, PatchLevel};
 use tuxtape_core::rollout::Waves;
 
 fn archive() -> (tempfile::TempDir, Archive) {
@@ -264,6 +265,168 @@ fn an_expired_missing_or_forged_hold_stops_every_rollout() {
         seen(&archive.public(), start()).unwrap().2,
         Hold::Caps(_)
     ));
+}
+
+#[test]
+fn a_stop_of_everything_is_set_shown_and_lifted_alone() {
+    let (_folder, archive) = archive();
+    let workspace = &archive.workspace;
+    let release: KernelRelease = RELEASE.parse().unwrap();
+    let share = |now| {
+        let (index, _, hold) = seen(&archive.public(), now).unwrap();
+        hold.share(&index.kernels[0].levels[0].target, None, now)
+    };
+    let refused = workspace.lift_all(start()).unwrap_err().to_string();
+    assert!(refused.contains("no stop of every rollout"), "{refused}");
+    workspace
+        .cap(&release, None, 250, "slowly", start().plus(1))
+        .unwrap();
+    workspace.stop_all("bad compiler", start().plus(2)).unwrap();
+    let why = "every rollout is stopped: bad compiler".to_owned();
+    assert_eq!(share(start().plus(2)), Share::Stopped(why));
+    // To let one kernel go would open nothing, so it is refused with the way out.
+    let refused = workspace.lift(&release, None, start().plus(3));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("tuxtape rollout lift --all"), "{refused}");
+    assert!(refused.contains("bad compiler"), "{refused}");
+    let (_, kept) = workspace.lift_all(start().plus(4)).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(share(start().plus(4)).ppm(), 250_000);
+    workspace.lift(&release, None, start().plus(5)).unwrap();
+    assert_eq!(share(start().plus(5)), Share::Scheduled(1_000_000));
+}
+
+#[test]
+fn a_hold_that_nobody_can_read_is_replaced_by_lifting_alone() {
+    type Spoil = fn(&Path, &PrivateKey);
+    let later = start().plus(60);
+    let spoils: [Spoil; 6] = [
+        |path, _| forge::<Targets>(path, &[&key(9)], |_| {}),
+        |path, online| forge::<Targets>(path, &[online], |body| body.tuxtape_hold = None),
+        |path, online| {
+            forge::<Targets>(path, &[online], |body| {
+                body.tuxtape_hold = Some(serde_json::json!({"format": 1, "caps": 7}));
+            });
+        },
+        |path, online| forge::<Targets>(path, &[online], |body| body.version = (1 << 53) - 1),
+        |path, _| fs::write(path, "no json").unwrap(),
+        |path, _| fs::remove_file(path).unwrap(),
+    ];
+    for (at, spoil) in spoils.iter().enumerate() {
+        let (folder, archive) = archive();
+        let workspace = &archive.workspace;
+        let online = PrivateKey::load(&folder.path().join("archive/keys/hold.pem")).unwrap();
+        spoil(&archive.public().join("metadata/1.hold.json"), &online);
+        let (_, hold) = workspace.hold(later).unwrap();
+        assert!(matches!(hold, Hold::Unreadable(_)), "{at}: {hold:?}");
+        let share = || {
+            let (index, _, hold) = seen(&archive.public(), later).unwrap();
+            hold.share(&index.kernels[0].levels[0].target, None, later)
+        };
+        assert_eq!(share().ppm(), 0, "{at}");
+        // Neither a renewal nor a hold of one kernel opens anything.
+        workspace.renew(later).unwrap();
+        assert_eq!(share().ppm(), 0, "{at}");
+        workspace
+            .cap(&RELEASE.parse().unwrap(), None, 500, "slowly", later)
+            .unwrap();
+        assert_eq!(share().ppm(), 0, "{at}");
+        workspace.lift_all(later).unwrap();
+        assert_eq!(share().ppm(), 500_000, "{at}");
+    }
+}
+
+#[test]
+fn an_expired_hold_is_shown_as_the_stop_that_it_is() {
+    let (_folder, archive) = archive();
+    let later = start().plus(8 * 86_400);
+    let (_, hold) = archive.workspace.hold(later).unwrap();
+    assert!(
+        matches!(&hold, Hold::Unreadable(why) if why.contains("hold expired at")),
+        "{hold:?}"
+    );
+    assert!(matches!(
+        archive.workspace.hold(start()).unwrap().1,
+        Hold::Caps(_)
+    ));
+    archive.workspace.lift_all(later).unwrap();
+    let (_, hold) = archive.workspace.hold(later).unwrap();
+    assert!(matches!(hold, Hold::Caps(_)), "{hold:?}");
+}
+
+#[test]
+fn a_reason_that_could_deceive_a_terminal_is_refused_and_a_forged_one_is_escaped() {
+    let (folder, archive) = archive();
+    let release = RELEASE.parse().unwrap();
+    for reason in ["a\nb", "\u{1b}[2J", "", " ", "h\u{e4}ngt"] {
+        archive
+            .workspace
+            .cap(&release, None, 0, reason, start())
+            .unwrap_err();
+        archive.workspace.stop_all(reason, start()).unwrap_err();
+    }
+    archive
+        .workspace
+        .cap(&release, None, 0, "hangs", start())
+        .unwrap();
+    let online = PrivateKey::load(&folder.path().join("archive/keys/hold.pem")).unwrap();
+    let path = archive.public().join("metadata/2.hold.json");
+    // Our own programs write nothing that is not printable ASCII; a thief of the key may.
+    let mut envelope = Envelope::parse(&fs::read(&path).unwrap(), 1 << 16).unwrap();
+    envelope.signed["tuxtape_hold"]["caps"][0]["reason"] = "x\u{1b}[2J\nlevel 9 applied".into();
+    envelope.canonical = canonical::bytes(&envelope.signed).unwrap();
+    envelope.signatures.clear();
+    envelope.sign(&online);
+    fs::write(&path, envelope.to_bytes()).unwrap();
+    let (index, _, hold) = seen(&archive.public(), start()).unwrap();
+    let Share::Stopped(why) = hold.share(&index.kernels[0].levels[0].target, None, start()) else {
+        panic!("{hold:?}");
+    };
+    assert!(why.starts_with("x\\u{1b}[2J\\nlevel 9 applied"), "{why}");
+}
+
+#[test]
+fn a_draft_is_found_by_the_kernel_whose_role_it_is() {
+    let (_folder, archive) = archive();
+    archive.stage(2, start().plus(60)).unwrap();
+    let by_role = archive
+        .workspace
+        .show("k__x86_64__6.1.0-47-cloud-amd64")
+        .unwrap();
+    let made = "the index was made at 2026-11-24T18:01:00Z".to_owned();
+    assert!(by_role.changes.contains(&made), "{:?}", by_role.changes);
+    for name in [RELEASE, "debian:6.1.0-47-cloud-amd64"] {
+        assert_eq!(archive.workspace.show(name).unwrap(), by_role);
+    }
+    for name in ["6.1.0-48-cloud-amd64", "", "47-cloud-amd64"] {
+        archive.workspace.show(name).unwrap_err();
+    }
+}
+
+#[test]
+fn no_timestamp_is_issued_before_the_last_one_unless_a_person_vouches_for_the_clock() {
+    let (_folder, mut archive) = archive();
+    let issued = || {
+        let (published, _) = archive.workspace.hold(start()).unwrap();
+        published.timestamp.tuxtape_issued.unwrap()
+    };
+    // A clock set back by a minute keeps nobody from stopping a level, and no time goes back.
+    archive.workspace.renew(start().plus(61)).unwrap();
+    archive.workspace.renew(start().plus(1)).unwrap();
+    assert_eq!(issued(), start().plus(61));
+    let error = archive.workspace.renew(start()).unwrap_err();
+    assert!(matches!(error, PublishError::Clock { .. }), "{error}");
+    assert!(error.to_string().contains("--clock-is-right"), "{error}");
+    let usual = archive.workspace.renew(start().plus(3600)).unwrap();
+    assert_eq!(usual.clock, None);
+    let late = archive
+        .workspace
+        .renew(start().plus(3601 + 86_400))
+        .unwrap();
+    let warning = late.clock.unwrap();
+    assert!(warning.contains("2026-11-24T19:00:00Z"), "{warning}");
+    archive.workspace.trust_clock();
+    archive.workspace.renew(start().plus(3602)).unwrap();
 }
 
 #[test]
@@ -725,6 +888,60 @@ fn a_bundle_that_is_cut_changed_or_incomplete_changes_nothing() {
     refused(&without, "lacks ");
     let without = rebuilt(&|name| !name.contains("2.k__"), &[]);
     refused(&without, "lacks 2.k__x86_64__6.1.0-47-cloud-amd64.json");
+    // Metadata that the verified chain does not name. The roots come first in a bundle, as they may.
+    let with = |files: &[(&str, &[u8])]| {
+        let mut out = Vec::new();
+        let mut reader = tar::Reader::new(&good[..]);
+        let mut first = true;
+        while let Some((name, bytes)) = reader.entry(|_| Some(cap::MODULE)).unwrap() {
+            if !files.iter().any(|(replaced, _)| *replaced == name) {
+                tar::append(&mut out, &name, &bytes).unwrap();
+            }
+            if std::mem::take(&mut first) {
+                for (name, bytes) in files {
+                    tar::append(&mut out, name, bytes).unwrap();
+                }
+            }
+        }
+        tar::finish(&mut out).unwrap();
+        out
+    };
+    let role = "k__x86_64__6.1.0-47-cloud-amd64";
+    let published = |name: &str| fs::read(archive.public().join("metadata").join(name)).unwrap();
+    refused(
+        &with(&[("metadata/3.root.json", &root)]),
+        "metadata/3.root.json: the chain of roots ends at 1",
+    );
+    refused(
+        &with(&[("metadata/3.root.json", b"junk")]),
+        "metadata/3.root.json: the chain of roots ends at 1",
+    );
+    refused(
+        &with(&[("metadata/1.root.json", b"junk")]),
+        "metadata/1.root.json: it is not the root that was verified under this number",
+    );
+    refused(
+        &with(&[("metadata/01.root.json", &root)]),
+        "metadata/01.root.json: the verified metadata does not name it",
+    );
+    refused(
+        &with(&[("metadata/7.k__x86_64__6.1.0-99.json", b"junk")]),
+        "the snapshot lists no role k__x86_64__6.1.0-99",
+    );
+    refused(
+        &with(&[("metadata/9.snapshot.json", b"junk")]),
+        "metadata/9.snapshot.json: the verified metadata does not name it",
+    );
+    let old = format!("metadata/1.{role}.json");
+    refused(
+        &with(&[(&old, &published(&format!("1.{role}.json")))]),
+        &format!("the snapshot names version 2 of {role}"),
+    );
+    // A version that the state has seen already is not read again by the workflow.
+    for name in ["1.targets.json", "1.hold.json"] {
+        let name = format!("metadata/{name}");
+        refused(&with(&[(&name, b"junk")]), &name);
+    }
     let foreign = format!("targets/{}.evil.ko", "ab".repeat(32));
     refused(
         &rebuilt(&|_| true, &[(&foreign, b"x")]),

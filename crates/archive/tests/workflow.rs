@@ -563,6 +563,46 @@ fn a_stolen_timestamp_key_cannot_end_the_time_of_every_later_root() {
 }
 
 #[test]
+fn a_stolen_timestamp_key_moves_the_time_floor_by_no_more_than_a_day_from_the_clock() {
+    const DAY: u64 = 86_400;
+    let lab = Lab::new();
+    lab.update(start()).unwrap();
+    let honest = lab.store().floor().time;
+    let issue = |issued: UtcSeconds, life: u64| {
+        forge::<Timestamp>(
+            &lab.metadata("timestamp.json"),
+            &[&lab.online("timestamp")],
+            |body| {
+                body.version += 1;
+                body.expires = start().plus(life);
+                body.tuxtape_issued = Some(issued);
+            },
+        );
+        // The metadata itself is good.
+        assert_eq!(lab.update(start()).unwrap(), 1);
+        lab.store().floor().time
+    };
+    assert_eq!(issue(start().plus(DAY + 1), 90 * DAY), honest);
+    assert_eq!(issue(start().plus(3601), 3600), honest, "after its own end");
+    assert_eq!(issue(start().plus(DAY), 90 * DAY), start().plus(DAY));
+    // The floor is no clock: another day from there is not had by asking twice.
+    assert_eq!(issue(start().plus(2 * DAY), 90 * DAY), start().plus(DAY));
+    assert_eq!(issue(start().plus(DAY + 1), 90 * DAY), start().plus(DAY));
+    // The archive's own next timestamp is still taken by a right clock.
+    forge::<Timestamp>(
+        &lab.metadata("timestamp.json"),
+        &[&lab.online("timestamp")],
+        |body| {
+            body.version += 1;
+            body.expires = start().plus(3 * DAY);
+            body.tuxtape_issued = Some(start().plus(DAY + 60));
+        },
+    );
+    assert_eq!(lab.update(start().plus(DAY + 60)).unwrap(), 1);
+    assert_eq!(lab.store().floor().time, start().plus(DAY + 60));
+}
+
+#[test]
 fn a_digest_has_one_form_so_that_a_withdrawal_finds_its_module() {
     let lab = Lab::new();
     let mut store = lab.store();

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::regular;
+
 /// Most bytes of a holder's note that are read back.
 const LONGEST_NOTE: u64 = 500;
 
@@ -49,19 +51,16 @@ pub struct LockError {
 
 /// Takes the lock `path` without waiting, and leaves `note` in it for others to read.
 ///
-/// The file stays when the lock is given back: removing it would let two holders in.
+/// What is there already must be a regular file: a symbolic link could lead the note into any other. The
+/// file stays when the lock is given back: removing it would let two holders in.
 pub fn take(path: &Path, note: &str) -> Result<Taken, LockError> {
     let failed = |source| LockError {
         path: path.to_owned(),
         source,
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = regular::open(&mut options, path).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             file.set_len(0).map_err(failed)?;
@@ -70,8 +69,9 @@ pub fn take(path: &Path, note: &str) -> Result<Taken, LockError> {
         }
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut bytes = Vec::new();
-            File::open(path)
-                .and_then(|file| file.take(LONGEST_NOTE).read_to_end(&mut bytes))
+            (&mut file)
+                .take(LONGEST_NOTE)
+                .read_to_end(&mut bytes)
                 .map_err(failed)?;
             let text = String::from_utf8_lossy(&bytes);
             Ok(Taken::Held {
@@ -109,6 +109,24 @@ mod tests {
     #[test]
     fn a_child_left_running_keeps_a_shared_lock() {
         alone("a_child_left_running_keeps_a_shared_lock", child_keeps);
+    }
+
+    #[test]
+    fn a_link_or_a_fifo_is_no_lock_and_what_it_names_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("lock"), folder.path().join("other"));
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        take(&path, "note").unwrap_err();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("absent"), &path).unwrap();
+        take(&path, "note").unwrap_err();
+        assert!(!folder.path().join("absent").exists());
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        take(&path, "note").unwrap_err();
     }
 
     fn second_taker() {

@@ -130,7 +130,7 @@ pub fn refresh<'a>(
 ) -> Result<Session<'a>, UpdateError> {
     let now = clock.max(store.floor().time);
     let root = update_root(store, source, now)?;
-    let timestamp = update_timestamp(store, source, &root, now)?;
+    let timestamp = update_timestamp(store, source, &root, now, clock)?;
     let snapshot = update_snapshot(store, source, &root, &timestamp, now)?;
     session(store, Some(source), now, root, timestamp, snapshot)
 }

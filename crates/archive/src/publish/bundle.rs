@@ -5,6 +5,7 @@
 
 mod import;
 pub mod tar;
+mod vouched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -49,6 +50,14 @@ pub enum BundleError {
         file: PathBuf,
         /// What is wrong.
         source: Box<crate::client::UpdateError>,
+    },
+    /// It carries metadata that the verified chain does not name.
+    #[error("bundle {file} carries what nobody vouches for: {}; nothing was published", names.join("; "), file = file.display())]
+    Foreign {
+        /// The bundle.
+        file: PathBuf,
+        /// Names, and why.
+        names: Vec<String>,
     },
     /// A mirror has no root to begin with.
     #[error("{mirror} has no trusted root yet; give it with --root", mirror = mirror.display())]

@@ -24,6 +24,9 @@ use crate::source::DirectorySource;
 use crate::time::UtcSeconds;
 use batch::{Batch, Staged, warm};
 
+/// Seconds that the clock may have been set back since the last publication.
+const CLOCK_STEP: u64 = 60;
+
 /// What is public, and what the public tree will be made of.
 struct View<'a> {
     published: Option<&'a Published>,
@@ -58,6 +61,8 @@ pub struct Publication {
     /// Published kernel roles whose validity is over: their machines get nothing new until a successor
     /// is signed (see [`Workspace::redate`]).
     pub expired: Vec<String>,
+    /// What is odd about the clock, for people.
+    pub clock: Option<String>,
 }
 
 /// A draft that was not published.
@@ -253,6 +258,7 @@ impl Workspace {
             targets,
             roles,
         } = view;
+        let clock = self.check_clock(published, now)?;
         let named = |version| FileMeta {
             version,
             length: None,
@@ -293,6 +299,10 @@ impl Workspace {
             batch.snapshot = Some((format!("{}.snapshot.json", body.version), bytes.clone()));
             (body.version, bytes)
         };
+        // A clock that was set back a little must not keep anybody from the stop button.
+        let last = published.and_then(|published| published.timestamp.tuxtape_issued);
+        let last = last.filter(|last| last.since(now) <= CLOCK_STEP);
+        let issued = last.map_or(now, |last| last.max(now));
         let timestamp = Timestamp {
             kind: Timestamp::TYPE.to_owned(),
             spec_version: SPEC_VERSION.to_owned(),
@@ -309,8 +319,12 @@ impl Workspace {
                     )]),
                 },
             )]),
-            tuxtape_issued: Some(now),
+            tuxtape_issued: Some(issued),
         };
+        if timestamp.expires <= now {
+            let expires = timestamp.expires;
+            return Err(PublishError::TimestampOver { expires, now });
+        }
         batch.timestamp = self.sign_online("timestamp", &timestamp, &root.roles.timestamp)?;
         let expired = self.check(published, &batch, now)?;
         let files = self.write(&batch)?;
@@ -324,7 +338,30 @@ impl Workspace {
             files,
             left_out: batch.left_out,
             expired,
+            clock,
         })
+    }
+
+    /// Compares the clock with the timestamp published last. Clients take no issue time far ahead of their
+    /// own clock for true, but everybody who looks at the archive would be misled.
+    fn check_clock(
+        &self,
+        published: Option<&Published>,
+        now: UtcSeconds,
+    ) -> Result<Option<String>, PublishError> {
+        let last = published.and_then(|published| published.timestamp.tuxtape_issued);
+        let Some(last) = last else {
+            return Ok(None);
+        };
+        if last.since(now) > CLOCK_STEP && !self.clock_is_right {
+            return Err(PublishError::Clock { now, last });
+        }
+        let odd = now.since(last).max(last.since(now)) > 86_400;
+        Ok(odd.then(|| {
+            format!(
+                "the clock says {now}, more than a day away from {last}, when the timestamp before was issued: is it right?"
+            )
+        }))
     }
 
     pub(crate) fn sign_online(

@@ -11,6 +11,7 @@ use crate::keys::KeyError;
 use crate::metadata::MetadataError;
 use crate::names::NameTooLong;
 use crate::policy::PolicyError;
+use crate::time::UtcSeconds;
 
 /// Why the publisher stopped. The public tree is as it was, or complete.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,26 @@ pub enum PublishError {
     /// The archive was never published.
     #[error("nothing was published yet")]
     Unpublished,
+    /// The clock went back.
+    #[error(
+        "the clock says {now}, but the timestamp published last was issued at {last}; set the clock, or, if it was that one that was wrong, run `tuxtape archive renew --clock-is-right`"
+    )]
+    Clock {
+        /// The clock.
+        now: UtcSeconds,
+        /// Issue time published last.
+        last: UtcSeconds,
+    },
+    /// The timestamp would be over before anybody reads it.
+    #[error(
+        "the timestamp would end at {expires}, which is over at {now}; look at timestamp-hours in policy.toml"
+    )]
+    TimestampOver {
+        /// Its end.
+        expires: UtcSeconds,
+        /// The clock.
+        now: UtcSeconds,
+    },
     /// A file is too close to its cap.
     #[error("{file} has {length} bytes, more than half of what clients read ({cap})")]
     TooLarge {

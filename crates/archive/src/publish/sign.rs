@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tuxtape_sys::durable;
 
+use super::commit::kernel_of;
 use super::describe::describe;
 use super::{PublishError, Workspace, body, kind_of, read_draft, role_of};
 use crate::keys::{Key, KeyId, PrivateKey, program};
@@ -39,7 +40,7 @@ pub struct Shown {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// There is no such draft.
-    #[error("{0} is no open draft of this archive")]
+    #[error("{} is no open draft of this archive", words::one_line(.0))]
     NoDraft(String),
     /// The signer saw another file.
     #[error(
@@ -139,7 +140,11 @@ impl Workspace {
             before: old.map(|old| (self.signed_by(&envelope, old), old.threshold)),
             sha256: hex::encode(envelope.digest()),
             words: words::spoken(&envelope.digest()),
-            changes: describe(&envelope, role, published.as_ref(), &self.policy)?,
+            // The draft is not trusted yet: nothing in it may rewrite what the signer sees.
+            changes: describe(&envelope, role, published.as_ref(), &self.policy)?
+                .iter()
+                .map(|change| words::one_line(change))
+                .collect(),
             signed,
             wanted: keys.threshold,
             role: role.to_owned(),
@@ -322,10 +327,18 @@ impl Workspace {
                     || given.canonicalize().ok() == path.canonicalize().ok())
         };
         let by_role = |path: &&PathBuf| role_of(path) == Some(draft);
+        // A kernel's role has a long name that nobody types at night: its release will do, also as the
+        // last part of a SPEC.
+        let release = draft.rsplit(':').next().unwrap_or_default();
+        let by_release = |path: &&PathBuf| {
+            let kernel = role_of(path).and_then(kernel_of);
+            kernel.is_some_and(|(_, known)| known.as_str() == release)
+        };
         drafts
             .iter()
             .find(same)
             .or_else(|| drafts.iter().find(by_role))
+            .or_else(|| drafts.iter().find(by_release))
             .cloned()
             .ok_or_else(|| SignError::NoDraft(draft.to_owned()).into())
     }

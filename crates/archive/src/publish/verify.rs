@@ -9,6 +9,7 @@ use crate::metadata::Body;
 use crate::names::cap;
 use crate::source::Source;
 use crate::time::UtcSeconds;
+use crate::words::one_line;
 
 /// Offline signatures that end sooner than this are worth a warning.
 const SOON: u64 = 21 * 86_400;
@@ -51,8 +52,7 @@ pub fn verify(source: &dyn Source, root: &[u8], now: UtcSeconds) -> Result<Verif
         }
     }
     match session.hold()? {
-        Hold::Caps(caps) if caps.stop => unlisted.push("every rollout is stopped".to_owned()),
-        Hold::Caps(_) => {}
+        Hold::Caps(caps) => unlisted.extend(caps.stopped()),
         Hold::Absent => unlisted.push("there is no stop button (role hold)".to_owned()),
         Hold::Unreadable(why) => {
             unlisted.push(format!("no node loads anything new: {why}"));
@@ -110,6 +110,7 @@ pub fn verify(source: &dyn Source, root: &[u8], now: UtcSeconds) -> Result<Verif
         }
     }
     warnings.extend(unlisted);
+    let warnings = warnings.iter().map(|text| one_line(text)).collect();
     Ok(Verified {
         versions: [
             session.root.version,

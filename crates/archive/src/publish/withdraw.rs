@@ -11,6 +11,7 @@ use crate::metadata::Targets;
 use crate::names;
 use crate::policy::Duty;
 use crate::time::UtcSeconds;
+use crate::words::one_line;
 
 /// What is to be taken back.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl Workspace {
             .reason
             .bytes()
             .all(|byte| matches!(byte, b' '..=b'~'));
-        if request.reason.is_empty() || request.reason.len() > 200 || !plain {
+        if request.reason.trim().is_empty() || request.reason.len() > 200 || !plain {
             return Err(WithdrawError::Reason.into());
         }
         self.policy.role(Duty::Review)?;
@@ -129,7 +130,7 @@ impl Workspace {
                 return Err(WithdrawError::Already {
                     level: known.level,
                     at: known.at,
-                    reason: known.reason.clone(),
+                    reason: one_line(&known.reason),
                 }
                 .into());
             }

@@ -81,6 +81,9 @@ pub struct Renew {
     /// superseded metadata of more than 30 days
     #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "365")]
     pub prune: Option<u32>,
+    /// The timestamp published last was issued by a clock that ran ahead: issue an earlier one
+    #[arg(long, conflicts_with = "kernels")]
+    pub clock_is_right: bool,
     /// With --prune: only list what would be removed
     #[arg(long, requires = "prune")]
     pub dry_run: bool,
@@ -135,8 +138,16 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             }
             show::drafts(&workspace, context)
         }
-        Command::Renew(Renew { prune, dry_run, .. }) => {
-            let workspace = open()?;
+        Command::Renew(Renew {
+            prune,
+            dry_run,
+            clock_is_right,
+            ..
+        }) => {
+            let mut workspace = open()?;
+            if clock_is_right {
+                workspace.trust_clock();
+            }
             let publication = workspace.renew(now()).map_err(hinted)?;
             let removed = match prune {
                 Some(days) => workspace.prune(days, dry_run, now()).map_err(hinted)?,
@@ -192,6 +203,8 @@ pub(crate) fn hinted(error: PublishError) -> anyhow::Error {
         | PublishError::Bundle(_)
         | PublishError::Holding(_)
         | PublishError::Sign(_)
+        | PublishError::Clock { .. }
+        | PublishError::TimestampOver { .. }
         | PublishError::TooLarge { .. } => return error.into(),
     };
     anyhow::Error::from(error).context(Hint::new(hint))
@@ -210,7 +223,7 @@ pub(crate) fn show_publication(
         output::json(&json!({
             "timestamp": publication.timestamp, "snapshot": publication.snapshot,
             "files": publication.files, "left_out": left_out,
-            "expired": publication.expired,
+            "expired": publication.expired, "clock": publication.clock,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -227,6 +240,9 @@ pub(crate) fn show_publication(
             "warning   {role}: its machines get nothing new; run `tuxtape archive renew --kernels` and have the drafts signed"
         )
         .ok();
+    }
+    if let Some(clock) = &publication.clock {
+        writeln!(text, "warning   {clock}").ok();
     }
     output::text(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ use serde_json::json;
 use tuxtape_archive::hold::{Hold, Share};
 use tuxtape_archive::publish::Workspace;
 use tuxtape_archive::publish::commit::kernels_of;
+use tuxtape_archive::words::one_line;
 use tuxtape_core::identity::{KernelRelease, PatchLevel};
 
 use super::archive::{hinted, now, place, show_publication};
@@ -36,10 +37,17 @@ pub enum Command {
         kernel: String,
     },
     /// Let no further node load a level, at once; unloads nothing
+    ///
+    /// A held level is not loaded anew: a node that never loaded it waits, also where it should fall back
+    /// to it. A node that runs it keeps it, and loads it again after a boot once it was committed there;
+    /// only `archive withdraw` ends that.
     Hold {
         /// Kernel release, or the SPEC it was added by
-        #[arg(value_name = "K")]
-        kernel: String,
+        #[arg(value_name = "K", required_unless_present = "all")]
+        kernel: Option<String>,
+        /// Every level of every kernel of the archive
+        #[arg(long, conflicts_with_all = ["kernel", "level", "cap"])]
+        all: bool,
         /// Level; without it, every live level of the kernel
         #[arg(long)]
         level: Option<u32>,
@@ -53,8 +61,12 @@ pub enum Command {
     /// Let only the signed schedule count again
     Lift {
         /// Kernel release, or the SPEC it was added by
-        #[arg(value_name = "K")]
-        kernel: String,
+        #[arg(value_name = "K", required_unless_present = "all")]
+        kernel: Option<String>,
+        /// Lift the stop of the whole archive, also one that comes of a hold that expired or cannot be
+        /// read; caps of single levels stay
+        #[arg(long, conflicts_with_all = ["kernel", "level"])]
+        all: bool,
         /// Level; without it, every live level of the kernel
         #[arg(long)]
         level: Option<u32>,
@@ -72,17 +84,39 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Show { kernel } => show(&workspace, &release(&kernel)?, context),
         Command::Hold {
             kernel,
+            all: _,
             level,
             cap,
             why,
         } => {
-            let level = level.map(PatchLevel);
-            let done = workspace.cap(&release(&kernel)?, level, cap, &why, now());
+            let done = match kernel {
+                Some(kernel) => {
+                    let level = level.map(PatchLevel);
+                    workspace.cap(&release(&kernel)?, level, cap, &why, now())
+                }
+                None => workspace.stop_all(&why, now()),
+            };
             show_publication(&done.map_err(hinted)?, context)
         }
-        Command::Lift { kernel, level } => {
+        Command::Lift {
+            kernel: Some(kernel),
+            level,
+            ..
+        } => {
             let done = workspace.lift(&release(&kernel)?, level.map(PatchLevel), now());
             show_publication(&done.map_err(hinted)?, context)
+        }
+        Command::Lift { kernel: None, .. } => {
+            let (done, caps) = workspace.lift_all(now()).map_err(hinted)?;
+            for cap in caps {
+                output::talk(&format!(
+                    "{} keeps its cap of {} thousandths: {}",
+                    one_line(&cap.target),
+                    cap.permille,
+                    one_line(&cap.reason)
+                ));
+            }
+            show_publication(&done, context)
         }
     }
 }
@@ -93,9 +127,23 @@ fn show(
     context: &Context,
 ) -> anyhow::Result<ExitCode> {
     let now = now();
-    let (published, caps) = workspace.caps(now).map_err(hinted)?;
-    let hold = Hold::Caps(caps);
+    // As clients read it: expired, unsigned or malformed is a stop.
+    let (published, hold) = workspace.hold(now).map_err(hinted)?;
     let mut text = String::new();
+    let stopped = match &hold {
+        Hold::Absent => None,
+        Hold::Caps(caps) => caps.stopped(),
+        Hold::Unreadable(why) => Some(one_line(why)),
+    };
+    if let Some(why) = &stopped {
+        let out = match &hold {
+            Hold::Unreadable(_) => {
+                "`tuxtape archive renew` signs an expired one anew, `tuxtape rollout lift --all` replaces any"
+            }
+            Hold::Absent | Hold::Caps(_) => "`tuxtape rollout lift --all` lifts it",
+        };
+        writeln!(text, "no node loads anything new: {why}; {out}").ok();
+    }
     let mut lines = Vec::new();
     let indexes = kernels_of(&published);
     let index = indexes.iter().find(|index| index.release == *release);
@@ -123,7 +171,7 @@ fn show(
         }
     }
     if context.json {
-        output::json(&json!({"kernel": release, "levels": lines}))?;
+        output::json(&json!({"kernel": release, "stopped": stopped, "levels": lines}))?;
     } else {
         output::text(&text)?;
     }

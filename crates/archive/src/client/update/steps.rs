@@ -11,6 +11,9 @@ use crate::names::{self, cap};
 use crate::source::{Fetched, Source};
 use crate::time::UtcSeconds;
 
+/// Seconds that a timestamp may claim to be issued after the local clock and still be believed.
+const ISSUED_AHEAD: u64 = 86_400;
+
 /// A targets role, who must have signed it, and what the snapshot says of it.
 pub(super) struct Wanted<'a> {
     pub(super) keys: &'a BTreeMap<KeyId, Key>,
@@ -61,6 +64,7 @@ pub(super) fn update_timestamp(
     source: &dyn Source,
     root: &Root,
     now: UtcSeconds,
+    clock: UtcSeconds,
 ) -> Result<Timestamp, UpdateError> {
     let before = stored_timestamp(store, root)?;
     let file = "timestamp.json";
@@ -76,10 +80,11 @@ pub(super) fn update_timestamp(
     store.save(&Stored::Timestamp, &bytes)?;
     let mut floor = store.floor().clone();
     floor.raise("timestamp", &root.roles.timestamp, new.version);
-    if let Some(issued) = new.tuxtape_issued {
-        // The floor never falls: a stolen online key must not put it where no new root is valid any
-        // more.
-        floor.raise_time(issued.min(root.expires));
+    // The floor never falls, and this key is online: a thief must not put it where nothing honest is
+    // valid any more. Measured by the clock itself: by the floor, each poll would carry it a day on.
+    let latest = clock.plus(ISSUED_AHEAD).min(new.expires).min(root.expires);
+    if let Some(issued) = new.tuxtape_issued.filter(|issued| *issued <= latest) {
+        floor.raise_time(issued);
     }
     store.set_floor(floor)?;
     Ok(new)

@@ -9,9 +9,11 @@ use tuxtape_sys::lock::{self, LockError, Taken};
 use tuxtape_sys::{durable, regular};
 
 use super::tar::{Reader, TarError};
+use super::vouched::Trusted;
 use super::{BundleError, FORMAT};
 use crate::client::{self, DiskStore, Store, StoreError, Stored, UpdateError};
 use crate::hold;
+use crate::metadata::{Root, Snapshot, Targets};
 use crate::names::cap;
 use crate::publish::PublishError;
 use crate::publish::commit::kernel_of;
@@ -97,6 +99,7 @@ fn take(
     let names = unpack(file, unpacked)?;
     let store_failed = |source: StoreError| unverified(file, UpdateError::Store(source));
     let mut store = DiskStore::open(&mirror.join("state")).map_err(store_failed)?;
+    let mut given = None;
     if store
         .load(&Stored::Root, cap::ROOT)
         .map_err(store_failed)?
@@ -107,12 +110,40 @@ fn take(
         })?;
         client::trusted::root(root, "the given root")?;
         store.save(&Stored::Root, root).map_err(store_failed)?;
+        given = Some(root);
     }
     let source = Overlay {
         bundle: DirectorySource::new(unpacked),
         mirror: DirectorySource::new(mirror),
     };
-    let (timestamp, absent) = walk(file, &mut store, &source, &names, now)?;
+    let walked = walk(file, &mut store, &source, &names, now)?;
+    let trusted = Trusted {
+        root: &walked.root,
+        snapshot: &walked.snapshot,
+        targets: &walked.targets,
+        store: &store,
+        mirror: &source.mirror,
+        given,
+    };
+    let metadata = names.iter().filter_map(|name| {
+        let file = name.strip_prefix("metadata/")?;
+        Some((name, file))
+    });
+    let mut foreign = Vec::new();
+    for (name, metadata) in metadata {
+        let limit = cap_of(name).unwrap_or(cap::ROOT);
+        let bytes = super::read_file(&unpacked.join(name), limit)?;
+        if let Err(why) = trusted.vouches(metadata, &bytes) {
+            foreign.push(format!("{name}: {why}"));
+        }
+    }
+    if !foreign.is_empty() {
+        return Err(BundleError::Foreign {
+            file: file.to_owned(),
+            names: foreign,
+        }
+        .into());
+    }
     let mut files: Vec<String> = names.into_iter().collect();
     // The order of every publication: what is named before who names it.
     files.sort_by_key(|name| order(name));
@@ -122,10 +153,19 @@ fn take(
         durable::write(&mirror.join(name), &bytes)?;
     }
     Ok(Imported {
-        timestamp,
+        timestamp: walked.timestamp,
         files,
-        absent,
+        absent: walked.absent,
     })
+}
+
+/// What the client workflow came to.
+struct Walked {
+    timestamp: u64,
+    root: Root,
+    snapshot: Snapshot,
+    targets: Targets,
+    absent: Vec<String>,
 }
 
 /// Runs the client workflow over every kernel that the bundle or the mirror has.
@@ -135,7 +175,7 @@ fn walk(
     source: &Overlay,
     names: &BTreeSet<String>,
     now: UtcSeconds,
-) -> Result<(u64, Vec<String>), PublishError> {
+) -> Result<Walked, PublishError> {
     let failed = |error| unverified(file, error);
     let mut missing = Vec::new();
     let mut absent = Vec::new();
@@ -221,7 +261,13 @@ fn walk(
     if let Some(name) = foreign {
         return Err(malformed(file, TarError::Name(name.clone())));
     }
-    Ok((session.timestamp.version, absent))
+    Ok(Walked {
+        timestamp: session.timestamp.version,
+        root: session.root.clone(),
+        snapshot: session.snapshot.clone(),
+        targets: session.targets.clone(),
+        absent,
+    })
 }
 
 /// Whether the mirror has served this kernel before, in this or an earlier version.

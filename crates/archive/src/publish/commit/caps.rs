@@ -7,7 +7,7 @@ use super::batch::Batch;
 use crate::hold::{self, Caps};
 use crate::metadata::{Body, Envelope, SPEC_VERSION, Targets};
 use crate::names::cap;
-use crate::publish::{PublishError, Workspace};
+use crate::publish::{PublishError, Published, Workspace};
 use crate::time::UtcSeconds;
 
 /// Seconds that a signature over the caps lasts.
@@ -25,13 +25,14 @@ impl Workspace {
     ) -> Result<Option<u64>, PublishError> {
         let delegations = view.targets.delegations.clone().unwrap_or_default();
         let before = view.published.and_then(|published| published.hold.as_ref());
+        let version = view.published.map_or(0, Published::hold_version);
         let Some(delegated) = delegations
             .roles
             .iter()
             .find(|role| role.name == hold::ROLE)
         else {
             // A role may not vanish from the snapshot.
-            return Ok(before.map(|before| before.version));
+            return Ok((version > 0).then_some(version));
         };
         let life = HOLD_LIFE;
         let signed = |version| {
@@ -41,25 +42,24 @@ impl Workspace {
             envelope.verify(&delegations.keys, &delegated.keys).ok()
         };
         let fresh = before.filter(|before| {
-            before.expires.since(now) > life / 2 && signed(before.version).is_some()
+            before.version == version
+                && before.expires.since(now) > life / 2
+                && signed(version).is_some()
         });
-        if let Some(fresh) = fresh.filter(|_| caps.is_none()) {
-            return Ok(Some(fresh.version));
+        if fresh.is_some() && caps.is_none() {
+            return Ok(Some(version));
         }
         let changes = caps.is_some();
-        let caps = match (caps, before) {
+        let caps = match (caps, view.published) {
             (Some(caps), _) => caps.clone(),
             // What cannot be read any more was a stop, and stays one until a person lifts it.
-            (None, Some(before)) => Caps::read(before).unwrap_or_else(|_| Caps {
-                stop: true,
-                ..Caps::none(now)
-            }),
+            (None, Some(published)) => published.caps(now),
             (None, None) => Caps::none(now),
         };
         let body = Targets {
             kind: Targets::TYPE.to_owned(),
             spec_version: SPEC_VERSION.to_owned(),
-            version: before.map_or(0, |before| before.version) + 1,
+            version: version.saturating_add(1),
             expires: now.plus(life),
             targets: BTreeMap::new(),
             delegations: None,
@@ -68,13 +68,13 @@ impl Workspace {
                 serde_json::to_value(&caps).expect("caps have only texts and numbers"),
             ),
         };
-        let bytes = match (self.sign_online(hold::ROLE, &body, &delegated.keys), before) {
-            (Ok(bytes), _) => bytes,
+        let bytes = match self.sign_online(hold::ROLE, &body, &delegated.keys) {
+            Ok(bytes) => bytes,
             // With its key lost it ends, which stops rollouts; everything else goes on.
-            (Err(PublishError::NoOnlineKey { .. }), Some(before)) if !changes => {
-                return Ok(Some(before.version));
+            Err(PublishError::NoOnlineKey { .. }) if !changes && version > 0 => {
+                return Ok(Some(version));
             }
-            (Err(error), _) => return Err(error),
+            Err(error) => return Err(error),
         };
         batch.hold = Some((format!("{}.{}.json", body.version, hold::ROLE), bytes));
         Ok(Some(body.version))

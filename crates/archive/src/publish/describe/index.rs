@@ -12,7 +12,7 @@ use crate::metadata::TargetFile;
 
 type Files = BTreeMap<String, TargetFile>;
 
-/// Compares an index with the one before, in both directions; only `created` may differ unsaid.
+/// Compares an index with the one before, in both directions.
 pub(super) fn index_changes(
     new: &KernelIndex,
     files: &Files,
@@ -22,11 +22,15 @@ pub(super) fn index_changes(
         format: _,
         arch: _,
         release: _,
-        created: _,
+        created,
         kernels,
         notes,
     } = new;
     let mut lines = Vec::new();
+    // Clients believe no earlier clock than this.
+    if old.is_none_or(|(old, _)| old.created != *created) {
+        lines.push(format!("the index was made at {created}"));
+    }
     for kernel in kernels {
         let before = old.and_then(|(old, files)| Some((old.kernel(&kernel.build_id)?, files)));
         let build = kernel.build_id.short();

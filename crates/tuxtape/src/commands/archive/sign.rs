@@ -16,7 +16,7 @@ use crate::output;
 /// Show a draft and sign it once its words are typed back
 #[derive(Debug, Args)]
 pub struct Sign {
-    /// Path, file name or role of the draft
+    /// Path, file name or role of the draft, or the kernel release whose role it is
     pub draft: String,
     /// Private key of the signer, or a program that gets the bytes on its standard input and prints
     /// the signature; without one the draft is only shown

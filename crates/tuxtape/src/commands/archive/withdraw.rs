@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
+use tuxtape_archive::hold::Share;
 use tuxtape_archive::index::OnWithdraw;
+use tuxtape_archive::names::target;
 use tuxtape_archive::publish::Workspace;
-use tuxtape_archive::publish::withdraw::WithdrawRequest;
+use tuxtape_archive::publish::withdraw::{WithdrawDraft, WithdrawRequest};
 use tuxtape_core::identity::{KernelRelease, PatchLevel};
 
 use super::{hinted, now, show, sign};
@@ -42,6 +44,27 @@ pub struct Withdraw {
     pub publish: bool,
 }
 
+/// A hold over the whole kernel stops the level that nodes are to fall back to as well.
+fn warn_of_held_fallback(workspace: &Workspace, drafted: &WithdrawDraft) {
+    let Some(to) = drafted.falls_to else {
+        return;
+    };
+    let Ok((_, hold)) = workspace.hold(now()) else {
+        return;
+    };
+    let Ok(target) = target(&drafted.kernel, to) else {
+        return;
+    };
+    let release = &drafted.kernel.release;
+    if let Share::Stopped(why) | Share::Capped { reason: why, .. } =
+        hold.share(&target, None, now())
+    {
+        output::talk(&format!(
+            "level {to}, which nodes are to fall back to, is held, too ({why}): nodes that cannot load it go to the stock kernel; `tuxtape rollout lift {release} --level {to}` lets it go"
+        ));
+    }
+}
+
 /// Runs the command.
 pub fn run(
     workspace: &Workspace,
@@ -67,13 +90,14 @@ pub fn run(
     let stopped = workspace.cap(&release, Some(level), 0, &arguments.why, now());
     match &stopped {
         Ok(_) => output::talk(&format!(
-            "level {level} is stopped: no node that does not run it will load it"
+            "level {level} is stopped: a node that never loaded it will not load it; until the draft is published, those that committed it keep it, also over a boot"
         )),
         Err(error) => output::talk(&format!(
             "level {level} could not be stopped at once: {error}"
         )),
     }
     let drafted = workspace.withdraw(&request, now()).map_err(hinted)?;
+    warn_of_held_fallback(workspace, &drafted);
     let draft = drafted.draft.display().to_string();
     let mut shown = workspace.show(&draft).map_err(hinted)?;
     if let Some(key) = &arguments.key {
