@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use sha2::{Digest, Sha256};
+use tuxtape_archive::metadata::Envelope;
 use tuxtape_archive::names::cap;
 use tuxtape_archive::words;
 use tuxtape_client::apply::{self, Applied, Refreshed, RolledBack, Settings};
@@ -273,7 +273,10 @@ fn init(settings: &Settings, path: &Path) -> anyhow::Result<ExitCode> {
     let root = regular::read(path, cap::ROOT)
         .with_context(|| format!("could not read {}", path.display()))?
         .with_context(|| format!("{} is too large for a root", path.display()))?;
-    let digest: [u8; 32] = Sha256::digest(&root).into();
+    // Of what is signed, as the people of the ceremony read it aloud, whatever signatures came later.
+    let digest = Envelope::parse(&root, cap::ROOT)
+        .with_context(|| format!("{} is no root", path.display()))?
+        .digest();
     let version = apply::init(settings, &root)?;
     print(format_args!("root {version} is trusted from now on"))?;
     print(format_args!("sha256 {}", hex::encode(digest)))?;
