@@ -1,11 +1,13 @@
 //! A small archive for tests of this and other crates: two reviewers, one kernel, real signatures.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::module::{KERNEL_BUILD_ID, sample};
 
 use crate::keys::PrivateKey;
+use crate::metadata::{Body, Envelope};
 use crate::policy::{Duty, Lifetimes, Person, Policy, Thresholds};
 use crate::publish::stage::{StageRequest, Staged, StagedFix};
 use crate::publish::{PublishError, Workspace};
@@ -21,6 +23,24 @@ pub const VERMAGIC: &str = "6.1.0-47-cloud-amd64 SMP preempt mod_unload modversi
 /// Returns the time at which sample archives are made.
 pub fn start() -> UtcSeconds {
     UtcSeconds::from_unix(1_795_543_200)
+}
+
+/// Changes the body of the signed file at `path` and signs it with `keys` alone, as somebody does who
+/// holds them.
+///
+/// # Panics
+///
+/// If there is no such file or it cannot be written.
+pub fn forge<T: Body>(path: &Path, keys: &[&PrivateKey], change: impl FnOnce(&mut T)) {
+    let bytes = fs::read(path).expect("a signed file");
+    let envelope = Envelope::parse(&bytes, 1 << 22).expect("an envelope");
+    let mut body: T = envelope.body().expect("a body of this kind");
+    change(&mut body);
+    let mut envelope = Envelope::unsigned(&body).expect("a body that can be written");
+    for key in keys {
+        envelope.sign(key);
+    }
+    fs::write(path, envelope.to_bytes()).expect("a folder that can be written to");
 }
 
 /// Returns the key of the `n`th person.

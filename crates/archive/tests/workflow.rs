@@ -2,15 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tuxtape_archive::client::{
     self, DiskStore, Refusal, Session, Store, Stored, UpdateError, refresh,
 };
 use tuxtape_archive::keys::PrivateKey;
-use tuxtape_archive::metadata::{Body, Envelope, Root, Targets, Timestamp};
+use tuxtape_archive::metadata::{Envelope, Root, Targets, Timestamp};
 use tuxtape_archive::names::cap;
-use tuxtape_archive::sample::{self, Archive, RELEASE, key, start};
+use tuxtape_archive::sample::{self, Archive, RELEASE, forge, key, start};
 use tuxtape_archive::serve::serve;
 use tuxtape_archive::source::{DirectorySource, HttpOptions, SourceError, open};
 use tuxtape_archive::time::UtcSeconds;
@@ -85,18 +85,6 @@ fn newest(session: &mut Session<'_>) -> Result<u32, UpdateError> {
     let target = session.find_target(&level.target)?.unwrap();
     session.fetch_target(&level.target, &target, cap::MODULE)?;
     Ok(level.level.0)
-}
-
-/// Changes the body of a signed file and signs it with `keys`.
-fn forge<T: Body>(path: &Path, keys: &[&PrivateKey], change: impl FnOnce(&mut T)) {
-    let envelope = Envelope::parse(&fs::read(path).unwrap(), 1 << 22).unwrap();
-    let mut body: T = envelope.body().unwrap();
-    change(&mut body);
-    let mut envelope = Envelope::unsigned(&body).unwrap();
-    for key in keys {
-        envelope.sign(key);
-    }
-    fs::write(path, envelope.to_bytes()).unwrap();
 }
 
 #[test]

@@ -235,7 +235,7 @@ pub fn apply(
             "going by what was trusted before, since the update failed: {error}"
         ));
     }
-    let again = |host: &dyn Host, state: &State| {
+    let plan_now = |host: &dyn Host, state: &State| {
         make_plan(
             host,
             state,
@@ -245,17 +245,16 @@ pub fn apply(
             hold.as_ref(),
         )
     };
-    let mut plan = again(host, &state)?;
+    let mut plan = plan_now(host, &state)?;
     let mut left = None;
     if let Plan::Leave(level, reason) = &plan
         && !dry_run
     {
-        // A level that is barred is so already.
         load::take_out(host, &mut state, level, Some(reason))
             .map_err(|source| failed(level, source))?;
         let gone = (level.clone(), reason.clone());
         // What is to take its place comes at once.
-        plan = again(host, &state)?;
+        plan = plan_now(host, &state)?;
         remarks.push(format!("level {} is out: {}", gone.0.level, gone.1));
         left = Some(gone);
     }

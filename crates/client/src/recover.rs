@@ -137,6 +137,8 @@ fn same_boot(
         ));
     }
     let present = !foreign && (listed.is_some() || host.module(&level.module).is_some());
+    // A level that is in the kernel may have been barred meanwhile: it is not gone on with.
+    let barred = barred(state, &level)?;
     match state.journal.journal.phase {
         Phase::Idle => Ok(Recovery::Clean),
         // The client died between the journal and the kernel: nothing happened, nobody is to blame.
@@ -144,11 +146,8 @@ fn same_boot(
             idle(state)?;
             Ok(Recovery::Clean)
         }
-        Phase::Armed | Phase::Transition | Phase::Probation
-            if let_out(state, &level)?.is_some() =>
-        {
-            let why = let_out(state, &level)?;
-            Ok(Recovery::TakeOut(level, why))
+        Phase::Armed | Phase::Transition | Phase::Probation if barred.is_some() => {
+            Ok(Recovery::TakeOut(level, barred))
         }
         Phase::Armed | Phase::Transition | Phase::Probation => {
             remarks.push(format!(
@@ -166,8 +165,8 @@ fn same_boot(
     }
 }
 
-/// Why a level that is in the kernel must not stay: it was barred meanwhile.
-fn let_out(state: &State, level: &JournaledLevel) -> Result<Option<String>, LoadError> {
+/// Why a level was barred, where it was.
+fn barred(state: &State, level: &JournaledLevel) -> Result<Option<String>, LoadError> {
     let barred = state.quarantined(&level.kernel)?;
     Ok(barred.get(&level.sha256).map(|found| found.reason.clone()))
 }

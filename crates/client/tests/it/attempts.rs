@@ -13,7 +13,7 @@ use tuxtape_client::plan::Obstacle;
 use tuxtape_client::status::status;
 use tuxtape_core::identity::{BuildId, PatchLevel};
 
-use super::setup::{Chain, Lab, take_the_name};
+use super::setup::{Chain, Lab, leave, take_the_name};
 
 #[test]
 fn armed_is_on_disk_when_the_kernel_gets_the_module() {
@@ -42,7 +42,6 @@ fn without_a_journal_nothing_is_loaded() {
 fn a_boot_that_ends_during_an_attempt_is_a_strike_and_two_bar_the_level() {
     let mut lab = Lab::new();
     let die = |lab: &mut Lab| {
-        let mut file = JournalFile::open(&lab.settings.state).unwrap();
         let level = JournaledLevel {
             kernel: lab.host.kernel.build_id.clone(),
             level: PatchLevel(1),
@@ -50,20 +49,7 @@ fn a_boot_that_ends_during_an_attempt_is_a_strike_and_two_bar_the_level() {
             module: "tt_2f2f2f2f_1".to_owned(),
             module_build_id: BuildId::from_bytes(&[1; 20]).unwrap(),
         };
-        let attempt = Attempt {
-            level,
-            boot_id: lab.host.boot_id().unwrap(),
-            log_from: 0,
-            oopses: None,
-            watched: 0,
-            early: false,
-            because: None,
-        };
-        file.record(|journal| {
-            journal.phase = Phase::Armed;
-            journal.attempt = Some(attempt);
-        })
-        .unwrap();
+        leave(lab, Phase::Armed, level, |_| {});
         lab.host.reboot();
     };
     die(&mut lab);
@@ -84,22 +70,9 @@ fn a_client_killed_before_the_insertion_blames_nobody() {
     lab.apply().unwrap();
     let committed = lab.journal().committed.unwrap();
     apply::rollback(&mut lab.host, &lab.settings).unwrap();
-    let mut file = JournalFile::open(&lab.settings.state).unwrap();
-    let boot_id = lab.host.boot_id().unwrap();
-    file.record(|journal| {
-        journal.phase = Phase::Armed;
+    leave(&lab, Phase::Armed, committed, |journal| {
         journal.pinned = false;
-        journal.attempt = Some(Attempt {
-            level: committed,
-            boot_id,
-            log_from: 0,
-            oopses: None,
-            watched: 0,
-            early: false,
-            because: None,
-        });
-    })
-    .unwrap();
+    });
     assert!(matches!(lab.apply().unwrap(), Applied::Loaded(_)));
     assert!(lab.journal().strikes.is_empty());
 }

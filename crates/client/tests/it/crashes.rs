@@ -5,12 +5,12 @@ use std::time::Duration;
 use tuxtape_client::apply::{self, Applied};
 use tuxtape_client::guard;
 use tuxtape_client::host::Host;
-use tuxtape_client::journal::{Attempt, JournalFile, Phase};
+use tuxtape_client::journal::{JournalFile, Phase};
 use tuxtape_client::reapply::reapply;
 use tuxtape_client::status::status;
 use tuxtape_sys::kernel::crash::CrashRecord;
 
-use super::setup::Lab;
+use super::setup::{Lab, leave};
 
 const MODULE: &str = "tt_2f2f2f2f_1";
 
@@ -34,23 +34,10 @@ fn record(function: &str, caller: &str) -> CrashRecord {
 /// The boot ends while level 1 is watched, which was loaded just before.
 fn end_in_probation(lab: &mut Lab) {
     lab.apply().unwrap();
-    let mut file = JournalFile::open(&lab.settings.state).unwrap();
-    let level = file.journal.committed.clone().unwrap();
-    let boot_id = lab.host.boot_id().unwrap();
-    file.record(|journal| {
+    let level = lab.journal().committed.unwrap();
+    leave(lab, Phase::Probation, level, |journal| {
         journal.committed = None;
-        journal.phase = Phase::Probation;
-        journal.attempt = Some(Attempt {
-            level,
-            boot_id,
-            log_from: 0,
-            oopses: None,
-            watched: 0,
-            early: false,
-            because: None,
-        });
-    })
-    .unwrap();
+    });
     lab.host.reboot();
     lab.host.inserted.clear();
 }
@@ -298,21 +285,7 @@ fn a_proven_level_that_crashes_early_is_not_loaded_early_again() {
     let level = lab.journal().committed.unwrap();
     lab.host.reboot();
     lab.host.up = 5;
-    let boot_id = lab.host.boot_id().unwrap();
-    let mut file = JournalFile::open(&lab.settings.state).unwrap();
-    file.record(|journal| {
-        journal.phase = Phase::Armed;
-        journal.attempt = Some(Attempt {
-            level,
-            boot_id,
-            log_from: 0,
-            oopses: None,
-            watched: 0,
-            early: false,
-            because: None,
-        });
-    })
-    .unwrap();
+    leave(&lab, Phase::Armed, level, |_| {});
     lab.host.reboot();
     lab.host.up = 5;
     let (applied, _) = reapply(&mut lab.host, &lab.settings).unwrap();
@@ -527,9 +500,7 @@ fn a_mark_in_the_middle_of_a_boot_excuses_nothing() {
 fn an_oops_that_the_machine_survived_is_no_crash() {
     let mut lab = Lab::new();
     end_in_probation(&mut lab);
-    let mut file = JournalFile::open(&lab.settings.state).unwrap();
-    let boot = file.journal.attempt.clone().unwrap().boot_id;
-    file.record(|_| {}).unwrap();
+    let boot = lab.journal().attempt.unwrap().boot_id;
     let state = tuxtape_client::state::State::look(&lab.settings.state).unwrap();
     state.mark_shut_down(&boot).unwrap();
     lab.host

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tuxtape_archive::metadata::{Targets, Timestamp};
-use tuxtape_archive::sample::{self, KERNEL, RELEASE, key, start};
+use tuxtape_archive::sample::{self, KERNEL, RELEASE, forge, key, start};
 use tuxtape_archive::time::UtcSeconds;
 use tuxtape_client::apply::{self, Applied};
 use tuxtape_client::check::{Checked, check};
@@ -12,7 +12,7 @@ use tuxtape_client::plan::{Plan, Unsupported};
 use tuxtape_client::status::status;
 use tuxtape_core::identity::BuildId;
 
-use super::setup::{Lab, forge};
+use super::setup::Lab;
 
 #[test]
 fn a_module_with_one_byte_changed_is_refused() {

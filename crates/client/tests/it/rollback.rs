@@ -3,14 +3,14 @@
 use std::fs;
 
 use tuxtape_archive::metadata::Targets;
-use tuxtape_archive::sample::key;
+use tuxtape_archive::sample::{forge, key};
 use tuxtape_client::apply::{self, Applied};
 use tuxtape_client::journal::{JournalFile, Phase};
 use tuxtape_client::plan::Obstacle;
 use tuxtape_client::status::status;
 use tuxtape_core::identity::PatchLevel;
 
-use super::setup::{Chain, Lab, forge, killed_in_transition};
+use super::setup::{Chain, Lab, killed_in_transition};
 
 #[test]
 fn a_lost_journal_holds_the_machine_as_a_rollback_does() {

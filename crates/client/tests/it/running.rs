@@ -3,7 +3,7 @@
 use std::fs;
 
 use tuxtape_archive::metadata::Targets;
-use tuxtape_archive::sample::{key, start};
+use tuxtape_archive::sample::{forge, key, start};
 use tuxtape_archive::serve::serve;
 use tuxtape_archive::source::{HttpOptions, open};
 use tuxtape_client::apply::{self, Applied, Refreshed};
@@ -14,7 +14,7 @@ use tuxtape_client::plan::Obstacle;
 use tuxtape_client::status::status;
 use tuxtape_core::identity::PatchLevel;
 
-use super::setup::{Lab, forge, killed_in_transition, take_the_name};
+use super::setup::{Lab, killed_in_transition, take_the_name};
 
 #[test]
 fn a_level_is_loaded_shown_and_rolled_back() {

@@ -1,10 +1,8 @@
 //! An archive, a fake kernel and a state folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use tuxtape_archive::keys::PrivateKey;
-use tuxtape_archive::metadata::{Body, Envelope};
 use tuxtape_archive::sample::{self, Archive, KERNEL, RELEASE, start};
 use tuxtape_archive::source::Source;
 use tuxtape_client::apply::{self, Applied, ClientError, Settings};
@@ -118,17 +116,6 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-pub(crate) fn forge<T: Body>(path: &Path, keys: &[&PrivateKey], change: impl FnOnce(&mut T)) {
-    let envelope = Envelope::parse(&fs::read(path).unwrap(), 1 << 22).unwrap();
-    let mut body: T = envelope.body().unwrap();
-    change(&mut body);
-    let mut envelope = Envelope::unsigned(&body).unwrap();
-    for key in keys {
-        envelope.sign(key);
-    }
-    fs::write(path, envelope.to_bytes()).unwrap();
-}
-
 /// A module of somebody else under the name of the published one, in memory and in force.
 pub(crate) fn take_the_name(lab: &mut Lab) {
     let fields = [
@@ -140,6 +127,31 @@ pub(crate) fn take_the_name(lab: &mut Lab) {
     lab.host.insert(&other).unwrap();
     lab.host.inserted.clear();
     lab.host.patches[0].transition = false;
+}
+
+/// Writes down that a client ends in `phase` of an attempt with `level`, in the boot that runs.
+pub(crate) fn leave(
+    lab: &Lab,
+    phase: Phase,
+    level: JournaledLevel,
+    change: impl FnOnce(&mut Journal),
+) {
+    let boot_id = lab.host.boot_id().unwrap();
+    let mut file = JournalFile::open(&lab.settings.state).unwrap();
+    file.record(|journal| {
+        journal.phase = phase;
+        journal.attempt = Some(Attempt {
+            level,
+            boot_id,
+            log_from: 0,
+            oopses: None,
+            watched: 0,
+            early: false,
+            because: None,
+        });
+        change(journal);
+    })
+    .unwrap();
 }
 
 /// The state a client leaves that is killed in the transition of level 2, with level 1 in force.
@@ -158,21 +170,7 @@ pub(crate) fn killed_in_transition(lab: &mut Lab) {
         module: "tt_2f2f2f2f_2".to_owned(),
         module_build_id: BuildId::from_bytes(&[2; 20]).unwrap(),
     };
-    let boot_id = lab.host.boot_id().unwrap();
-    let mut file = JournalFile::open(&lab.settings.state).unwrap();
-    file.record(|journal| {
-        journal.phase = Phase::Transition;
-        journal.attempt = Some(Attempt {
-            level,
-            boot_id,
-            log_from: 0,
-            oopses: None,
-            watched: 0,
-            early: false,
-            because: None,
-        });
-    })
-    .unwrap();
+    leave(lab, Phase::Transition, level, |_| {});
     lab.host.insert(&module).unwrap();
     lab.host.inserted.clear();
 }

@@ -241,11 +241,11 @@ mod tests {
     use crate::replay::command;
 
     const ANSWER: &[u8] =
-        b"PATH=/bin\0srctree=.\0MAKEFLAGS=rRs\0KBUILD_CFLAGS=-O2\n-g\0abs_srctree=/work/tree\0";
+        b"PATH=/bin\0srctree=.\0MAKEFLAGS=rRs\0KBUILD_CFLAGS=-O2\n-g\0abs_srctree=/cache/tree\0";
 
     fn answer() -> HandedDown {
         HandedDown {
-            tree: "/work/tree".into(),
+            tree: "/cache/tree".into(),
             variables: variables(ANSWER).unwrap(),
         }
     }
@@ -256,23 +256,23 @@ mod tests {
         let path = folder.path().join("handed-down");
         answer().save(&path, "key").unwrap();
         let load = |key: &str, tree: &str| HandedDown::load(&path, key, tree.as_ref());
-        assert_eq!(load("key", "/work/tree"), Known::Proven(answer()));
+        assert_eq!(load("key", "/cache/tree"), Known::Proven(answer()));
         assert!(!answer().variables.contains_key("PATH"));
-        assert_eq!(load("another", "/work/tree"), Known::Unknown);
+        assert_eq!(load("another", "/cache/tree"), Known::Unknown);
         assert_eq!(load("key", "/another/tree"), Known::Unknown);
         let bytes = std::fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut wrong = bytes.clone();
             wrong[at] ^= 1;
             std::fs::write(&path, wrong).unwrap();
-            assert_eq!(load("key", "/work/tree"), Known::Unknown, "byte {at}");
+            assert_eq!(load("key", "/cache/tree"), Known::Unknown, "byte {at}");
         }
     }
 
     #[test]
     fn a_tree_that_does_not_answer_as_kbuild_does_is_known_as_such() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, tree) = (folder.path().join("handed-down"), Path::new("/work/tree"));
+        let (path, tree) = (folder.path().join("handed-down"), Path::new("/cache/tree"));
         assert_eq!(HandedDown::load(&path, "key", tree), Known::Unknown);
         HandedDown::disprove(&path, "key", tree).unwrap();
         assert_eq!(HandedDown::load(&path, "key", tree), Known::Disproven);

@@ -65,6 +65,14 @@ fn answering(bytes: &'static str) -> (SocketAddr, JoinHandle<String>) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut first = String::new();
         reader.read_line(&mut first).ok();
+        // To the end of the request: a connection closed before it is read is reset, and the answer with it.
+        let mut line = String::from("more");
+        while !line.trim_end().is_empty() {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                break;
+            }
+        }
         if bytes.is_empty() {
             io::copy(&mut reader, &mut io::sink()).ok();
         } else {
