@@ -2,24 +2,27 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 /// Opens `path` as `options` say, without following a link at its end or waiting on a fifo, and only
 /// if it is a regular file.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    open_with(options, path, rustix::fs::OFlags::NOFOLLOW)
+    open_with(options, path, OFlags::NOFOLLOW)
 }
 
-fn open_with(
-    options: &mut OpenOptions,
-    path: &Path,
-    flags: rustix::fs::OFlags,
-) -> io::Result<File> {
-    let flags = flags | rustix::fs::OFlags::NONBLOCK;
+fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NONBLOCK;
     let file = options
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
         .open(path)?;
+    regular(file)
+}
+
+fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -35,7 +38,7 @@ pub fn read(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
 /// Like [`read()`], and follows a link at the end: for what a person named, or a folder that may hold
 /// links.
 pub fn read_linked(path: &Path, cap: u64) -> io::Result<Option<Vec<u8>>> {
-    let none = rustix::fs::OFlags::empty();
+    let none = OFlags::empty();
     bounded(open_with(OpenOptions::new().read(true), path, none)?, cap)
 }
 
@@ -43,6 +46,36 @@ fn bounded(file: File, cap: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= cap).then_some(bytes))
+}
+
+/// A folder that files are read below, never outside of it: openat2(2).
+#[derive(Debug)]
+pub struct Beneath(OwnedFd);
+
+impl Beneath {
+    /// Opens the folder.
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(folder, flags, Mode::empty())?))
+    }
+
+    /// Opens the regular file `path`, which relative links within the folder may lead to. `None` where
+    /// the system cannot tell whether it is below the folder: an absolute link, a kernel before 5.6, a
+    /// sandbox that forbids the call.
+    pub fn open(&self, path: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {
+            Ok(file) => regular(File::from(file)).map(Some),
+            Err(
+                rustix::io::Errno::XDEV
+                | rustix::io::Errno::NOSYS
+                | rustix::io::Errno::PERM
+                | rustix::io::Errno::AGAIN,
+            ) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Like [`read()`], and `None` also when there is nothing.
@@ -58,6 +91,31 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn what_lies_beneath_a_folder_is_read_and_nothing_else() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("tree");
+        fs::create_dir_all(folder.join("a")).unwrap();
+        fs::write(folder.join("a/f"), "x").unwrap();
+        fs::write(top.path().join("secret"), "y").unwrap();
+        for (link, target) in [
+            ("inside", "a/f".into()),
+            ("out", "../secret".into()),
+            ("absolute", folder.join("a/f")),
+        ] {
+            std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
+        }
+        let beneath = Beneath::new(&folder).unwrap();
+        for path in ["a/f", "inside", "a/../inside"] {
+            assert!(beneath.open(path).unwrap().is_some(), "{path}");
+        }
+        for path in ["out", "absolute", "../secret", "/etc/passwd"] {
+            assert!(beneath.open(path).unwrap().is_none(), "{path}");
+        }
+        assert!(beneath.open("a").is_err());
+        assert!(beneath.open("absent").is_err());
+    }
 
     #[test]
     fn links_folders_and_larger_files_are_not_read() {

@@ -161,9 +161,12 @@ fn directive(rest: &[u8], found: &mut Skimmed) {
     let Some(first) = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')) else {
         return;
     };
-    if !matches!(first, b'i' | b'd' | b'u' | b'/' | b'\\') {
-        return;
+    if matches!(first, b'i' | b'd' | b'u' | b'/' | b'\\') && !names_nothing(rest) {
+        closely(rest, found);
     }
+}
+
+fn closely(rest: &[u8], found: &mut Skimmed) {
     let line = unspliced(logical_line(rest));
     let line = past_comments(&line);
     let end = line
@@ -199,6 +202,21 @@ fn directive(rest: &[u8], found: &mut Skimmed) {
     }
 }
 
+/// Tells at a glance that a `#define` ends with its line and holds no text, comment or setting. Register
+/// headers of graphics drivers have millions of these, and nothing else.
+fn names_nothing(rest: &[u8]) -> bool {
+    let line = rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()));
+    let line = line.unwrap_or_default().trim_ascii_start();
+    let Some(text) = line.strip_prefix(b"define") else {
+        return false;
+    };
+    let name = text.trim_ascii_start();
+    !name.starts_with(b"CONFIG_")
+        && !name.starts_with(b"TRACE_INCLUDE_FILE")
+        && memchr::memchr3(b'"', b'<', b'\\', text).is_none()
+        && memchr::memchr(b'*', text).is_none()
+}
+
 /// Cuts off behind the line, with what it joins by a backslash or a comment.
 fn logical_line(rest: &[u8]) -> &[u8] {
     let mut end = 0;
@@ -214,7 +232,8 @@ fn logical_line(rest: &[u8]) -> &[u8] {
         if text.ends_with(b"\\") {
             continue;
         }
-        let Some(open) = memmem::rfind(line, b"/*") else {
+        let opens = |at: &usize| line.get(at + 1) == Some(&b'*');
+        let Some(open) = memchr::memrchr_iter(b'/', line).find(opens) else {
             return line;
         };
         let comment = line.get(open + 2..).unwrap_or_default();
@@ -249,7 +268,11 @@ fn texts(name: &str, text: &[u8]) -> Vec<(String, Written)> {
 
 /// Takes out what joins lines, as the compiler does before anything else.
 fn unspliced(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if memmem::find(bytes, b"\\\n").is_none() && memmem::find(bytes, b"\\\r\n").is_none() {
+    let joined = |at: usize| {
+        let tail = bytes.get(at + 1..).unwrap_or_default();
+        tail.starts_with(b"\n") || tail.starts_with(b"\r\n")
+    };
+    if !memchr::memchr_iter(b'\\', bytes).any(joined) {
         return Cow::Borrowed(bytes);
     }
     let mut out = Vec::with_capacity(bytes.len());
@@ -588,6 +611,47 @@ mod tests {
         assert_eq!(found.defined, expected.into());
         assert_eq!(found.macros, ["X".to_owned()].into());
         assert_eq!(found.settings, ["A".to_owned(), "B".to_owned()].into());
+    }
+
+    #[test]
+    fn what_a_glance_passes_over_holds_nothing() {
+        use proptest::prelude::*;
+
+        const PIECES: [&str; 20] = [
+            "define",
+            "include",
+            "undef",
+            " ",
+            "\t",
+            "A",
+            "CONFIG_X",
+            "TRACE_INCLUDE_FILE",
+            "\"a.c\"",
+            "<b.h>",
+            "\\",
+            "\n",
+            "\r\n",
+            "/*",
+            "*/",
+            "\\\n",
+            "0x1",
+            "(",
+            "\"",
+            "#",
+        ];
+        let piece = prop::sample::select(&PIECES[..]);
+        let text = prop::collection::vec(piece, 1..14);
+        let passed = std::cell::Cell::new(0);
+        proptest!(ProptestConfig::with_cases(4000), |(pieces in text)| {
+            let text = format!("define {}", pieces.concat());
+            let mut found = Skimmed::default();
+            closely(text.as_bytes(), &mut found);
+            if names_nothing(text.as_bytes()) {
+                passed.set(passed.get() + 1);
+                prop_assert_eq!(found, Skimmed::default(), "{}", text);
+            }
+        });
+        assert!(passed.get() > 100, "{passed:?}");
     }
 
     #[test]

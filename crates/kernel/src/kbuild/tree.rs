@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use tuxtape_sys::regular;
+use tuxtape_sys::regular::{self, Beneath};
 
 /// Most files a tree may have; kernels have under 100,000.
 const MOST_FILES: usize = 2_000_000;
@@ -67,6 +67,7 @@ pub fn own_files(tree: &dyn SourceTree) -> BTreeSet<String> {
 #[derive(Debug)]
 pub struct Folder {
     top: PathBuf,
+    beneath: Beneath,
     files: BTreeSet<String>,
     links: BTreeMap<String, String>,
     outside: BTreeSet<String>,
@@ -85,6 +86,10 @@ impl Folder {
     /// `.git` are passed over; names that are not UTF-8 are, too: no makefile can name them.
     pub fn open(top: &Path) -> Result<Self, TreeError> {
         let real = fs::canonicalize(top).map_err(|source| TreeError::Read {
+            path: top.to_owned(),
+            source,
+        })?;
+        let beneath = Beneath::new(&real).map_err(|source| TreeError::Read {
             path: top.to_owned(),
             source,
         })?;
@@ -128,6 +133,7 @@ impl Folder {
         }
         Ok(Self {
             top: real,
+            beneath,
             files,
             links,
             outside,
@@ -153,14 +159,16 @@ impl SourceTree for Folder {
         if !self.files.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let place = self.top.join(path);
-        if self.links.is_empty() {
-            return read(&place, most);
-        }
         // A link may have been turned since it was listed.
-        let target = fs::canonicalize(&place)?;
+        if let Some(file) = self.beneath.open(path)? {
+            return read(file, most);
+        }
+        let target = fs::canonicalize(self.top.join(path))?;
         if target.starts_with(&self.top) {
-            read(&target, most)
+            read(
+                regular::open(fs::OpenOptions::new().read(true), &target)?,
+                most,
+            )
         } else {
             Err(io::Error::other("a link leads out of the tree"))
         }
@@ -196,9 +204,8 @@ impl SourceTree for Memory {
     }
 }
 
-/// Reads a regular file in as few calls as can be: a tree has tens of thousands.
-fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = regular::open(fs::OpenOptions::new().read(true), path)?;
+/// Reads a file in as few calls as can be: a tree has tens of thousands.
+fn read(file: fs::File, most: u64) -> io::Result<Option<Vec<u8>>> {
     let length = file.metadata()?.len();
     if length > most {
         return Ok(None);
