@@ -21,7 +21,7 @@ use crate::span::{self, Horizons, Reading, Span};
 use crate::version::{KernelVersion, NotAVersion};
 
 use self::built::Built;
-use self::content::{Carried, Content, Functions, TakenIn};
+use self::content::{Carried, Content, Functions};
 use self::lineage::{HistoryAtHand, Lineage};
 
 /// The verdict for one CVE and one kernel.
@@ -271,16 +271,27 @@ impl<'a> Bench<'a> {
         if outside.is_none() || !matches!(content.carried, Carried::NotLooked { .. }) {
             note(Step::Carried, content.carried.found());
         }
+        let taken_in = match outside {
+            // What upstream's releases settle needs no word of the distribution.
+            Some(_) => None,
+            None => self.taken_in(cve),
+        };
+        if let Some(version) = taken_in {
+            note(
+                Step::Carried,
+                format!(
+                    "look at it: by the changelog of {version} the distribution took a fix of this in"
+                ),
+            );
+        }
         let doubt = match weigh(lineage.as_ref(), &content.carried, outside, reading) {
             Weighed::No(reason) => return certain_no(reason),
             Weighed::Doubt(gap) => Some(gap),
             // The fix may have come with the change, or gone.
             Weighed::Version if content.changed.is_some() => Some(Gap::NoSource),
             Weighed::Version if beyond => Some(Gap::BeyondHorizon),
-            Weighed::Version => match content.taken_in {
-                TakenIn::Told => Some(Gap::NoFixDiff),
-                TakenIn::Untold => None,
-            },
+            // An entry proves nothing, and takes from the version what it says.
+            Weighed::Version => taken_in.map(|_| Gap::NoFixDiff),
             Weighed::Yes => None,
         };
         let built = built::look(&followed(&cve.files, content, self.profile), self.profile);
@@ -309,6 +320,12 @@ impl<'a> Bench<'a> {
             note(Step::Loaded, loaded.clone());
         }
         doubt.map_or(Applicability::Affected, Applicability::Unknown)
+    }
+
+    /// Returns the version by whose changelog the distribution took a fix in by itself.
+    fn taken_in(&self, cve: &Cve) -> Option<&str> {
+        let known = self.profile.taken_in.as_ref()?;
+        known.told(cve.id, &cve.title)
     }
 
     fn told(&self, lineage: Option<&Lineage>) -> Option<String> {

@@ -1,6 +1,7 @@
 //! What TuxTape knows of one kernel build.
 
 pub mod functions;
+pub mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::git_id::GitId;
 use crate::identity::{Arch, BuildId, KernelRelease, ObjectName};
+
+use self::taken::TakenIn;
 
 /// Facts of one kernel build, enough to gauge CVEs without its packages at hand.
 ///
@@ -42,6 +45,9 @@ pub struct KernelProfile {
     pub readable: Option<BTreeSet<String>>,
     /// The commit its source is, where it is one without a change.
     pub git: Option<GitOrigin>,
+    /// What its distribution says that it took in by itself, beside what the base version has; `None`
+    /// where no changelog was read.
+    pub taken_in: Option<TakenIn>,
 }
 
 /// Which build a profile describes.
@@ -124,6 +130,7 @@ impl KernelProfile {
             },
             readable: None,
             git: None,
+            taken_in: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use tuxtape_core::applicability::Gap;
 use tuxtape_core::applicability::carried::{self, FixFile, Found, Source, Verdict};
-use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen, TakenIn};
+use tuxtape_core::applicability::content::{Carried, Content, Functions, Seen};
 use tuxtape_core::cve::Cve;
 use tuxtape_core::profile::functions::FunctionTable;
 
@@ -232,20 +232,13 @@ impl<'a> Looker<'a> {
     }
 
     /// Adds what the changelog says as a hint. It shows nobody that a fix is there: it names CVEs that were
-    /// worked on, in part, or for another flavour, and only a diff shows what is there.
+    /// worked on, in part, or for another flavour, and only a diff shows what is there. What the distribution
+    /// took in by itself is weighed elsewhere, by the profile.
     fn ask_changelog(&self, cve: &Cve, content: &mut Content) {
         let Some(changelog) = self.changelog else {
             return;
         };
-        let taken_in = changelog.took_in(cve.id, &cve.title);
-        if taken_in.is_some() {
-            content.taken_in = TakenIn::Told;
-        }
-        let text = if let Some(version) = taken_in {
-            format!(
-                "look at it: by the changelog of {version} the distribution took a fix of this in"
-            )
-        } else if changelog.is_reverted(&cve.title) {
+        let text = if changelog.is_reverted(&cve.title) {
             "the changelog reverts this fix".to_owned()
         } else if let Some(version) = changelog.names(cve.id) {
             format!("look at it: the changelog of {version} names {}", cve.id)

@@ -54,4 +54,11 @@ impl KernelFiles {
             top,
         }
     }
+
+    /// Names the changelog that came with the image.
+    pub fn changelog(&self) -> PathBuf {
+        let name = format!("linux-image-{}-unsigned", self.release);
+        let folder = self.top.join("image/usr/share/doc").join(name);
+        folder.join("changelog.Debian.gz")
+    }
 }

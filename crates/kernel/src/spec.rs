@@ -480,6 +480,7 @@ fn parts(tree: PathBuf, build: PathBuf, source: String) -> Parts {
         release: None,
         way: None,
         git: None,
+        changelog: None,
     }
 }
 

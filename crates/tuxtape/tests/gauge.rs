@@ -14,6 +14,7 @@ use std::io::Write as _;
 
 use tuxtape_core::applicability::loaded::{ModuleFacts, Modules};
 use tuxtape_core::identity::ObjectName;
+use tuxtape_core::profile::taken::{TakenIn, TakenInVersion};
 use tuxtape_kernel::{aliases, profile};
 use user::{KERNEL, User, talk};
 
@@ -117,10 +118,55 @@ fn a_story_asks_the_changelog_also_where_no_diffs_are_at_hand() {
         let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(line["verdict"], verdict, "{entry}");
         let carried = line["evidence"].as_array().unwrap();
-        let carried = carried.iter().find(|it| it["step"] == "carried").unwrap();
-        let found = carried["found"].as_str().unwrap();
-        assert_eq!(found.contains("changelog of 6.1.10-2"), told, "{found}");
+        let mut carried = carried.iter().filter(|it| it["step"] == "carried");
+        let names = |it: &serde_json::Value| {
+            let found = it["found"].as_str().unwrap();
+            found.contains("changelog of 6.1.10-2")
+        };
+        assert_eq!(carried.any(names), told, "{line}");
     }
+}
+
+#[test]
+fn what_the_distribution_took_in_is_the_same_in_every_form_of_the_answer() {
+    let (user, _feed) = scanned();
+    let cve = "CVE-2024-1003";
+    let mut kernel = profile::load(&user.home(), &KERNEL.parse().unwrap()).unwrap();
+    let of = |arguments: &[&str]| {
+        let output = user.run(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.contains(cve) && line.contains(KERNEL));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+        (line["verdict"].clone(), line["reason"].clone())
+    };
+    let forms: [&[&str]; 3] = [
+        &["gauge", KERNEL, "--json"],
+        &["gauge", KERNEL, "--cve", cve, "--json"],
+        &["gauge", "--all", "--json"],
+    ];
+    for form in forms {
+        assert_eq!(of(form).0, "affected", "{form:?}");
+    }
+    kernel.taken_in = Some(TakenIn {
+        versions: vec![TakenInVersion {
+            version: "6.1.10-2".to_owned(),
+            cves: BTreeSet::from([cve.parse().unwrap()]),
+            titles: BTreeSet::new(),
+        }],
+        reverted: BTreeSet::new(),
+    });
+    profile::save(&user.home(), &kernel).unwrap();
+    for form in forms {
+        assert_eq!(
+            of(form),
+            ("unknown".into(), "no-fix-diff".into()),
+            "{form:?}"
+        );
+    }
+    let summary = user.json(&["gauge", KERNEL, "--summary", "--json"]);
+    let text = summary.first().unwrap().to_string();
+    assert!(text.contains("no-fix-diff"), "{text}");
 }
 
 #[test]

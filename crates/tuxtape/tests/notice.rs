@@ -173,6 +173,7 @@ impl User {
                 source: "test".to_owned(),
             },
             git: None,
+            taken_in: None,
             readable: None,
             compiler: "gcc".to_owned(),
             config: ConfigFacts::default(),

@@ -18,6 +18,7 @@ mod search;
 mod source;
 mod undone;
 mod whole;
+mod window;
 
 use std::ops::Range;
 
@@ -25,6 +26,7 @@ pub use doubt::Doubt;
 pub use source::Source;
 
 use normal::NormalHunk;
+use window::Shown;
 
 /// The change of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,23 +130,29 @@ pub enum Reach {
 pub fn look_for(file: &FixFile, source: &Source) -> Vec<Block> {
     match (file.is_whole, file.hunks.as_slice()) {
         (true, [hunk]) => look_whole(hunk, source),
-        _ => file
-            .hunks
-            .iter()
-            .flat_map(|hunk| look(hunk, source))
-            .collect(),
+        _ => look(&file.hunks, source),
     }
 }
 
-/// Looks for the blocks of `hunk` in `source`.
-pub fn look(hunk: &FixHunk, source: &Source) -> Vec<Block> {
-    let hunk = NormalHunk::of(hunk);
-    let whole = decide::whole(&hunk, source);
-    hunk.blocks()
-        .iter()
-        .filter(|block| hunk.has_code(block))
-        .map(|block| decide::block(&hunk, block, source, &whole))
-        .collect()
+/// Looks for the blocks of the `hunks` of one file in `source`.
+pub fn look(hunks: &[FixHunk], source: &Source) -> Vec<Block> {
+    let shown = Shown::by(hunks);
+    let mut blocks = Vec::new();
+    for hunk in hunks {
+        let hunk = NormalHunk::of(hunk);
+        let whole = decide::whole(&hunk, source);
+        for at in hunk.blocks().iter().filter(|block| hunk.has_code(block)) {
+            let (mut block, place) = decide::block(&hunk, at, source, &whole);
+            if let Some(place) = place {
+                block.doubts = window::doubts(&hunk, at, source, place, &shown);
+            }
+            if !block.doubts.is_empty() {
+                block.found = Found::Both;
+            }
+            blocks.push(block);
+        }
+    }
+    blocks
 }
 
 /// Looks for the change of a file that `hunk` shows as a whole. What its definitions leave open is
@@ -197,7 +205,7 @@ fn look_by_lines(part: &cut::Part, source: &Source) -> Vec<whole::Region> {
         .iter()
         .filter(|block| hunk.has_code(block))
         .map(|block| whole::Region {
-            block: decide::block(&hunk, block, source, &whole),
+            block: decide::block(&hunk, block, source, &whole).0,
             old: part.old_lines(hunk.numbers(block, FixSide::Old)),
             new: part.new_lines(hunk.numbers(block, FixSide::New)),
         })

@@ -18,21 +18,8 @@ pub struct Content {
     /// Files of the fix that this tree does not have, each with the one file in which the fix's code
     /// was found instead.
     pub moved: BTreeMap<String, String>,
-    /// Whether the distribution says that it took the fix in by itself, beside what its base version has.
-    /// Proves nothing; where only the version says that the bug is there, it is not said any more.
-    pub taken_in: TakenIn,
     /// Whether nodes have the object loaded or could load it, for people. Never decides a verdict.
     pub loaded: Option<String>,
-}
-
-/// Whether a distribution says that it took a fix in by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TakenIn {
-    /// Its changelog was not read, or does not say so.
-    #[default]
-    Untold,
-    /// An entry of its own in the changelog of the kernel's package, which none takes back.
-    Told,
 }
 
 /// Whether a kernel's source holds a fix.

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::dyad;
 use crate::identity::{Arch, BuildId, ObjectName};
+use crate::profile::taken::{TakenIn, TakenInVersion};
 use crate::profile::{ConfigFacts, ProfileId, ProfileOrigin, Sureness, Way};
 
 fn objects(names: &[&str]) -> BTreeSet<ObjectName> {
@@ -32,6 +33,7 @@ fn profile(base: &str) -> KernelProfile {
         },
         git: None,
         readable: None,
+        taken_in: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),
         units: files(&[
@@ -599,14 +601,34 @@ fn a_fix_seen_by_a_replaced_edition_is_not_certain() {
 
 #[test]
 fn a_fix_that_the_distribution_says_it_took_in_is_a_doubt_and_no_proof() {
-    let told = |carried_: Carried| Content {
-        taken_in: TakenIn::Told,
-        ..carried(carried_)
-    };
-    let unlooked = Carried::default();
     let record = cve(&["net/core/dev.c"], IN_SPAN);
+    let entries = TakenInVersion {
+        version: "6.1.160-2".to_owned(),
+        cves: [record.id].into(),
+        titles: BTreeSet::new(),
+    };
+    let judge = |record: &Cve, base: &str, content: Option<&Content>| {
+        let profile = KernelProfile {
+            taken_in: Some(TakenIn {
+                versions: vec![entries.clone()],
+                reverted: BTreeSet::new(),
+            }),
+            ..profile(base)
+        };
+        let horizons = horizons();
+        let bench = Bench::new(&profile, &horizons).unwrap();
+        bench.judge_with(record, Freshness::Current, content)
+    };
+    let is_told = |judgement: &Judgement| {
+        let mut steps = judgement.evidence.iter();
+        steps.any(|it| it.step == Step::Carried && it.found.contains("changelog of 6.1.160-2"))
+    };
+    // Without a look at the source, too.
+    let judgement = judge(&record, "6.1.160", None);
+    assert_eq!(judgement.verdict, Unknown(Gap::NoFixDiff));
+    assert!(is_told(&judgement), "{judgement:?}");
     for (found, base, expected) in [
-        (unlooked.clone(), "6.1.160", Unknown(Gap::NoFixDiff)),
+        (Carried::default(), "6.1.160", Unknown(Gap::NoFixDiff)),
         // The source is asked first.
         (Carried::No(seen()), "6.1.160", Affected),
         (
@@ -619,15 +641,25 @@ fn a_fix_that_the_distribution_says_it_took_in_is_a_doubt_and_no_proof() {
             "6.1.160",
             Unknown(Gap::PartialFix),
         ),
-        (unlooked.clone(), "6.1.170", Unknown(Gap::BeyondHorizon)),
+        (Carried::default(), "6.1.170", Unknown(Gap::BeyondHorizon)),
     ] {
-        let judgement = with(base, &record, Freshness::Current, &told(found));
+        let judgement = judge(&record, base, Some(&carried(found)));
         assert_eq!(judgement.verdict, expected, "{judgement:?}");
+        assert!(is_told(&judgement), "{judgement:?}");
     }
-    // What certainly is not there stays so.
+    // What certainly is not there stays so, and another CVE is what it was.
     let outside = cve(&["net/core/dev.c"], &["6.5..6.6"]);
-    let judgement = with("6.1.160", &outside, Freshness::Current, &told(unlooked));
+    let judgement = judge(&outside, "6.1.160", None);
     assert_eq!(judgement.verdict, NotAffected(Reason::OutsideSpan));
+    assert!(!is_told(&judgement), "{judgement:?}");
+    let unbuilt = cve(&["drivers/net/foo/foo.c"], IN_SPAN);
+    let judgement = judge(&unbuilt, "6.1.160", None);
+    assert_eq!(judgement.verdict, NotAffected(Reason::NotBuilt));
+    let other = Cve {
+        id: "CVE-2026-9999".parse().unwrap(),
+        ..record
+    };
+    assert_eq!(judge(&other, "6.1.160", None).verdict, Affected);
 }
 
 #[test]

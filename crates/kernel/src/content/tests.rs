@@ -316,29 +316,6 @@ fn a_link_out_of_the_tree_is_no_file_of_it() {
 }
 
 #[test]
-fn an_entry_of_the_distribution_is_told_apart_from_those_of_point_releases() {
-    let top = tree(&[("net/x/x.c", BEFORE)]);
-    for (log, taken_in) in [
-        ("  * x: check it (CVE-2026-0001)", TakenIn::Told),
-        ("  * [x86] x: check it", TakenIn::Told),
-        (
-            "  * Stable:\n    - x: check it (CVE-2026-0001)",
-            TakenIn::Untold,
-        ),
-        (
-            "  * x: check it\n  * Revert \"x: check it\"",
-            TakenIn::Untold,
-        ),
-        ("  * y: other", TakenIn::Untold),
-    ] {
-        let text = format!("linux (6.1.170-2) x; urgency=low\n\n{log}\n");
-        let changelog = Changelog::read(&text, &DebianVersion::new("6.1.170-3"));
-        let looker = Looker::new(top.path(), None).with_changelog(&changelog);
-        assert_eq!(looker.look(&record(), &[]).taken_in, taken_in, "{log}");
-    }
-}
-
-#[test]
 fn a_changelog_is_a_hint_and_never_decides() {
     let reworded = after().replace("!thing->is_ready", "thing->state");
     let judge = |text: &str, log: &str, diffs: &[FixDiff<'_>]| {

@@ -20,6 +20,8 @@ use super::headers;
 use super::paths;
 use super::stamp::TreeStamp;
 use crate::config::Config;
+use crate::content::changelog::Changelog;
+use crate::debian::version::DebianVersion;
 use crate::files::KernelFiles;
 use crate::vmlinuz::ImageError;
 
@@ -224,6 +226,7 @@ pub fn build(
             },
             readable: None,
             git: None,
+            taken_in: None,
         },
         functions,
         modules: found.modules,
@@ -235,6 +238,15 @@ pub fn build(
         Ok(readable) => built.profile.readable = Some(readable),
         Err(error) => built.unchecked.push(format!(
             "which headers could be read is not known, and those without code are unknown: {error}"
+        )),
+    }
+    let version = DebianVersion::new(provenance.source_version.as_str());
+    let base = built.profile.base_version.parse();
+    match (Changelog::open(&files.changelog(), Some(&version)), base) {
+        (Ok(Some(changelog)), Ok(base)) => built.profile.taken_in = Some(changelog.taken_in(base)),
+        (Ok(_), _) => {}
+        (Err(error), _) => built.unchecked.push(format!(
+            "what the distribution took in by itself is not known: {error}"
         )),
     }
     Ok(built)

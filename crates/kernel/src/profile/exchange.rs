@@ -391,6 +391,10 @@ fn differences(left: &KernelProfile, right: &KernelProfile) -> Vec<&'static str>
         (left.sureness != right.sureness, "sureness"),
         (left.readable != right.readable, "readable headers"),
         (left.git != right.git, "commit"),
+        (
+            left.taken_in != right.taken_in,
+            "what the distribution took in",
+        ),
     ]
     .into_iter()
     .filter_map(|(differs, name)| differs.then_some(name))

@@ -58,6 +58,8 @@ pub struct Parts {
     pub way: Option<Way>,
     /// The commit that the tree is, without a change.
     pub git: Option<GitOrigin>,
+    /// The changelog of the distribution's package, packed by gzip.
+    pub changelog: Option<PathBuf>,
 }
 
 /// Whether a base version that contradicts the tree's makefile is believed.
@@ -211,6 +213,12 @@ pub fn learn(parts: &Parts) -> Result<Built, LearnError> {
             Err(error) => unchecked.push(format!(
                 "which headers could be read is not known, and those without code are unknown: {error}"
             )),
+        }
+    }
+    if let Some(path) = &parts.changelog {
+        match checks::taken_in(path, base) {
+            Ok(taken) => told.profile.taken_in = Some(taken),
+            Err(why) => unchecked.push(why),
         }
     }
     Ok(Built {

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tuxtape_core::identity::{Arch, BuildId, KernelRelease, ObjectName};
+use tuxtape_core::profile::taken::{TakenIn, TakenInVersion};
 use tuxtape_core::profile::{
     ConfigFacts, EngineFacts, GitOrigin, KernelProfile, ProfileId, ProfileOrigin, Sureness, Way,
 };
@@ -37,6 +39,12 @@ pub enum Malformed {
     /// It names a commit that is none.
     #[error("{text:?} is no commit")]
     Commit {
+        /// The text.
+        text: String,
+    },
+    /// What it says that the distribution took in is of another form.
+    #[error("{text:?} is no CVE and no key of a subject")]
+    Taken {
         /// The text.
         text: String,
     },
@@ -136,6 +144,16 @@ struct Wire<'a> {
     readable: Option<BTreeMap<String, Vec<Name<'a>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     git: Option<WireGit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taken_in: Option<WireTaken>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireTaken {
+    /// Version, CVEs, subjects.
+    versions: Vec<(String, Vec<String>, Vec<String>)>,
+    reverted: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -214,7 +232,31 @@ pub fn from_json(text: &[u8]) -> Result<KernelProfile, Malformed> {
         },
         readable,
         git: git.transpose()?,
+        taken_in: wire.taken_in.map(taken_in).transpose()?,
     })
+}
+
+fn taken_in(wire: WireTaken) -> Result<TakenIn, Malformed> {
+    let versions = wire.versions.into_iter().map(|(version, cves, titles)| {
+        Ok(TakenInVersion {
+            version,
+            cves: read_all(cves)?,
+            titles: read_all(titles)?,
+        })
+    });
+    Ok(TakenIn {
+        versions: versions.collect::<Result<_, Malformed>>()?,
+        reverted: read_all(wire.reverted)?,
+    })
+}
+
+fn read_all<T: FromStr + Ord>(texts: Vec<String>) -> Result<BTreeSet<T>, Malformed> {
+    let read = |text: String| text.parse().map_err(|_| Malformed::Taken { text });
+    texts.into_iter().map(read).collect()
+}
+
+fn write_all<T: fmt::Display>(values: &BTreeSet<T>) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
 
 /// Writes a profile as JSON; equal profiles give equal bytes.
@@ -266,6 +308,16 @@ pub fn to_json(profile: &KernelProfile) -> Vec<u8> {
         git: profile.git.as_ref().map(|git| WireGit {
             repository: git.repository.clone(),
             commit: git.commit.to_string(),
+        }),
+        taken_in: profile.taken_in.as_ref().map(|taken| {
+            let versions = taken.versions.iter().map(|entries| {
+                let cves = write_all(&entries.cves);
+                (entries.version.clone(), cves, write_all(&entries.titles))
+            });
+            WireTaken {
+                versions: versions.collect(),
+                reverted: write_all(&taken.reverted),
+            }
         }),
     };
     serde_json::to_vec(&wire).expect("maps with text keys always become JSON")
@@ -384,6 +436,8 @@ fn numbered(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tuxtape_core::profile::taken::TitleKey;
+
     use super::*;
 
     pub(crate) fn small() -> KernelProfile {
@@ -430,6 +484,14 @@ pub(crate) mod tests {
                 repository: "https://example.org/linux.git".to_owned(),
                 commit: tuxtape_core::git_id::GitId::from_bytes([7; 20]),
             }),
+            taken_in: Some(TakenIn {
+                versions: vec![TakenInVersion {
+                    version: "6.1.170-2".to_owned(),
+                    cves: ["CVE-2026-0001".parse().unwrap()].into(),
+                    titles: TitleKey::of("x: check it").into_iter().collect(),
+                }],
+                reverted: TitleKey::of("y: out").into_iter().collect(),
+            }),
         }
     }
 
@@ -465,6 +527,18 @@ pub(crate) mod tests {
             from_json(&to_json(&small())).unwrap().config,
             small().config
         );
+    }
+
+    #[test]
+    fn a_profile_without_what_was_taken_in_is_still_read_and_knows_nothing_of_it() {
+        let old = changed(|value| {
+            value.as_object_mut().unwrap().remove("taken_in");
+        });
+        assert_eq!(old.unwrap().taken_in, None);
+        for (at, bad) in [(1, "CVE-1"), (2, "0123")] {
+            let outcome = changed(|value| value["taken_in"]["versions"][0][at][0] = bad.into());
+            assert!(matches!(outcome, Err(Malformed::Taken { .. })), "{bad}");
+        }
     }
 
     #[test]

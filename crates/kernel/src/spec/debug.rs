@@ -81,7 +81,32 @@ pub(super) fn packages(
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     parts.source = names.join(", ");
+    parts.changelog = match kind {
+        Kind::Deb => changelog(&top),
+        Kind::Rpm => None,
+    };
     Ok(parts)
+}
+
+/// Finds the changelog of the kernel's package among those of the packages unpacked at `top`. That of
+/// debug data is the kernel's own; an image that was signed has one of another source package.
+fn changelog(top: &Path) -> Option<PathBuf> {
+    let rank = |name: &str| match name {
+        name if !name.starts_with("linux-") => None,
+        name if name.ends_with("-dbg") || name.ends_with("-dbgsym") => Some(0),
+        name if name.ends_with("-unsigned") || name.contains("-unsigned-") => Some(1),
+        name if name.starts_with("linux-source-") => Some(2),
+        name if name.starts_with("linux-image-") => Some(3),
+        _ => None,
+    };
+    let folders = fs::read_dir(top.join("usr/share/doc")).ok()?;
+    let found = folders.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let rank = rank(entry.file_name().to_str()?)?;
+        let path = entry.path().join("changelog.Debian.gz");
+        path.is_file().then_some((rank, path))
+    });
+    found.min().map(|(_, path)| path)
 }
 
 /// Makes ready the kernel whose vmlinux and modules lie somewhere below `top`.
@@ -245,5 +270,38 @@ fn only(paths: &[PathBuf]) -> Result<Option<PathBuf>, SpecError> {
             first: first.clone(),
             second: second.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_changelog_is_that_of_the_debug_data_before_any_other() {
+        let top = tempfile::tempdir().unwrap();
+        let add = |name: &str| {
+            let folder = top.path().join("usr/share/doc").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("changelog.Debian.gz"), "").unwrap();
+        };
+        let found = || {
+            let path = changelog(top.path())?;
+            let name = path.parent()?.file_name()?;
+            Some(name.to_string_lossy().into_owned())
+        };
+        assert_eq!(found(), None);
+        add("linux-headers-6.1.0-47-amd64");
+        add("gcc-12");
+        assert_eq!(found(), None);
+        for better in [
+            "linux-image-6.1.0-47-amd64",
+            "linux-source-6.1",
+            "linux-image-6.1.0-47-amd64-unsigned",
+            "linux-image-6.1.0-47-amd64-dbg",
+        ] {
+            add(better);
+            assert_eq!(found().as_deref(), Some(better));
+        }
     }
 }

@@ -98,18 +98,26 @@ impl Only {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let Loaded { profiles, failed } = load(arguments, context)?;
+    let (loaded, known) = thread::scope(|scope| {
+        let loaded = scope.spawn(|| load(arguments, context));
+        let known = remembered::feed(context).and_then(|(store, feed)| {
+            let lines = store.lines()?;
+            Ok((store, feed, lines))
+        });
+        (loaded.join().expect("loading does not panic"), known)
+    });
+    let Loaded { profiles, failed } = loaded?;
+    let (store, feed, lines) = known?;
     let profiles: Vec<Known> = profiles
         .into_iter()
         .map(|profile| Known::new(context, profile))
         .collect();
-    let (store, feed) = remembered::feed(context)?;
     let extent = match arguments.cve {
         Some(id) => Extent::One(id),
         None if arguments.needs_all(context) => Extent::All,
         None => Extent::Open,
     };
-    let records = Records::read(&store, &profiles, &extent)?;
+    let records = Records::read(&store, &lines, &profiles, &extent)?;
     let mut kernels = Vec::new();
     for profile in profiles {
         kernels.push(measure(arguments, context, profile, &records)?);

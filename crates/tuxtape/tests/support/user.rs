@@ -83,6 +83,7 @@ pub(crate) fn add_kernel(home: &Path, base: &str) {
             source: "test".to_owned(),
         },
         git: None,
+        taken_in: None,
         readable: None,
         compiler: "gcc".to_owned(),
         config: ConfigFacts::default(),

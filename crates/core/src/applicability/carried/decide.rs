@@ -61,8 +61,14 @@ fn is_parted(hunk: &NormalHunk, block: &BlockAt, source: &Source, at: usize) -> 
     own.is_some_and(|own| own.ends_with(':') && known.is_none_or(|known| known.code != own))
 }
 
-/// Looks for both sides of `block`.
-pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: &Whole) -> Block {
+/// Looks for both sides of `block`. Also returns where the side after stands, as an index, where it was
+/// found.
+pub(super) fn block(
+    hunk: &NormalHunk,
+    block: &BlockAt,
+    source: &Source,
+    whole: &Whole,
+) -> (Block, Option<usize>) {
     let homes = homes(hunk, block, source);
     let is_home_known = !homes.is_empty();
     let everywhere = 0..source.lines().len();
@@ -126,14 +132,22 @@ pub(super) fn block(hunk: &NormalHunk, block: &BlockAt, source: &Source, whole: 
     let reach = place.map_or(Reach::Unknown, |place| {
         reach(hunk, block, side, source, place.at)
     });
-    Block {
+    let at = match (found, place) {
+        (Found::After, Some(place)) => Some(place.at),
+        (Found::After, None) => stands
+            .first()
+            .map(|start| start.saturating_add(block.new.start)),
+        (Found::Before | Found::Both | Found::Neither | Found::Nothing, _) => None,
+    };
+    let found = Block {
         found,
         line,
         function,
         sample: hunk.sample(block, side),
         doubts: Vec::new(),
         reach,
-    }
+    };
+    (found, at)
 }
 
 /// Tells whether the side after the change is really in force where it was found. A kernel that is taken

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Doubt {
     /// It is within other blocks, or under other conditions of the preprocessor.
     OtherBlocks,
+    /// Its lines are part of other statements, or control others.
+    OtherNeighbours,
     /// There are other definitions of this name than the change knows.
     OtherDefinitions(String),
     /// A jump before it keeps it from being reached.
@@ -43,6 +45,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherBlocks => write!(to, "it stands within other blocks or conditions"),
+            Self::OtherNeighbours => write!(to, "what stands next to it is something else"),
             Self::OtherDefinitions(name) => write!(to, "`{name}` is defined otherwise, too"),
             Self::NotReached => write!(to, "a jump before it keeps it from being reached"),
             Self::JumpedOver(label) => write!(to, "a jump goes over it to `{label}`"),

@@ -112,6 +112,39 @@ impl NormalHunk {
         is_free && source.begins_statement(at)
     }
 
+    /// Tells whether a line of the new side begins or ends a definition or its body.
+    pub(super) fn is_margin(&self, line: &CodeLine) -> bool {
+        let at = usize::try_from(line.number).ok();
+        let text = at.and_then(|at| self.new_text.lines().nth(at.checked_sub(1)?));
+        let text = text.unwrap_or_default();
+        let is_label = text.trim_end().ends_with(':') && !text.contains('(');
+        let first = text.bytes().next();
+        first.is_some_and(|byte| matches!(byte, b'{' | b'}' | b'_') || byte.is_ascii_alphabetic())
+            && !is_label
+    }
+
+    /// Returns the lines of the old side that stand where the lines `new` around `block` do.
+    pub(super) fn old_of(&self, block: &BlockAt, new: &Range<usize>) -> Range<usize> {
+        let old = |at: usize| {
+            let before = self.blocks.iter().rev().find(|it| it.new.start <= at);
+            before.map_or(at, |it| match at.checked_sub(it.new.end) {
+                Some(behind) => it.old.end.saturating_add(behind),
+                None => it.old.start,
+            })
+        };
+        let start = if new.start == block.new.start {
+            block.old.start
+        } else {
+            old(new.start)
+        };
+        let end = if new.end == block.new.end {
+            block.old.end
+        } else {
+            old(new.end)
+        };
+        start..end.max(start)
+    }
+
     pub(super) fn lines(&self, side: FixSide) -> &[CodeLine] {
         match side {
             FixSide::Old => &self.old,

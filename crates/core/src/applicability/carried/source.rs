@@ -94,6 +94,14 @@ impl Source {
             .collect()
     }
 
+    /// Returns the indices of the lines of the function of which line `number` is.
+    pub(super) fn home_at(&self, number: u32) -> Option<Range<usize>> {
+        let extent = self.function_at(number)?;
+        let homes = self.homes(&extent.name).into_iter();
+        let index = self.lines.partition_point(|line| line.number < number);
+        homes.into_iter().find(|home| home.contains(&index))
+    }
+
     /// Returns the text of the line at `index`.
     pub(super) fn code_at(&self, index: usize) -> Option<&str> {
         self.lines.get(index).map(|line| line.code.as_str())
@@ -142,7 +150,7 @@ impl Source {
         let jumps = |name: &str| {
             let defined = self.macros.get(name).into_iter().flatten();
             let mut bodies = defined.flat_map(|body| body.split(' '));
-            bodies.any(|word| word == "goto")
+            bodies.any(|word| matches!(word, "goto" | "return"))
         };
         is_cut_off
             || words.any(jumps)

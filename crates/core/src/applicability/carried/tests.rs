@@ -22,7 +22,7 @@ fn hunk(heading: &str, text: &str) -> FixHunk {
 }
 
 fn check(hunk: &FixHunk, text: &str, expected: &[Found]) {
-    let found: Vec<Found> = look(hunk, &Source::read(text))
+    let found: Vec<Found> = look(std::slice::from_ref(hunk), &Source::read(text))
         .iter()
         .map(|block| block.found)
         .collect();
@@ -166,7 +166,7 @@ fn what_the_preprocessor_may_leave_out_is_not_in_force() {
     ] {
         let dead = with_check().replace("\tif (!thing", &format!("{open}\tif (!thing"));
         let dead = dead.replace("goto unlock;\n", &format!("goto unlock;\n{close}"));
-        let found = look(&adds_a_check(), &Source::read(&dead));
+        let found = look(&[adds_a_check()], &Source::read(&dead));
         assert_ne!(found[0].found, Found::After, "{dead}");
         let whole = format!("{open}{}{close}", with_check());
         check(&adds_a_check(), &whole, &[Found::Both]);
@@ -176,7 +176,7 @@ fn what_the_preprocessor_may_leave_out_is_not_in_force() {
 #[test]
 fn a_twin_of_a_renamed_function_is_not_it() {
     let renamed = with_check().replace("probe(", "probe_other(");
-    let found = look(&adds_a_check(), &Source::read(&renamed));
+    let found = look(&[adds_a_check()], &Source::read(&renamed));
     assert_ne!(found[0].found, Found::After);
 }
 
@@ -233,7 +233,7 @@ fn what_a_change_moves_is_looked_for_where_it_goes() {
         "\treturn 0;\n",
         &format!("\tlog_it(thing, 1);\n{start}\treturn 0;\n"),
     );
-    let found = look(&moves, &Source::read(&twice));
+    let found = look(std::slice::from_ref(&moves), &Source::read(&twice));
     assert_ne!(
         weigh(found.iter().map(|block| block.found)),
         Verdict::Carries
@@ -363,7 +363,11 @@ fn cases(unique: bool) -> impl Strategy<Value = Case> {
 
 fn verdict(case: &Case, lines: &[String]) -> Verdict {
     let source = Source::read(&lines.join("\n"));
-    weigh(look(&case.hunk, &source).iter().map(|block| block.found))
+    weigh(
+        look(std::slice::from_ref(&case.hunk), &source)
+            .iter()
+            .map(|block| block.found),
+    )
 }
 
 /// Lines above and below that have nothing to do with it, and other blanks.
@@ -404,7 +408,7 @@ proptest! {
     fn any_text_is_searched_without_panic(old in "[a-z(){};/*\"'#\n\t -]{0,200}", new in "[a-z(){};/*\"'#\n\t -]{0,200}", text in "[a-z(){};/*\"'#\\\\\n\t -]{0,400}") {
         let mut lines: Vec<FixLine> = old.lines().map(|text| FixLine { side: FixSide::Old, text: text.to_owned() }).collect();
         lines.extend(new.lines().map(|text| FixLine { side: FixSide::New, text: text.to_owned() }));
-        look(&FixHunk { heading: new, lines }, &Source::read(&text));
+        look(&[FixHunk { heading: new, lines }], &Source::read(&text));
         crate::ctext::fuzz(text.as_bytes());
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn is_lock(name: &str) -> bool {
 }
 
 /// Tells whether a name is written as those of constants are.
-fn is_constant(path: &str) -> bool {
+pub(super) fn is_constant(path: &str) -> bool {
     !path.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 

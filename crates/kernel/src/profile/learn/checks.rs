@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 use tuxtape_core::identity::{KernelRelease, ObjectName};
+use tuxtape_core::profile::taken::TakenIn;
 use tuxtape_core::version::KernelVersion;
 use tuxtape_sys::regular;
 
 use super::super::build;
 use super::super::commands::{CommandsError, listed};
 use crate::config::Config;
+use crate::content::changelog::Changelog;
 
 /// Longest `modules.order` that is read, in bytes.
 const LONGEST_ORDER: u64 = 16 << 20;
@@ -173,6 +175,20 @@ pub(super) fn order(path: &Path) -> Result<Option<Vec<String>>, CommandsError> {
     }
 }
 
+/// Reads what the distribution took in by itself out of the changelog at `path`, which must be of a
+/// package with the base version `base`.
+pub(super) fn taken_in(path: &Path, base: KernelVersion) -> Result<TakenIn, String> {
+    const UNKNOWN: &str = "what the distribution took in by itself is not known";
+    match Changelog::open(path, None) {
+        Ok(Some(changelog)) if changelog.base() == Some(base) => Ok(changelog.taken_in(base)),
+        Ok(_) => Err(format!(
+            "{UNKNOWN}: {} is not that of a package of {base}",
+            path.display()
+        )),
+        Err(error) => Err(format!("{UNKNOWN}: {}", super::whole(&error))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -229,5 +245,27 @@ mod tests {
             error.contains("no CONFIG_B") && error.contains("CONFIG_B=m"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_changelog_of_another_base_version_says_nothing_of_this_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("changelog.Debian.gz");
+        let file = fs::File::create(&path).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        let text = "linux (6.1.170-3) x; urgency=low\n\n  * x: check it (CVE-2026-0001)\n";
+        io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+        packed.finish().unwrap();
+        let of = |base: &str| taken_in(&path, base.parse().unwrap());
+        let told = of("6.1.170").unwrap();
+        let version = told.told("CVE-2026-0001".parse().unwrap(), "other");
+        assert_eq!(version, Some("6.1.170-3"));
+        let why = of("6.1.176").unwrap_err();
+        assert!(
+            why.ends_with("is not that of a package of 6.1.176"),
+            "{why}"
+        );
+        let missing = taken_in(&folder.path().join("other"), "6.1.170".parse().unwrap());
+        assert!(missing.unwrap_err().contains("could not read"));
     }
 }

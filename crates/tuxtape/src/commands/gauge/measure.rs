@@ -18,7 +18,7 @@ use tuxtape_core::identity::ObjectName;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_core::span::Horizons;
 use tuxtape_core::version::KernelVersion;
-use tuxtape_kernel::content::changelog::Changelog;
+use tuxtape_kernel::content::changelog::{Changelog, ReadError};
 use tuxtape_kernel::content::{FixDiff, Looker};
 use tuxtape_kernel::debian::version::DebianVersion;
 use tuxtape_kernel::files::KernelFiles;
@@ -26,16 +26,12 @@ use tuxtape_kernel::fix_source::found::Found;
 use tuxtape_kernel::fix_source::library::Library;
 use tuxtape_kernel::profile::stamp::{self, TreeStamp};
 use tuxtape_kernel::{aliases, profile};
-use tuxtape_store::{Store, Stored};
-use tuxtape_sys::{gzip, regular};
+use tuxtape_store::{Lines, Store, Stored};
 
 use super::{bench, judge};
 use crate::context::Context;
 use crate::output::{self, Hint};
 use crate::remembered::{self, KnownHistory};
-
-/// Largest changelog that is read, in bytes, packed and not.
-const CHANGELOG: u64 = 32 << 20;
 
 /// Which records are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +107,14 @@ impl Records {
         }
     }
 
-    pub(super) fn read(store: &Store, profiles: &[Known], extent: &Extent) -> anyhow::Result<Self> {
+    pub(super) fn read(
+        store: &Store,
+        lines: &[Lines],
+        profiles: &[Known],
+        extent: &Extent,
+    ) -> anyhow::Result<Self> {
         let skipped = store.skipped()?;
-        let lines = store.lines()?;
-        let horizons = tuxtape_store::horizons(&lines);
+        let horizons = tuxtape_store::horizons(lines);
         let published = lines.iter().map(|record| record.id).collect();
         let stored = match extent {
             Extent::All => store.records()?,
@@ -263,6 +263,10 @@ impl Measured {
             .parse()
             .with_context(|| format!("the profile of {release} has no base version"))?;
         let found = library.diffs(&cves, base);
+        // A profile of before does not know.
+        if let (None, Some(changelog)) = (&self.profile.taken_in, &changelog) {
+            self.profile.taken_in = Some(changelog.taken_in(base));
+        }
         let bench = bench(&self.profile, &records.horizons, self.history.at_hand())?;
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(open.len()));
@@ -310,30 +314,14 @@ impl Measured {
 /// or no version up to which it counts. It only ever gives hints.
 fn changelog(files: &KernelFiles, profile: &KernelProfile) -> Option<Changelog> {
     let (_, version) = profile.origin.source.rsplit_once(' ')?;
-    let folder = files.top.join("image/usr/share/doc");
-    let name = format!("linux-image-{}-unsigned", files.release);
-    let path = folder.join(name).join("changelog.Debian.gz");
-    let packed = match regular::read_linked(&path, CHANGELOG) {
-        Ok(Some(packed)) => packed,
-        Ok(None) => {
-            output::talk(&format!(
-                "warning: {} is too long and was not read",
-                path.display()
-            ));
-            return None;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+    match Changelog::open(&files.changelog(), Some(&DebianVersion::new(version))) {
+        Ok(changelog) => changelog,
+        Err(ReadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            output::talk(&format!(
-                "warning: could not read {}: {error}",
-                path.display()
-            ));
-            return None;
+            output::talk(&format!("warning: {:#}", anyhow::Error::new(error)));
+            None
         }
-    };
-    let text = gzip::gunzip(&packed, CHANGELOG).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    Some(Changelog::read(&text, &DebianVersion::new(version)))
+    }
 }
 
 /// Tells whether a look at the source could change or support a verdict.

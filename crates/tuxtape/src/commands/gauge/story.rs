@@ -49,8 +49,13 @@ impl Story<'_> {
             remembered::utc(self.feed.time)
         ));
         line(String::new());
-        for Evidence { step, found } in &self.judgement.evidence {
+        let mut evidence = self.judgement.evidence.iter().peekable();
+        while let Some(Evidence { step, found }) = evidence.next() {
             line(step_line(step.as_str(), found, screen));
+            // What checks a step stands below all that it found.
+            if evidence.peek().is_some_and(|next| next.step == *step) {
+                continue;
+            }
             for check in self.checks(*step) {
                 for note in &check.notes {
                     line(format!("{}{note}", " ".repeat(INDENT)));

@@ -118,8 +118,8 @@ pub(in crate::applicability::carried) fn verdict(before: &str, after: &str, own:
 pub(in crate::applicability::carried) fn by_lines(before: &str, after: &str, own: &str) -> Verdict {
     let source = Source::read(own);
     let parts = cut::hunks(&whole(before, after));
-    let blocks = parts.iter().flat_map(|part| look(&part.hunk, &source));
-    weigh(blocks.map(|block| block.found))
+    let hunks: Vec<FixHunk> = parts.into_iter().map(|part| part.hunk).collect();
+    weigh(look(&hunks, &source).into_iter().map(|block| block.found))
 }
 
 #[track_caller]
