@@ -3,12 +3,14 @@
 
 pub mod extend;
 mod inlined;
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_livepatch::lint::Finding;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::tables;
 
@@ -51,6 +53,8 @@ pub struct Produced {
     pub units: Vec<UnitResult>,
     /// What a reviewer should know.
     pub warnings: Vec<String>,
+    /// What a reviewer must look at, sorted.
+    pub findings: Vec<Finding>,
     /// Wall time per step.
     pub durations: Durations,
 }
@@ -218,8 +222,12 @@ pub fn produce(
         }
         Answer::Built(module) => {
             let mut warnings = left_out(&replayed);
+            let mut findings = text::findings(&diff, &replayed);
             warnings.extend(replayed.warnings);
             warnings.extend(module.warnings);
+            findings.extend(module.findings);
+            findings.sort();
+            findings.dedup();
             let durations = Durations {
                 compile,
                 diff: module.durations.diff,
@@ -230,6 +238,7 @@ pub fn produce(
                 bytes: module.bytes,
                 units: module.units,
                 warnings,
+                findings,
                 durations,
             }))
         }

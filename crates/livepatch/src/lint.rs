@@ -30,10 +30,18 @@ pub enum Lint {
     ClonesDiffer,
     /// A function on a hot path is redirected, or needs more stack.
     Cost,
+    /// A changed header reaches other units than the fix names.
+    HeaderReach,
     /// A check of permissions, or a hook of security modules, is added or left out.
     Interface,
     /// Locks, references, RCU or atomic operations are taken, given back or ordered otherwise.
     Locking,
+    /// A macro stands for another value than in the code that stays.
+    Meaning,
+    /// Exports of a namespace are used, which the module imports.
+    Namespace,
+    /// A patched module must not be loaded anew while the livepatch is in force.
+    Reload,
     /// A function goes with the fix and stays in the kernel.
     Removed,
     /// A function that some task may never leave, or that livepatching itself relies on.
@@ -46,12 +54,16 @@ pub enum Lint {
 
 impl Lint {
     /// All rules, by slug.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Atomic,
         Self::ClonesDiffer,
         Self::Cost,
+        Self::HeaderReach,
         Self::Interface,
         Self::Locking,
+        Self::Meaning,
+        Self::Namespace,
+        Self::Reload,
         Self::Removed,
         Self::SelfReference,
         Self::StoredPointer,
@@ -64,8 +76,12 @@ impl Lint {
             Self::Atomic => "atomic",
             Self::ClonesDiffer => "clones-differ",
             Self::Cost => "cost",
+            Self::HeaderReach => "header-reach",
             Self::Interface => "interface",
             Self::Locking => "locking",
+            Self::Meaning => "meaning",
+            Self::Namespace => "namespace",
+            Self::Reload => "reload",
             Self::Removed => "removed",
             Self::SelfReference => "self-reference",
             Self::StoredPointer => "stored-pointer",
@@ -78,12 +94,15 @@ impl Lint {
         match self {
             Self::Atomic
             | Self::ClonesDiffer
+            | Self::HeaderReach
             | Self::Interface
             | Self::Locking
+            | Self::Meaning
+            | Self::Reload
             | Self::SelfReference
             | Self::StoredPointer
             | Self::Syscall => Weight::Look,
-            Self::Cost | Self::Removed => Weight::Note,
+            Self::Cost | Self::Namespace | Self::Removed => Weight::Note,
         }
     }
 
@@ -104,6 +123,16 @@ impl Lint {
             }
             Self::Locking => {
                 "a task that took the lock in the old code gives it back in the new, or the other way round"
+            }
+            Self::HeaderReach => {
+                "what others get from the header is compiled into code that the fix does not name"
+            }
+            Self::Meaning => {
+                "code that stays, and data that lives, go on with the old value next to the new one"
+            }
+            Self::Namespace => "the module names the namespace by itself, as the kernel asks",
+            Self::Reload => {
+                "before Linux 6.3 the kernel refuses to load it again: fields it patched are not cleared when it goes"
             }
             Self::Removed => "pointers to it that the kernel keeps go on calling the old code",
             Self::SelfReference => {
@@ -130,6 +159,12 @@ impl Lint {
             Self::Locking => {
                 "see that old and new code may meet: the same locks in the same order, each reference given back once"
             }
+            Self::HeaderReach => "read the list of units that changed against the fix",
+            Self::Meaning => {
+                "see that the value is in no structure, file or message that old code reads"
+            }
+            Self::Namespace => "nothing to do",
+            Self::Reload => "take the livepatch off before the module is loaded anew",
             Self::Removed => "see that nothing but code that changes with it called the function",
             Self::SelfReference => {
                 "see which tasks sleep there (`cat /proc/PID/stack`), and test the transition under load"

@@ -20,6 +20,7 @@ use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produc
 use tuxtape_kernel::replay::tree::TreeError;
 use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
+use tuxtape_livepatch::lint::{Finding, Weight};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
 
@@ -272,6 +273,7 @@ fn built(produced: Produced, path: PathBuf, cves: Vec<String>, total: Duration) 
     answer.module = Some(path);
     answer.objects = produced.units.iter().map(ObjectWire::from).collect();
     answer.warnings = produced.warnings;
+    answer.findings = produced.findings.iter().map(FindingWire::from).collect();
     answer.seconds.compile = seconds(produced.durations.compile);
     answer.seconds.diff = seconds(produced.durations.diff);
     answer.seconds.link = seconds(produced.durations.link);
@@ -296,6 +298,7 @@ struct AnswerWire {
     objects: Vec<ObjectWire>,
     refusals: Vec<RefusalWire>,
     warnings: Vec<String>,
+    findings: Vec<FindingWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extension: Option<lacking::ExtensionWire>,
     cves: Vec<String>,
@@ -320,6 +323,18 @@ pub(super) struct RefusalWire {
     symbol: String,
     why: String,
     hint: &'static str,
+}
+
+/// One thing for a reviewer to look at, as printed.
+#[derive(Debug, Serialize)]
+struct FindingWire {
+    rule: &'static str,
+    weight: &'static str,
+    unit: String,
+    symbol: String,
+    what: String,
+    why: &'static str,
+    advice: &'static str,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -356,6 +371,43 @@ impl From<&Refusal> for RefusalWire {
     }
 }
 
+impl From<&Finding> for FindingWire {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            rule: finding.rule.slug(),
+            weight: match finding.rule.weight() {
+                Weight::Look => "look",
+                Weight::Note => "note",
+            },
+            unit: finding.unit.clone(),
+            symbol: finding.symbol.clone(),
+            what: finding.what.clone(),
+            why: finding.rule.why(),
+            advice: finding.rule.advice(),
+        }
+    }
+}
+
+impl FindingWire {
+    /// What to look at, why, and how; a note in one line.
+    fn to_text(&self) -> String {
+        let Self {
+            rule,
+            weight,
+            unit,
+            symbol,
+            what,
+            why,
+            advice,
+        } = self;
+        let head = format!("  {weight}: {rule}: {symbol} in {unit}: {what}\n");
+        match *weight {
+            "look" => format!("{head}    why: {why}\n    hint: {advice}\n"),
+            _ => head,
+        }
+    }
+}
+
 impl RefusalWire {
     /// Two lines: the reason, and what can be done.
     pub(super) fn to_text(&self) -> String {
@@ -380,6 +432,7 @@ impl AnswerWire {
             objects: Vec::new(),
             refusals: Vec::new(),
             warnings: Vec::new(),
+            findings: Vec::new(),
             extension: None,
             cves,
             seconds: SecondsWire {
@@ -440,6 +493,9 @@ impl AnswerWire {
         for refusal in &self.refusals {
             text.push_str(&refusal.to_text());
             text.push('\n');
+        }
+        for finding in &self.findings {
+            text.push_str(&finding.to_text());
         }
         for warning in &self.warnings {
             text.push_str(&format!("  note: {warning}\n"));
