@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tuxtape_livepatch::lint::{Lint, findings};
+use tuxtape_livepatch::refusal::Rule;
 
 use crate::kernel::Pair;
 
@@ -245,4 +246,18 @@ fn other_clones_are_told() {
         &unit("inner(&a, 5); a++; inner(&a, 5);"),
         &[],
     );
+}
+
+#[test]
+fn every_rule_is_in_the_catalogue() {
+    let page = include_str!("../../../../docs/lint.md");
+    let (refused, looked) = page.split_once("## To look at").unwrap();
+    for rule in Lint::ALL {
+        let row = format!("| `{rule}` |");
+        assert_eq!(looked.matches(&row).count(), 1, "{rule}");
+    }
+    for rule in Rule::ALL {
+        let row = format!("| `{rule}` |");
+        assert_eq!(refused.matches(&row).count(), 1, "{rule}");
+    }
 }
