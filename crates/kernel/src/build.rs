@@ -15,6 +15,7 @@ use tuxtape_livepatch::emit::{EmitError, Emitted, emit};
 use tuxtape_livepatch::ground_truth::{self, GroundTruth, Outcome, Verdict};
 use tuxtape_livepatch::kallsyms::Parent;
 use tuxtape_livepatch::layout;
+use tuxtape_livepatch::lint::{self, Finding};
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
@@ -33,6 +34,7 @@ mod names;
 pub mod parents;
 mod sealed;
 pub mod single;
+mod surroundings;
 pub mod vmlinux;
 
 pub use init::ModuleName;
@@ -89,6 +91,8 @@ pub struct Module {
     pub units: Vec<UnitResult>,
     /// What a reviewer should know.
     pub warnings: Vec<String>,
+    /// What a reviewer must look at.
+    pub findings: Vec<Finding>,
     /// Wall time per step.
     pub durations: Durations,
 }
@@ -315,11 +319,21 @@ pub fn build(
     }
     warnings.sort();
     warnings.dedup();
+    let findings = touched
+        .iter()
+        .zip(&emitted)
+        .flat_map(|((pair, _, comparison), (_, part))| {
+            let mut found = lint::findings(comparison);
+            found.extend(surroundings::findings(pair, part, label.series));
+            found
+        })
+        .collect();
     let durations = Durations { diff, link, verify };
     Ok(Answer::Built(Box::new(Module {
         bytes,
         units,
         warnings,
+        findings,
         durations,
     })))
 }

@@ -1,22 +1,32 @@
 //! From fixes to one livepatch module: which files they touch, the units compiled twice, the module
 //! made of what changed.
 
+pub mod apart;
 pub mod extend;
 mod inlined;
+mod merge;
+pub mod recipe;
+mod text;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tuxtape_core::profile::KernelProfile;
+use tuxtape_livepatch::lint::Finding;
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::tables;
+use tuxtape_sys::regular;
 
 use crate::build::{self, Answer, BuildError, Label, ModuleName, UnitPair, UnitResult};
 use crate::files::KernelFiles;
 use crate::profile::functions;
-use crate::replay::{self, Budget, ReplayError};
-use crate::unified::{Diff, FileDiff, TreePath};
+use crate::replay::{self, Budget, ReplayError, ToolchainNote};
+use crate::unified::{Diff, TreePath};
+
+pub use merge::{Conflict, merge};
+
+/// Largest source file that a fix may change, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// A fix as it goes into a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +61,12 @@ pub struct Produced {
     pub units: Vec<UnitResult>,
     /// What a reviewer should know.
     pub warnings: Vec<String>,
+    /// What a reviewer must look at, sorted.
+    pub findings: Vec<Finding>,
+    /// The change of the kernel's source that all fixes together are.
+    pub change: Diff,
+    /// What it was compiled with.
+    pub toolchain: ToolchainNote,
     /// Wall time per step.
     pub durations: Durations,
 }
@@ -74,16 +90,9 @@ pub enum Outcome {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProduceError {
-    /// Two fixes change one file differently.
-    #[error("{first} and {second} change {path} differently")]
-    Conflict {
-        /// The file.
-        path: TreePath,
-        /// One fix.
-        first: String,
-        /// The other.
-        second: String,
-    },
+    /// Two fixes cannot both be made.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// No image of the kernel was seen, so that a module could not be bound to it.
     #[error("{kernel} was added without its vmlinux: nothing can be bound to it")]
     NoImage {
@@ -135,7 +144,7 @@ pub fn produce(
         return Ok(Outcome::Refused(unable));
     }
     let series = series(&profile.base_version)?;
-    let diff = merge(fixes)?;
+    let diff = together(kernel, fixes)?;
     let started = Instant::now();
     let replayed = match replay::compile_pair(kernel, &diff, Some(profile), budget, scratch) {
         Ok(replayed) => replayed,
@@ -218,8 +227,12 @@ pub fn produce(
         }
         Answer::Built(module) => {
             let mut warnings = left_out(&replayed);
+            let mut findings = text::findings(&diff, &replayed);
             warnings.extend(replayed.warnings);
             warnings.extend(module.warnings);
+            findings.extend(module.findings);
+            findings.sort();
+            findings.dedup();
             let durations = Durations {
                 compile,
                 diff: module.durations.diff,
@@ -230,10 +243,33 @@ pub fn produce(
                 bytes: module.bytes,
                 units: module.units,
                 warnings,
+                findings,
+                change: diff,
+                toolchain: replayed.toolchain,
                 durations,
             }))
         }
     })
+}
+
+/// One change of all fixes, as they fit the kernel's source one after the other.
+fn together(kernel: &KernelFiles, fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
+    // What a single fix does not fit is told where it is applied.
+    if let [only] = fixes {
+        return Ok(only.diff.clone());
+    }
+    let mut failed = None;
+    let merged = merge(fixes, |path| {
+        let file = kernel.source.join(path.as_str());
+        regular::read_if_there(&file, LARGEST).unwrap_or_else(|source| {
+            failed.get_or_insert(BuildError::Read { path: file, source });
+            None
+        })
+    });
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(merged?),
+    }
 }
 
 /// What was looked at and is not in the module, for the person who reviews it.
@@ -344,36 +380,6 @@ pub fn cannot_be_patched(profile: &KernelProfile) -> Vec<Refusal> {
     .collect()
 }
 
-/// Puts fixes together: the same change of a file may come more than once, different ones may not.
-pub fn merge(fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
-    let mut seen: BTreeMap<&TreePath, (&str, Vec<&FileDiff>)> = BTreeMap::new();
-    let mut diff = Diff::default();
-    for fix in fixes {
-        let mut own: BTreeMap<&TreePath, Vec<&FileDiff>> = BTreeMap::new();
-        for file in &fix.diff.files {
-            own.entry(&file.path).or_default().push(file);
-        }
-        for (path, changes) in own {
-            match seen.get(path) {
-                Some((_, before)) if *before == changes => {}
-                Some((first, _)) => {
-                    return Err(ProduceError::Conflict {
-                        path: path.clone(),
-                        first: (*first).to_owned(),
-                        second: fix.name.clone(),
-                    });
-                }
-                None => {
-                    diff.files
-                        .extend(changes.iter().map(|&change| change.clone()));
-                    seen.insert(path, (&fix.name, changes));
-                }
-            }
-        }
-    }
-    Ok(diff)
-}
-
 fn series(base_version: &str) -> Result<(u32, u32), ProduceError> {
     let mut parts = base_version.split('.').map(str::parse);
     match (parts.next(), parts.next()) {
@@ -385,32 +391,6 @@ fn series(base_version: &str) -> Result<(u32, u32), ProduceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unified;
-
-    fn fix(name: &str, path: &str, word: &str) -> NamedFix {
-        let text = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-old\n+{word}\n");
-        NamedFix {
-            name: name.to_owned(),
-            cves: Vec::new(),
-            diff: unified::parse(text.as_bytes()).unwrap(),
-        }
-    }
-
-    #[test]
-    fn the_same_change_of_a_file_is_taken_once() {
-        let merged = merge(&[
-            fix("A", "x.c", "new"),
-            fix("B", "x.c", "new"),
-            fix("C", "y.c", "new"),
-        ]);
-        assert_eq!(merged.unwrap().files.len(), 2);
-    }
-
-    #[test]
-    fn different_changes_of_a_file_name_both_fixes() {
-        let error = merge(&[fix("A", "x.c", "new"), fix("B", "x.c", "other")]).unwrap_err();
-        assert_eq!(error.to_string(), "A and B change x.c differently");
-    }
 
     #[test]
     fn what_is_left_out_of_the_module_is_told() {

@@ -76,6 +76,8 @@ impl Default for Budget {
 pub struct Replayed {
     /// The compiler's program name.
     pub compiler: String,
+    /// Which compiler it is, and what else makes the bytes.
+    pub toolchain: ToolchainNote,
     /// The compiled pairs, by object.
     pub pairs: Vec<CompiledPair>,
     /// Files of the fix that reach no unit of this kernel, sorted.
@@ -86,6 +88,15 @@ pub struct Replayed {
     pub warnings: Vec<String>,
     /// What was followed of the fix's headers.
     pub followed: Vec<Followed>,
+}
+
+/// What units were compiled with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolchainNote {
+    /// What the compiler says of its version.
+    pub version: String,
+    /// Another text for every build of compiler, assembler, linker and objtool.
+    pub identity: String,
 }
 
 /// The names that a changed header makes different, and where they were looked for.
@@ -230,6 +241,10 @@ pub fn compile_pair(
     let changed = select::apply(fix, &tree)?;
     let mut result = Replayed {
         compiler: toolchain.compiler.clone(),
+        toolchain: ToolchainNote {
+            version: toolchain.version.clone(),
+            identity: toolchain.identity.clone(),
+        },
         ..Replayed::default()
     };
     let session = Session {

@@ -6,6 +6,7 @@
 mod apply;
 mod lines;
 mod parse;
+mod write;
 
 use std::fmt;
 use std::str::FromStr;
@@ -169,11 +170,13 @@ impl Hunk {
     }
 }
 
-/// Entry for fuzzing: reads bytes as a diff, and applies it to a file made of its own old lines.
+/// Entry for fuzzing: reads bytes as a diff, writes it and reads that, and applies it to a file made of its
+/// own old lines.
 pub fn fuzz(bytes: &[u8]) {
     let Ok(diff) = parse(bytes) else {
         return;
     };
+    assert_eq!(parse(&diff.to_bytes()).as_ref(), Ok(&diff));
     for file in &diff.files {
         let mut before = PatchedFile::default();
         for line in file.hunks.iter().flat_map(Hunk::old) {

@@ -414,6 +414,7 @@ pub fn compare_anything(bytes: &[u8]) {
         return;
     };
     comparison.leave_out_boot_code();
+    crate::lint::findings(&comparison);
     // What is refused is never emitted; here the emitter shall see it all the same.
     comparison.refusals.clear();
     if let Ok(emitted) = crate::emit::emit(&comparison, &crate::emit::Anywhere, "0") {

@@ -11,6 +11,7 @@ pub mod emit;
 pub mod ground_truth;
 pub mod kallsyms;
 pub mod layout;
+pub mod lint;
 pub mod loaded;
 pub mod meaning;
 pub mod names;

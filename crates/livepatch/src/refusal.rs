@@ -52,6 +52,32 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All rules, by slug.
+    pub const ALL: [Self; 22] = [
+        Self::AmbiguousStatic,
+        Self::DataChanged,
+        Self::DataMoved,
+        Self::ExportCrc,
+        Self::HeaderReach,
+        Self::InitCode,
+        Self::InlinedElsewhere,
+        Self::KernelCannot,
+        Self::ModuleKey,
+        Self::Names,
+        Self::NewDependency,
+        Self::NotTheKernel,
+        Self::NotTraceable,
+        Self::Registration,
+        Self::SealedTarget,
+        Self::SharedSection,
+        Self::StaticLocal,
+        Self::TypeLayout,
+        Self::Unknown,
+        Self::Unresolved,
+        Self::Verifier,
+        Self::WeakOverridden,
+    ];
+
     /// The stable name of the rule.
     pub fn slug(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tuxtape_livepatch::refusal::{Refusal, Rule};
 
-use super::{For, NamedFix, Outcome, ProduceError, merge, produce};
+use super::{For, NamedFix, Outcome, ProduceError, produce, together};
 use crate::build::ModuleName;
 use crate::extend::{self, Lack, MaterialError, Proposal, Reach, Teller, Trial};
 use crate::replay::compile::CompileError;
@@ -52,7 +52,7 @@ pub fn extension(
     scratch: &Path,
 ) -> Result<Proposal, ExtendError> {
     let kernel = target.files;
-    let fix = merge(fixes).map_err(Box::new)?;
+    let fix = together(kernel, fixes).map_err(Box::new)?;
     let failing = RefCell::new(units_of(failed));
     let (started, trials) = (Instant::now(), Cell::new(0_usize));
     let trial = |diff: &Diff, reach: Reach| -> Result<Trial, Ended> {

@@ -175,6 +175,7 @@ fn apply_hunks(diff: &FileDiff, before: &[PatchedLine]) -> Result<PatchedFile, A
             before,
             from: done,
             expected,
+            pristine: after_other_changes(before, named),
         };
         let at = place.find(&old, hunk)?;
         moved = at.cast_signed() - named.cast_signed();
@@ -226,12 +227,40 @@ struct Place<'a> {
     before: &'a [PatchedLine],
     from: usize,
     expected: usize,
+    /// Where the line went that the hunk names, if it was counted before other changes of the file.
+    pristine: Option<usize>,
+}
+
+/// Finds the line that was `named` (from 0) before the file was changed; `None` where it was not.
+fn after_other_changes(before: &[PatchedLine], named: usize) -> Option<usize> {
+    let number = |index: usize| u32::try_from(index + 1).ok();
+    let moved = |(index, line): (usize, &PatchedLine)| line.origin != number(index);
+    if !before.iter().enumerate().any(moved) {
+        return None;
+    }
+    let origin = number(named);
+    before
+        .iter()
+        .position(|line| line.origin.is_some() && line.origin == origin)
 }
 
 impl Place<'_> {
     fn find(&self, old: &[&HunkLine], hunk: &Hunk) -> Result<usize, ApplyError> {
-        if self.expected >= self.from && self.fits(old, self.expected) {
-            return Ok(self.expected);
+        let fits = |at: &usize| *at >= self.from && self.fits(old, *at);
+        let by_number = Some(self.expected).filter(fits);
+        // Fixes of one kernel are all cut from its own source, or each on top of the one before.
+        match (by_number, self.pristine.filter(fits)) {
+            (Some(at), None) | (None, Some(at)) => return Ok(at),
+            (Some(at), Some(other)) if at == other => return Ok(at),
+            (Some(first), Some(second)) => {
+                return Err(ApplyError::Ambiguous {
+                    path: self.diff.path.clone(),
+                    hunk: self.hunk,
+                    first: first + 1,
+                    second: second + 1,
+                });
+            }
+            (None, None) => {}
         }
         let mut places = (self.from..self.before.len()).filter(|&at| self.fits(old, at));
         match (places.next(), places.next()) {
@@ -321,6 +350,49 @@ mod tests {
         // `x` is there twice; the offset of the first hunk says which one is meant.
         let hunks = "@@ -1,1 +1,1 @@\n-a\n+A\n@@ -3,1 +3,1 @@\n-x\n+X\n";
         assert_eq!(after("0\na\n1\nx\nx\n", hunks).unwrap(), "0\nA\n1\nX\nx\n");
+    }
+
+    #[test]
+    fn a_second_change_of_a_file_is_placed_by_the_lines_before_the_first() {
+        let file = PatchedFile::pristine(b"a\nx\nb\nx\nc\nx\n");
+        let parsed =
+            |hunks: &str| parse(format!("--- a/x.c\n+++ b/x.c\n{hunks}").as_bytes()).unwrap();
+        let first = parsed("@@ -1,1 +1,4 @@\n a\n+1\n+2\n+3\n");
+        let file = apply(&first.files[0], Some(&file)).unwrap().unwrap();
+        // `x` is there three times. Line 4 is meant as the kernel counts, where now is the `3`.
+        let second = parsed("@@ -4,1 +4,1 @@\n-x\n+X\n");
+        let after = apply(&second.files[0], Some(&file)).unwrap().unwrap();
+        assert_eq!(after.bytes(), b"a\n1\n2\n3\nx\nb\nX\nc\nx\n");
+        // Counted after the first change.
+        let second = parsed("@@ -9,1 +9,1 @@\n-x\n+X\n");
+        let after = apply(&second.files[0], Some(&file)).unwrap().unwrap();
+        assert_eq!(after.bytes(), b"a\n1\n2\n3\nx\nb\nx\nc\nX\n");
+        // Line 5 is an `x` now, and was none: which is meant shows.
+        let second = parsed("@@ -2,1 +2,1 @@\n-x\n+X\n");
+        assert!(apply(&second.files[0], Some(&file)).is_ok());
+        // Line 2 was an `x` and went to 5; another that is counted anew lies at 7.
+        let mut moved = file.clone();
+        moved.lines[6].bytes = b"q".to_vec();
+        let second = parsed("@@ -7,1 +7,1 @@\n-q\n+Q\n");
+        assert!(apply(&second.files[0], Some(&moved)).is_ok());
+    }
+
+    #[test]
+    fn two_places_by_two_ways_of_counting_are_not_chosen_from() {
+        let file = PatchedFile::pristine(b"a\nx\nx\nb\n");
+        let parsed =
+            |hunks: &str| parse(format!("--- a/x.c\n+++ b/x.c\n{hunks}").as_bytes()).unwrap();
+        let first = parsed("@@ -1,1 +1,2 @@\n a\n+1\n");
+        let file = apply(&first.files[0], Some(&file)).unwrap().unwrap();
+        let second = parsed("@@ -3,1 +3,1 @@\n-x\n+X\n");
+        assert!(matches!(
+            apply(&second.files[0], Some(&file)),
+            Err(ApplyError::Ambiguous {
+                first: 3,
+                second: 4,
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod emission;
 mod garbled;
 mod kernel;
 mod layouts;
+mod lint;
 mod live;
 mod properties;
 mod published;

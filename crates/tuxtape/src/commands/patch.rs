@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod diff;
+pub mod reproduce;
 pub mod test;
 pub mod verify;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Diff(diff::Arguments),
     /// Check a module as the kernel would when loading it, without loading it
     Verify(verify::Arguments),
+    /// Make a module again from its recipe, and compare it bit for bit
+    Reproduce(reproduce::Arguments),
     /// Boot the kernel in a virtual machine, load modules, unload them, and read the log
     Test(test::Arguments),
 }
@@ -38,6 +41,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Build(arguments) => build::run(&arguments, context),
         Command::Diff(arguments) => diff::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
+        Command::Reproduce(arguments) => reproduce::run(&arguments, context),
         Command::Test(arguments) => test::run(arguments, context),
     }
 }

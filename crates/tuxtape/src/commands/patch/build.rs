@@ -3,29 +3,34 @@
 mod lacking;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
 use tuxtape_kernel::files::KernelFiles;
+use tuxtape_kernel::produce::apart::{LeftOut, all_but_failing};
+use tuxtape_kernel::produce::recipe::{Recipe, digest};
 use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produced};
 use tuxtape_kernel::replay::tree::TreeError;
 use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
+use tuxtape_livepatch::lint::{Finding, Weight};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
 
 use crate::commands::fix;
 use crate::context::Context;
 use crate::output::{self, Hint, NO};
+
+/// What a recipe names as its maker.
+pub(super) const PROGRAM: &str = concat!("tuxtape ", env!("CARGO_PKG_VERSION"));
 
 /// Build one livepatch module from fixes
 ///
@@ -35,6 +40,9 @@ use crate::output::{self, Hint, NO};
 ///
 /// A fix that does not compile alone gets a proposal: the fewest changes of a newer source that have
 /// what it lacks. Nothing is added to a fix unless `--extend` accepts that.
+///
+/// Beside the module lie the change that it was made of (`NAME.patch`) and its recipe
+/// (`NAME.recipe.json`), from which `tuxtape patch reproduce` makes it again.
 ///
 /// Exit code: 0 built, 3 refused or nothing to change, 1 failed.
 #[derive(Debug, Args)]
@@ -60,6 +68,9 @@ pub struct Arguments {
     /// Longest search for what a fix lacks that does not compile alone
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub extend_limit: u64,
+    /// Leave out each fix that cannot be in the module, say why, and build the rest
+    #[arg(long, conflicts_with = "extend")]
+    pub all_but_failing: bool,
     /// Name of the module; by default made from the fixes
     #[arg(long, value_name = "NAME")]
     pub name: Option<ModuleName>,
@@ -72,8 +83,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
-    let (fixes, absent) = read_fixes(arguments, context, &profile)?;
-    if !absent.is_empty() {
+    let (mut fixes, absent) = read_fixes(arguments, context, &profile)?;
+    let some = arguments.all_but_failing && !fixes.is_empty();
+    if !absent.is_empty() && !some {
         let cves = arguments.cve.iter().map(CveId::to_string).collect();
         let answer = AnswerWire {
             refusals: absent,
@@ -100,7 +112,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         profile: &profile,
         home: &context.home,
     };
-    let mut outcome = produce::produce(target, &fixes, &name, &budget, scratch.path());
+    let mut left_out: Vec<LeftOutWire> = absent.iter().map(LeftOutWire::from).collect();
+    let mut outcome = if arguments.all_but_failing {
+        let apart = all_but_failing(target, &fixes, &name, &budget, scratch.path());
+        left_out.extend(apart.left_out.into_iter().map(LeftOutWire::from));
+        fixes = apart.kept;
+        apart.outcome
+    } else {
+        produce::produce(target, &fixes, &name, &budget, scratch.path())
+    };
     let cves: Vec<String> = fixes.iter().flat_map(|fix| fix.cves.clone()).collect();
     let mut found = None;
     if let Err(ProduceError::Replay(ReplayError::Compile(errors))) = &outcome {
@@ -117,17 +137,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             && arguments.extend
         {
             let scratch = scratch.path().join("extended");
-            outcome = produce::produce(target, &[extended], &name, &budget, &scratch);
+            fixes = vec![extended];
+            outcome = produce::produce(target, &fixes, &name, &budget, &scratch);
         }
     }
     let total = started.elapsed();
     let answer = match outcome {
         Ok(Outcome::Built(produced)) => {
-            let path = arguments.out.join(format!("{name}.ko"));
-            fs::create_dir_all(&arguments.out)
-                .with_context(|| format!("could not make {}", arguments.out.display()))?;
-            durable::write(&path, &produced.bytes)?;
-            built(*produced, path, cves, total)
+            let (path, recipe) = keep(&arguments.out, &profile, &name, &fixes, &produced)?;
+            built(*produced, (path, recipe), cves, total)
         }
         Ok(Outcome::Refused(refusals)) => AnswerWire {
             refusals: refusals.iter().map(RefusalWire::from).collect(),
@@ -164,6 +182,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         }
     };
     AnswerWire {
+        left_out,
         extension: found.map(|found| found.wire(arguments.extend)),
         ..answer
     }
@@ -266,12 +285,41 @@ fn default_name(fixes: &[NamedFix]) -> anyhow::Result<ModuleName> {
         .context(Hint::new("give the module a name with --name"))
 }
 
-fn built(produced: Produced, path: PathBuf, cves: Vec<String>, total: Duration) -> AnswerWire {
+/// Writes the module, the change that it was made of, and the recipe; the recipe comes last and so names
+/// what is there.
+fn keep(
+    out: &Path,
+    profile: &KernelProfile,
+    name: &ModuleName,
+    fixes: &[NamedFix],
+    produced: &Produced,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
+    fs::create_dir_all(out).with_context(|| format!("could not make {}", out.display()))?;
+    let module = out.join(format!("{name}.ko"));
+    let change = format!("{name}.patch");
+    let recipe = Recipe::of(profile, name, fixes, produced, change.clone(), PROGRAM);
+    let mut text = serde_json::to_vec_pretty(&recipe)?;
+    text.push(b'\n');
+    let path = out.join(format!("{name}.recipe.json"));
+    durable::write(&module, &produced.bytes)?;
+    durable::write(&out.join(change), &produced.change.to_bytes())?;
+    durable::write(&path, &text)?;
+    Ok((module, path))
+}
+
+fn built(
+    produced: Produced,
+    (module, recipe): (PathBuf, PathBuf),
+    cves: Vec<String>,
+    total: Duration,
+) -> AnswerWire {
     let mut answer = AnswerWire::new("built", cves, total);
-    answer.sha256 = Some(hex::encode(Sha256::digest(&produced.bytes)));
-    answer.module = Some(path);
+    answer.sha256 = Some(digest(&produced.bytes));
+    answer.module = Some(module);
+    answer.recipe = Some(recipe);
     answer.objects = produced.units.iter().map(ObjectWire::from).collect();
     answer.warnings = produced.warnings;
+    answer.findings = produced.findings.iter().map(FindingWire::from).collect();
     answer.seconds.compile = seconds(produced.durations.compile);
     answer.seconds.diff = seconds(produced.durations.diff);
     answer.seconds.link = seconds(produced.durations.link);
@@ -292,10 +340,15 @@ struct AnswerWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     objects: Vec<ObjectWire>,
     refusals: Vec<RefusalWire>,
     warnings: Vec<String>,
+    findings: Vec<FindingWire>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOutWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extension: Option<lacking::ExtensionWire>,
     cves: Vec<String>,
@@ -320,6 +373,42 @@ pub(super) struct RefusalWire {
     symbol: String,
     why: String,
     hint: &'static str,
+}
+
+/// A fix that is not in the module, as printed.
+#[derive(Debug, Serialize)]
+struct LeftOutWire {
+    fix: String,
+    cves: Vec<String>,
+    why: String,
+}
+
+impl From<LeftOut> for LeftOutWire {
+    fn from(LeftOut { fix, cves, why }: LeftOut) -> Self {
+        Self { fix, cves, why }
+    }
+}
+
+impl From<&RefusalWire> for LeftOutWire {
+    fn from(refusal: &RefusalWire) -> Self {
+        Self {
+            fix: refusal.symbol.clone(),
+            cves: vec![refusal.symbol.clone()],
+            why: refusal.why.clone(),
+        }
+    }
+}
+
+/// One thing for a reviewer to look at, as printed.
+#[derive(Debug, Serialize)]
+struct FindingWire {
+    rule: &'static str,
+    weight: &'static str,
+    unit: String,
+    symbol: String,
+    what: String,
+    why: &'static str,
+    advice: &'static str,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -356,6 +445,43 @@ impl From<&Refusal> for RefusalWire {
     }
 }
 
+impl From<&Finding> for FindingWire {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            rule: finding.rule.slug(),
+            weight: match finding.rule.weight() {
+                Weight::Look => "look",
+                Weight::Note => "note",
+            },
+            unit: finding.unit.clone(),
+            symbol: finding.symbol.clone(),
+            what: finding.what.clone(),
+            why: finding.rule.why(),
+            advice: finding.rule.advice(),
+        }
+    }
+}
+
+impl FindingWire {
+    /// What to look at, why, and how; a note in one line.
+    fn to_text(&self) -> String {
+        let Self {
+            rule,
+            weight,
+            unit,
+            symbol,
+            what,
+            why,
+            advice,
+        } = self;
+        let head = format!("  {weight}: {rule}: {symbol} in {unit}: {what}\n");
+        match *weight {
+            "look" => format!("{head}    why: {why}\n    hint: {advice}\n"),
+            _ => head,
+        }
+    }
+}
+
 impl RefusalWire {
     /// Two lines: the reason, and what can be done.
     pub(super) fn to_text(&self) -> String {
@@ -376,10 +502,13 @@ impl AnswerWire {
             status,
             module: None,
             sha256: None,
+            recipe: None,
             error: None,
             objects: Vec::new(),
             refusals: Vec::new(),
             warnings: Vec::new(),
+            findings: Vec::new(),
+            left_out: Vec::new(),
             extension: None,
             cves,
             seconds: SecondsWire {
@@ -412,6 +541,9 @@ impl AnswerWire {
                     self.seconds.total
                 ));
                 text.push_str(&format!("  sha256 {sha256}\n"));
+                if let Some(recipe) = &self.recipe {
+                    text.push_str(&format!("  recipe {}\n", recipe.display()));
+                }
             }
             _ => text.push_str(&format!(
                 "{} after {:.1} s\n",
@@ -440,6 +572,12 @@ impl AnswerWire {
         for refusal in &self.refusals {
             text.push_str(&refusal.to_text());
             text.push('\n');
+        }
+        for one in &self.left_out {
+            text.push_str(&format!("  left out: {}: {}\n", one.fix, one.why));
+        }
+        for finding in &self.findings {
+            text.push_str(&finding.to_text());
         }
         for warning in &self.warnings {
             text.push_str(&format!("  note: {warning}\n"));
