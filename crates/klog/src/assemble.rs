@@ -262,10 +262,10 @@ impl Assembler {
             return;
         }
         self.last_was_header = false;
-        if self.open.last().is_some_and(|open| open.lines == 1) {
-            if let Some(open) = self.open.pop() {
-                self.give_room(open.text);
-            }
+        if self.open.last().is_some_and(|open| open.lines == 1)
+            && let Some(open) = self.open.pop()
+        {
+            self.give_room(open.text);
         }
         for open in &mut self.open {
             if open.frozen_by_last {

@@ -45,7 +45,8 @@ impl Grams {
     /// Takes texts of at least [`SHORTEST`] bytes.
     pub(super) fn new(texts: &[&'static str]) -> Self {
         let mut grams = Vec::new();
-        let mut table = Box::new([0; TABLE]);
+        let table: Result<Box<[u8; TABLE]>, _> = vec![0; TABLE].try_into();
+        let mut table = table.expect("it has as many bytes as asked for");
         for (text, bytes) in texts.iter().enumerate() {
             assert!(bytes.len() >= SHORTEST, "{bytes} may be missed");
             for (place, gram) in bytes.as_bytes().windows(GRAM).take(STEP).enumerate() {
