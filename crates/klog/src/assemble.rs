@@ -262,8 +262,10 @@ impl Assembler {
             return;
         }
         self.last_was_header = false;
-        if self.open.last().is_some_and(|open| open.lines == 1) {
-            self.open.pop();
+        if self.open.last().is_some_and(|open| open.lines == 1)
+            && let Some(open) = self.open.pop()
+        {
+            self.give_room(open.text);
         }
         for open in &mut self.open {
             if open.frozen_by_last {
@@ -312,8 +314,11 @@ impl Assembler {
         match header.standing {
             Standing::Before => {
                 // `cut here` says nothing of its own: the line behind it does.
-                self.foretold
-                    .retain(|open| !(same(open) && open.header.class == Class::Warn));
+                let cut_here = |open: &Open| same(open) && open.header.class == Class::Warn;
+                while let Some(index) = self.foretold.iter().position(cut_here) {
+                    let before = self.foretold.remove(index);
+                    self.give_room(before.text);
+                }
                 let known = self.foretold.iter().any(same);
                 if !known && self.foretold.len() < self.limits.open {
                     let open = self.start(record, line, shown, header);
@@ -325,6 +330,7 @@ impl Assembler {
                 if let Some(index) = self.foretold.iter().position(same) {
                     let mut open = self.foretold.remove(index);
                     if open.header.class == Class::Warn {
+                        self.give_room(open.text);
                         let new = self.start(record, line, shown, header);
                         self.admit(new, out);
                     } else {
@@ -367,6 +373,7 @@ impl Assembler {
                 open.report.dropped += before.report.dropped;
                 open.raise(before.header.class);
             }
+            self.give_room(before.text);
         }
         self.admit(open, out);
     }

@@ -13,6 +13,7 @@ mod marks;
 mod names;
 mod pattern;
 mod shape;
+mod signs;
 pub(crate) mod skip;
 mod title;
 mod walk;
@@ -26,6 +27,7 @@ pub use frame::{Frame, Stack, read_frame};
 pub(crate) use lines::{Facts, Text};
 pub(crate) use marks::words;
 pub(crate) use shape::Standing;
+pub(crate) use signs::Signs;
 
 use crate::record::{Context, Provenance};
 
@@ -126,7 +128,7 @@ impl Draft<'_> {
         }
         let told = self.lines.told();
         report.header = header_text(told.get(0), self.at);
-        if let Some(name) = title::name(self.family, told, self.end) {
+        if let Some(name) = title::name(self.family, self.lines, self.end) {
             report.class = self.class.unwrap_or(name.class);
             report.severity = report.class.severity().max(self.severity);
             report.kind = kind::of(&name.title);

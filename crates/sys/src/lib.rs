@@ -19,3 +19,4 @@ pub mod slots;
 pub mod space;
 pub mod terminal;
 pub mod url;
+pub mod watch;

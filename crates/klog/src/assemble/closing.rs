@@ -2,7 +2,7 @@
 
 use super::{Assembler, Item, Open};
 use crate::record::Record;
-use crate::report::{Class, Report};
+use crate::report::{Class, Report, Text};
 
 /// Lines a header may come behind the line that says why.
 const FORETOLD: usize = 8;
@@ -17,7 +17,7 @@ const QUIET_US: u64 = 10_000_000;
 const OTHERS: u32 = 256;
 
 /// Room for lines that is kept for the next report.
-const ROOMS: usize = 2;
+const ROOMS: usize = 4;
 
 impl Assembler {
     /// The clocks of CPUs differ, and a console mixes old lines with new: where callers are told
@@ -45,7 +45,7 @@ impl Assembler {
         let full = |open: &Open| {
             open.text.all().len() >= limits.lines || open.text.bytes() >= limits.bytes
         };
-        let over = |open: &Open| open.plain >= if open.ended { PLAIN_ENDED } else { PLAIN };
+        let over = |open: &Open| open.plain >= PLAIN_ENDED && (open.ended || open.plain >= PLAIN);
         let due = |open: &Open| full(open) || over(open);
         if self.foretold.is_empty() && !self.open.iter().any(due) {
             return;
@@ -77,8 +77,18 @@ impl Assembler {
     /// No header followed what foretold one: where it says something itself, it is a report.
     fn give_up(&mut self, index: usize, out: &mut Vec<Item>) {
         let open = self.foretold.remove(index);
-        if open.header.class != Class::Warn {
+        if open.header.class == Class::Warn {
+            self.give_room(open.text);
+        } else {
             self.admit(open, out);
+        }
+    }
+
+    /// Keeps the room of lines that are needed no more.
+    pub(super) fn give_room(&mut self, mut room: Text) {
+        if self.rooms.len() < ROOMS {
+            room.clear();
+            self.rooms.push(room);
         }
     }
 
@@ -93,9 +103,7 @@ impl Assembler {
         let open = self.open.remove(index);
         self.counts.reports += 1;
         let (mut report, room) = open.finish(self.limits.text);
-        if self.rooms.len() < ROOMS {
-            self.rooms.push(room);
-        }
+        self.give_room(room);
         report.first_in_boot = !self.seen_in_boot;
         report.suppressed |= self.suppressed;
         if self.counts.console_lost {

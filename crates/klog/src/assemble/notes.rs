@@ -32,7 +32,7 @@ const MARKS: &[&str] = &[
     "FAULT_",
     "[Hardware Error]",
     "EDAC ",
-    "NMI received",
+    "NMI received for unknown reason",
     "emperature above",
 ];
 

@@ -160,9 +160,8 @@ impl Open {
     }
 
     /// Names the report; gives the room its lines took back.
-    pub(super) fn finish(mut self, keep_text: bool) -> (Report, Text) {
+    pub(super) fn finish(self, keep_text: bool) -> (Report, Text) {
         let report = self.name(self.report.clone(), keep_text);
-        self.text.clear();
         (report, self.text)
     }
 

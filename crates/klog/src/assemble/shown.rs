@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::report::{self, Facts};
+use crate::report::{self, Facts, Signs};
 
 /// What a line shows.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,14 @@ impl Shown {
     /// Looks at a line without its prefix. `printed`: it had one of printk's.
     #[inline]
     pub(super) fn of(line: &[u8], marked: bool, turns: u8, printed: bool) -> Self {
-        let frame = has_offset(line);
+        let has = Signs::of(line);
+        let frame = has.any(Signs::PLUS) && has_offset(line);
         Self {
             facts: Facts {
-                words: report::words(line),
+                words: report::words(line, has),
                 marked,
             },
-            guess: printed && is_guess(line),
+            guess: printed && is_guess(line, has.any(Signs::QUESTION)),
             frame,
             part: frame || is_part(line),
             turns,
@@ -58,9 +59,10 @@ pub(crate) fn turns() -> impl Iterator<Item = &'static str> {
 /// A frame the unwinder only guesses at: ` ? ` on x86, unless an interrupt's border stands on its
 /// line, ` (unreliable)` on ppc.
 #[inline]
-fn is_guess(line: &[u8]) -> bool {
-    let question = memchr::memchr_iter(b'?', line)
-        .any(|at| at > 0 && line.get(at - 1) == Some(&b' ') && line.get(at + 1) == Some(&b' '));
+fn is_guess(line: &[u8], has_question: bool) -> bool {
+    let question = has_question
+        && memchr::memchr_iter(b'?', line)
+            .any(|at| at > 0 && line.get(at - 1) == Some(&b' ') && line.get(at + 1) == Some(&b' '));
     (question || line.ends_with(b" (unreliable)"))
         && (memchr::memchr(b'<', line).is_none() || memchr::memmem::find(line, b"<EOI>").is_none())
 }

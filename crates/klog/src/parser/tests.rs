@@ -1,5 +1,4 @@
-//! The quick way through a log against the plain one: every line looked at, each text searched for
-//! on its own.
+//! The quick way through a log against the plain one: every line looked at, without a scan.
 
 use super::*;
 
@@ -12,8 +11,8 @@ fn plain(log: &[u8]) -> (Vec<Item>, Counts) {
     let rest = lines.pop().filter(|rest| !rest.is_empty());
     for line in lines.into_iter().chain(rest) {
         let kept = line.get(..LINE_LIMIT).unwrap_or(line);
-        let marked = scan::texts().any(|text| memchr::memmem::find(kept, text).is_some());
-        parser.line(kept, marked, &mut items);
+        // As if the scan had picked it: a wrong text there is then seen.
+        parser.line(kept, true, &mut items);
         if kept.len() < line.len() {
             parser.cut(parser.offset, &mut items);
         }
@@ -138,4 +137,22 @@ fn a_line_beyond_the_limit_is_told_of_wherever_it_lies() {
     assert_eq!(whole, plain(&log));
     log.splice(0..0, *b"[    1.000000] x\n");
     assert_eq!(in_pieces(&log, &[3, 700, 9000]), plain(&log));
+}
+
+#[test]
+fn a_line_is_found_wherever_its_text_stands() {
+    let before = "[    1.000000] usb 1-1: new device\n".repeat(20);
+    for text in scan::texts() {
+        for fill in 0..64 {
+            let mut log = before.clone().into_bytes();
+            log.extend(std::iter::repeat_n(b'.', fill));
+            log.extend_from_slice(text);
+            log.extend_from_slice(b" x f+0x1/0x2\n[    1.100000] usb 1-1: new device\n");
+            let expected = plain(&log);
+            let shown = text.escape_ascii();
+            assert_eq!(parse(&log, Limits::default()), expected, "{shown} {fill}");
+            let cut = before.len() + fill + text.len() / 2;
+            assert_eq!(in_pieces(&log, &[cut]), expected, "{shown} {fill}");
+        }
+    }
 }

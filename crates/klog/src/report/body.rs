@@ -175,8 +175,7 @@ impl Body {
     }
 
     fn read_indented(&mut self, index: usize, line: &[u8], words: u16) {
-        let inside = line.trim_ascii();
-        let brackets: [(&[u8], Stack); 6] = [
+        const BRACKETS: [(&[u8], Stack); 6] = [
             (b"<TASK>", Stack::Task),
             (b"<IRQ>", Stack::Interrupt),
             (b"<SOFTIRQ>", Stack::Interrupt),
@@ -184,13 +183,13 @@ impl Body {
             (b"<#DF>", Stack::Exception),
             (b"<#DB>", Stack::Exception),
         ];
-        for (mark, stack) in brackets {
-            if inside.first() == Some(&b'<') && inside == mark {
-                if let Reading::Trace(_) = self.reading {
-                    self.reading = Reading::Trace(stack);
-                }
-                return;
+        let inside = line.trim_ascii();
+        let bracketed = inside.first() == Some(&b'<');
+        if bracketed && let Some((_, stack)) = BRACKETS.iter().find(|(mark, _)| *mark == inside) {
+            if let Reading::Trace(_) = self.reading {
+                self.reading = Reading::Trace(*stack);
             }
+            return;
         }
         if inside.starts_with(b"</") {
             if let Reading::Trace(_) = self.reading {
@@ -247,14 +246,15 @@ impl Body {
             return;
         }
         let unmarked = without_mark(line);
-        if let Some(found) = frame::parse(unmarked) {
+        if let Some(mut found) = frame::parse(unmarked) {
             self.reading = Reading::Trace(stack);
             if self.frames.is_empty() {
                 // Most stacks.
                 self.frames.reserve(24);
                 self.frame_lines.reserve(24);
             }
-            self.frames.push(Frame { stack, ..found });
+            found.stack = stack;
+            self.frames.push(found);
             self.frame_lines.push(index);
         }
     }
@@ -336,6 +336,10 @@ impl Body {
             .take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':')
             .count();
         if colon > 0 && length >= 8 && line.is_ascii() {
+            if self.register_lines.is_empty() {
+                // As many as x86 prints.
+                self.register_lines.reserve(12);
+            }
             self.register_lines.push(text(line));
         }
     }

@@ -121,6 +121,11 @@ fn process(text: &[u8], name: &[u8], dotted: bool) -> Option<Vec<u8>> {
 
 /// Six hexadecimal digits and more that no letter or digit stands before.
 fn addresses(text: &[u8]) -> Option<Vec<u8>> {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    // Words have a few of these letters, few have six in a row.
+    if !text.split(|byte| !is_hex(byte)).any(|run| run.len() >= 6) {
+        return None;
+    }
     rewrite(
         text,
         |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
@@ -129,13 +134,12 @@ fn addresses(text: &[u8]) -> Option<Vec<u8>> {
             if first.is_ascii_alphanumeric() {
                 return None;
             }
-            let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             let prefix = if text.get(at..)?.starts_with(b"0x") {
                 2
             } else {
                 0
             };
-            let length = span(text, at + prefix, is_hex);
+            let length = span(text, at + prefix, |byte| is_hex(&byte));
             if length >= 6 {
                 return Some((prefix + length, b"ADDR".to_vec()));
             }

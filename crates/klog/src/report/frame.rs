@@ -79,10 +79,11 @@ pub(super) fn parse(line: &[u8]) -> Option<Frame> {
     if text.ends_with(b"(unreliable)") {
         reliable = false;
     }
-    let frame = located(rest)
+    let mut frame = located(rest)
         .or_else(|| from_arm(rest))
         .or_else(|| raw(rest))?;
-    Some(Frame { reliable, ..frame })
+    frame.reliable = reliable;
+    Some(frame)
 }
 
 /// Bytes of a function's name, also a Rust one's.
@@ -113,12 +114,13 @@ pub(super) fn located(text: &[u8]) -> Option<Frame> {
         .unwrap_or_default();
     Some(Frame {
         function: Some(readable(owned(name)?)),
+        address: None,
         offset: Some(offset),
         size: Some(size),
         module,
         build_id,
         reliable: true,
-        ..Frame::default()
+        stack: Stack::Task,
     })
 }
 

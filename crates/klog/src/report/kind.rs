@@ -142,9 +142,10 @@ const TYPES: &[(&str, &str)] = &[
 
 /// Returns the type of the report called `title`, empty where there is no word for it.
 pub(super) fn of(title: &str) -> &'static str {
+    let first = title.bytes().next();
     TYPES
         .iter()
-        .filter(|(start, _)| title.starts_with(start))
+        .filter(|(start, _)| start.bytes().next() == first && title.starts_with(start))
         .max_by_key(|(start, _)| start.len())
         .map_or("", |(_, kind)| kind)
 }

@@ -6,6 +6,8 @@ pub(crate) struct Text {
     bytes: Vec<u8>,
     all: Vec<Span>,
     told: Vec<Span>,
+    /// Those of `told` that are marked.
+    marked: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,9 @@ impl Text {
         };
         self.all.push(span);
         if told {
+            if facts.marked {
+                self.marked.push(place(self.told.len()));
+            }
             self.told.push(span);
         }
     }
@@ -65,6 +70,7 @@ impl Text {
         self.bytes.clear();
         self.all.clear();
         self.told.clear();
+        self.marked.clear();
     }
 
     /// Returns how many bytes the lines hold.
@@ -78,6 +84,11 @@ impl Text {
             bytes: &self.bytes,
             spans: &self.all,
         }
+    }
+
+    /// Returns which lines of [`Text::told`] have one of the scanner's texts, in order.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = usize> {
+        self.marked.iter().map(|line| *line as usize)
     }
 
     /// Returns the lines a report is named by.
@@ -112,11 +123,6 @@ impl<'a> Lines<'a> {
         self.spans.get(index).map_or(0, |span| span.facts.words)
     }
 
-    /// Tells whether line `index` has one of the scanner's texts.
-    pub(crate) fn is_marked(self, index: usize) -> bool {
-        self.spans.get(index).is_some_and(|span| span.facts.marked)
-    }
-
     /// Returns a line from a place in it on.
     pub(crate) fn get_from(self, place: Place) -> &'a [u8] {
         self.get(place.line).get(place.column..).unwrap_or_default()
@@ -142,7 +148,7 @@ impl<'a> FromIterator<&'a [u8]> for Text {
         let mut all = Self::default();
         for line in lines {
             let facts = Facts {
-                words: super::marks::words(line),
+                words: super::marks::words(line, super::Signs::of(line)),
                 marked: true,
             };
             all.push(line, facts, true);

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use super::pattern::{self, Pattern};
+use super::signs::Signs;
 use crate::scan::Words;
 
 /// May start a stack.
@@ -41,11 +42,15 @@ const WORDS: [(&str, u16); 16] = [
 ];
 
 /// Returns what a line may mean, a bit each.
-pub(crate) fn words(line: &[u8]) -> u16 {
+#[inline]
+pub(crate) fn words(line: &[u8], has: Signs) -> u16 {
     static SET: LazyLock<Words> = LazyLock::new(|| Words::new(WORDS.map(|(word, _)| word)));
     // Nearly all lines of a stack: what else starts with a blank and matters has a colon.
-    if line.first() == Some(&b' ') && memchr::memchr(b':', line).is_none() {
+    if line.first() == Some(&b' ') && !has.any(Signs::COLON) {
         return if is_foreign(line) { FOREIGN } else { 0 };
+    }
+    if !has.may_have_word() {
+        return 0;
     }
     let mut all = 0;
     SET.each(line, |number| {
@@ -135,6 +140,10 @@ fn is_riscv_state(line: &[u8]) -> bool {
 
 /// Stacks of fault injection get between the lines of other reports.
 pub(super) fn is_foreign(line: &[u8]) -> bool {
+    // Nearly no line goes beyond this.
+    if !matches!(line, [b' ', b's' | b'[', ..] | [b's', ..]) {
+        return false;
+    }
     let mut rest = line;
     if let Some(after) = line.strip_prefix(b" ")
         && let Some(length) = pattern::bracketed(after)
@@ -269,4 +278,18 @@ pub(super) fn frame(line: &[u8]) -> Option<Named<'_>> {
 fn bracketed_and_blank(text: &[u8]) -> Option<usize> {
     let length = pattern::bracketed(text)?;
     (text.get(length) == Some(&b' ')).then_some(length + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_its_signs() {
+        for (word, _) in WORDS {
+            assert!(Signs::of(word.as_bytes()).may_have_word(), "{word}");
+        }
+        let registers = b"RAX: dffffc0000000000 RBP: ffff880068f28840 R10: 0000000000000000";
+        assert!(!Signs::of(registers).may_have_word());
+    }
 }

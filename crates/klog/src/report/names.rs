@@ -26,7 +26,14 @@ const SHELVES: usize = 256;
 struct Bound {
     start: bool,
     end: bool,
-    pieces: Vec<String>,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    text: Box<[u8]>,
+    /// It has a `#`.
+    digits: bool,
 }
 
 impl Names {
@@ -112,11 +119,14 @@ fn shifted(key: usize, byte: u8) -> usize {
 impl Bound {
     fn new(name: &str) -> Self {
         let start = name.starts_with('^');
-        let pieces: Vec<String> = name
+        let pieces = name
             .trim_start_matches('^')
             .trim_end_matches('$')
             .split('*')
-            .map(ToOwned::to_owned)
+            .map(|piece| Piece {
+                text: piece.as_bytes().into(),
+                digits: piece.contains('#'),
+            })
             .collect();
         Self {
             start,
@@ -127,29 +137,29 @@ impl Bound {
 
     /// The byte a function has to start with, where there is one.
     fn first(&self) -> Option<u8> {
-        let first = self.pieces.first().and_then(|piece| piece.bytes().next());
-        first.filter(|byte| self.start && *byte != b'#')
+        let first = self.pieces.first().and_then(|piece| piece.text.first());
+        first.copied().filter(|byte| self.start && *byte != b'#')
     }
 
     /// The byte a function has to end with, where there is one.
     fn last(&self) -> Option<u8> {
-        let last = self.pieces.last().and_then(|piece| piece.bytes().last());
-        last.filter(|byte| self.end && *byte != b'#')
+        let last = self.pieces.last().and_then(|piece| piece.text.last());
+        last.copied().filter(|byte| self.end && *byte != b'#')
     }
 
     fn fits(&self, function: &[u8]) -> bool {
         if let [piece] = self.pieces.as_slice() {
-            let behind = function.len().checked_sub(piece.len());
+            let behind = function.len().checked_sub(piece.text.len());
             match (self.start, self.end) {
-                (true, true) => return behind == Some(0) && same(function, 0, piece),
-                (true, false) => return same(function, 0, piece),
-                (false, true) => return behind.is_some_and(|at| same(function, at, piece)),
+                (true, true) => return behind == Some(0) && piece.fits(function, 0),
+                (true, false) => return piece.fits(function, 0),
+                (false, true) => return behind.is_some_and(|at| piece.fits(function, at)),
                 (false, false) => {}
             }
         }
         let starts = if self.start { 1 } else { function.len() + 1 };
-        let head = self.pieces.first().and_then(|piece| piece.bytes().next());
-        let head = head.filter(|byte| *byte != b'#');
+        let head = self.pieces.first().and_then(|piece| piece.text.first());
+        let head = head.copied().filter(|byte| *byte != b'#');
         (0..starts).any(|start| {
             if head.is_some() && head != function.get(start).copied() {
                 return false;
@@ -157,8 +167,8 @@ impl Bound {
             let mut at = start;
             for (index, piece) in self.pieces.iter().enumerate() {
                 let last = if index == 0 { at } else { function.len() };
-                match (at..=last).find(|place| same(function, *place, piece)) {
-                    Some(place) => at = place + piece.len(),
+                match (at..=last).find(|place| piece.fits(function, *place)) {
+                    Some(place) => at = place + piece.text.len(),
                     None => return false,
                 }
             }
@@ -167,17 +177,22 @@ impl Bound {
     }
 }
 
-fn same(function: &[u8], at: usize, piece: &str) -> bool {
-    let Some(part) = function.get(at..at + piece.len()) else {
-        return false;
-    };
-    part.iter().zip(piece.bytes()).all(|(have, want)| {
-        if want == b'#' {
-            have.is_ascii_digit()
-        } else {
-            *have == want
+impl Piece {
+    fn fits(&self, function: &[u8], at: usize) -> bool {
+        let Some(part) = function.get(at..at + self.text.len()) else {
+            return false;
+        };
+        if !self.digits {
+            return *part == *self.text;
         }
-    })
+        part.iter().zip(&self.text).all(|(have, want)| {
+            if *want == b'#' {
+                have.is_ascii_digit()
+            } else {
+                have == want
+            }
+        })
+    }
 }
 
 /// Undoes the braces.

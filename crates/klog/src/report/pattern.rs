@@ -155,25 +155,34 @@ impl Pattern {
     /// Each part is taken where it first fits: what has to follow it can only be missed there if it
     /// is missing behind every later place too.
     ///
-    /// `firsts` are the lines, in order, that a match can start on.
+    /// `spots` are the places, in order, that a match can start at.
     pub(super) fn find<'a>(
         &self,
         lines: Lines<'a>,
         from: Place,
-        firsts: &[usize],
+        spots: &[Place],
     ) -> Option<Match<'a>> {
         let (first, more) = self.lines.split_first()?;
+        let (start, rest) = first.split_first()?;
         let mut found = Match::default();
-        let start = firsts
-            .iter()
-            .filter(|line| **line >= from.line)
-            .find_map(|line| {
-                let column = if *line == from.line { from.column } else { 0 };
-                found.captures.clear();
-                let column = find_runs(first, lines.get(*line), column, &mut found.captures)?;
-                Some((*line, column))
-            });
-        (found.line, found.column) = start?;
+        // On a line where the start fits and the rest does not, no later place is any better.
+        let mut missed = None;
+        let spot = spots.iter().find(|spot| {
+            if **spot < from || missed == Some(spot.line) {
+                return false;
+            }
+            let line = lines.get(spot.line);
+            found.captures.clear();
+            let Some(end) = start.fit(line, spot.column, &mut found.captures) else {
+                return false;
+            };
+            let fits = rest.is_empty() || find_runs(rest, line, end, &mut found.captures).is_some();
+            if !fits {
+                missed = Some(spot.line);
+            }
+            fits
+        })?;
+        (found.line, found.column) = (spot.line, spot.column);
         let mut next = found.line + 1;
         for runs in more {
             let before = found.captures.len();
@@ -386,11 +395,11 @@ mod tests {
 
     fn check(pattern: &'static str, text: &str, expected: Option<&[&str]>) {
         let lines: Text = text.split('\n').map(str::as_bytes).collect();
-        let found = Pattern::new(pattern).find(
-            lines.told(),
-            Place { line: 0, column: 0 },
-            &(0..lines.told().len()).collect::<Vec<_>>(),
-        );
+        let told = lines.told();
+        let places =
+            |line: usize| (0..told.get(line).len()).map(move |column| Place { line, column });
+        let spots: Vec<Place> = (0..told.len()).flat_map(places).collect();
+        let found = Pattern::new(pattern).find(told, Place { line: 0, column: 0 }, &spots);
         let captures = found.map(|found| {
             found
                 .captures

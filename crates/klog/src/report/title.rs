@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
+
 use super::class::Class;
 use super::families::FAMILIES;
-use super::lines::{Lines, Place};
+use super::lines::{Lines, Place, Text};
 use super::pattern::Pattern;
-use super::shape::{Family, Shape};
+use super::shape::Shape;
 use super::walk::{self, Guilty, Tools};
 use super::{clean, skip, whole};
 
@@ -35,19 +37,20 @@ struct Ready {
     tools: Option<Tools>,
 }
 
-static READY: LazyLock<Vec<Vec<Ready>>> = LazyLock::new(|| {
+/// The start of a family's literal that all its patterns have, and its shapes.
+type ReadyFamily = (Finder<'static>, Vec<Ready>);
+
+static READY: LazyLock<Vec<ReadyFamily>> = LazyLock::new(|| {
+    let ready = |shape: &'static Shape| Ready {
+        header: Pattern::new(shape.header),
+        whole: shape.whole.map(Pattern::new),
+        tools: shape.walk.as_ref().map(Tools::new),
+    };
     FAMILIES
         .iter()
         .map(|family| {
-            family
-                .shapes
-                .iter()
-                .map(|shape| Ready {
-                    header: Pattern::new(shape.header),
-                    whole: shape.whole.map(Pattern::new),
-                    tools: shape.walk.as_ref().map(Tools::new),
-                })
-                .collect()
+            let start = Finder::new(family.literal.trim_end_matches('.'));
+            (start, family.shapes.iter().map(ready).collect())
         })
         .collect()
 });
@@ -59,14 +62,19 @@ struct Choice {
     whole: bool,
 }
 
-/// Names the report of family number `family` whose header is line 0 of `lines`; the title and the
-/// guilty function are taken from its first `end` lines.
-pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> {
+/// Names the report of family number `family` whose header is line 0 of those `text` tells; the title
+/// and the guilty function are taken from their first `end`.
+pub(super) fn name(family: usize, text: &Text, end: usize) -> Option<Name> {
     let kind = FAMILIES.get(family)?;
-    let ready = READY.get(family)?;
+    let (literal, ready) = READY.get(family)?;
+    let lines = text.told();
     let told = lines.first(end);
-    let firsts = with_literal(kind, told);
-    let start = first(kind, told, &firsts)?;
+    let marked = text.marked().take_while(|line| *line < told.len());
+    let spots = spots(literal, told, marked);
+    let start = *spots.iter().find(|spot| {
+        let rest = told.get_from(**spot);
+        rest.starts_with(kind.literal.as_bytes())
+    })?;
     let mut best: Option<Choice> = None;
     let mut best_at = Place {
         line: usize::MAX,
@@ -75,7 +83,7 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
     let mut alt = Vec::new();
     let mut fits = false;
     for (shape, ready) in kind.shapes.iter().zip(ready) {
-        let Some(header) = ready.header.find(told, start, &firsts) else {
+        let Some(header) = ready.header.find(told, start, &spots) else {
             continue;
         };
         let at = Place {
@@ -92,7 +100,7 @@ pub(super) fn name(family: usize, lines: Lines<'_>, end: usize) -> Option<Name> 
         fits = true;
         let found = match &ready.whole {
             None => header,
-            Some(whole) => match whole.find(told, start, &firsts) {
+            Some(whole) => match whole.find(told, start, &spots) {
                 Some(found) => found,
                 None => continue,
             },
@@ -166,22 +174,24 @@ fn sorted(mut name: Name) -> Name {
     name
 }
 
-/// Lines that have the literal: every pattern of the family starts with it.
-fn with_literal(family: &Family, lines: Lines<'_>) -> Vec<usize> {
-    let finder = memchr::memmem::Finder::new(family.literal.trim_end_matches('.'));
-    (0..lines.len())
-        .filter(|line| lines.is_marked(*line) && finder.find(lines.get(*line)).is_some())
-        .collect()
-}
-
-/// The first place of the literal.
-fn first(family: &Family, lines: Lines<'_>, firsts: &[usize]) -> Option<Place> {
-    firsts.iter().find_map(|line| {
-        memchr::memmem::find(lines.get(*line), family.literal.as_bytes()).map(|column| Place {
-            line: *line,
-            column,
-        })
-    })
+/// All places of the literal: every pattern of the family starts with it.
+fn spots(
+    literal: &Finder<'_>,
+    lines: Lines<'_>,
+    marked: impl Iterator<Item = usize>,
+) -> Vec<Place> {
+    let mut spots = Vec::new();
+    for line in marked {
+        let mut column = 0;
+        while let Some(rest) = lines.get(line).get(column..)
+            && let Some(at) = literal.find(rest)
+        {
+            column += at;
+            spots.push(Place { line, column });
+            column += 1;
+        }
+    }
+    spots
 }
 
 fn names(guilty: &[Guilty]) -> Vec<&[u8]> {
@@ -278,17 +288,12 @@ mod tests {
 
     #[test]
     fn every_shape_is_read_and_finds_its_own_literal() {
-        for (family, ready) in FAMILIES.iter().zip(READY.iter()) {
+        for (family, (_, ready)) in FAMILIES.iter().zip(READY.iter()) {
+            let start = family.literal.trim_end_matches('.');
             for (shape, _) in family.shapes.iter().zip(ready) {
-                assert!(
-                    shape.header.starts_with(family.literal)
-                        || shape
-                            .header
-                            .starts_with(family.literal.trim_end_matches('.')),
-                    "{} of {}",
-                    shape.header,
-                    family.literal
-                );
+                for pattern in [Some(shape.header), shape.whole].into_iter().flatten() {
+                    assert!(pattern.starts_with(start), "{pattern} of {start}");
+                }
             }
         }
     }

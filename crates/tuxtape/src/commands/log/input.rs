@@ -9,12 +9,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tuxtape_sys::watch::Watch;
 
 /// Bytes read at once. A record of `/dev/kmsg` has to fit: the kernel throws away what does not.
 const PIECE: usize = 64 * 1024;
 /// Pieces on their way.
 const QUEUE: usize = 4;
-/// How often a growing file is looked at.
+/// How often a growing file is looked at that nothing was written to: it may have been replaced.
 const LOOK: Duration = Duration::from_millis(100);
 /// `O_NONBLOCK` of all architectures livepatches run on.
 const NONBLOCK: i32 = 0o4000;
@@ -212,6 +213,7 @@ fn device(path: &Path, follow: bool, send: &SyncSender<Piece>) -> anyhow::Result
 fn grow(path: &Path, send: &SyncSender<Piece>) -> anyhow::Result<()> {
     let mut file = File::open(path)?;
     let mut inode = file.metadata()?.ino();
+    let mut watch = Watch::of(path);
     let mut at = 0_u64;
     loop {
         let mut piece = vec![0; PIECE];
@@ -237,12 +239,13 @@ fn grow(path: &Path, send: &SyncSender<Piece>) -> anyhow::Result<()> {
             );
             file = File::open(path)?;
             inode = file.metadata()?.ino();
+            watch = Watch::of(path);
             at = 0;
             if send.send(Piece::Rotated(told)).is_err() {
                 return Ok(());
             }
             continue;
         }
-        thread::sleep(LOOK);
+        watch.wait(LOOK);
     }
 }
