@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::journal::JournaledLevel;
 use crate::load::{self, CrashJudge, LoadError, LogJudge, Remarks, Watch};
 use crate::mode::{Mode, Switch};
-use crate::plan::{self, Facts, Obstacle, Plan, Running, Unfit, Unsupported};
+use crate::plan::{self, Facts, KernelSigned, Obstacle, Plan, Running, Unfit, Unsupported};
 use crate::reapply;
 use crate::recover::{Recovery, recover};
 use crate::state::{State, StateError};
@@ -289,7 +289,8 @@ pub fn apply(
                 return Ok((Applied::NothingToApply, remarks));
             };
             plan::fits(&image, &level, &kernel, indexed).map_err(unfit)?;
-            let demands = plan::demands(&host.load_policy(), &image);
+            let signed = KernelSigned::of(&image, indexed, level.level);
+            let demands = plan::demands(&host.load_policy(), &signed);
             if !demands.is_empty() {
                 Applied::Blocked(level, demands)
             } else if dry_run {

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::journal::Journal;
 use crate::load::{self, Remarks};
 use crate::mode::Mode;
-use crate::plan::{self, Plan};
+use crate::plan::{self, KernelSigned, Plan};
 use crate::state::{State, StateError};
 
 /// Loads the level again that is committed for the running build, where an earlier boot got to its end
@@ -42,7 +42,8 @@ pub fn reapply(
                 level: level.level.0,
                 source,
             })?;
-            let demands = plan::demands(&host.load_policy(), &image);
+            let signed = KernelSigned::of(&image, indexed, level.level);
+            let demands = plan::demands(&host.load_policy(), &signed);
             if demands.is_empty() {
                 let said =
                     load::load_unwatched(host, &mut state, &level, &image).map_err(|source| {

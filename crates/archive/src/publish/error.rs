@@ -102,7 +102,7 @@ pub enum PublishError {
     },
     /// The public tree is older than what was published from here.
     #[error(
-        "the public folder has version {found} of {role}, but version {seen} was published from here, and clients that saw it would refuse what comes now; was an old backup put back? Bring the newer files back from a mirror, or, if they were never fetched by anybody, delete {record}", record = record.display()
+        "the public folder has version {found} of {role}, but version {seen} was published from here, and clients that saw it would refuse what comes now; was an old backup put back? Bring the newer files back from a mirror, or, if nobody fetched them or their keys are being exchanged, delete {record}", record = record.display()
     )]
     WentBack {
         /// The role.
