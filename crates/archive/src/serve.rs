@@ -122,7 +122,7 @@ fn metadata(request: Request, path: &Path, age: &str) -> u16 {
         let found = headers.find(|header| header.field.equiv(name));
         found.map_or_else(String::new, |header| header.value.to_string())
     };
-    let tag = format!("\"{}\"", &hex::encode(Sha256::digest(&bytes))[..32]);
+    let tag = format!("\"{}\"", hex::encode(Sha256::digest(&bytes)));
     let headers = [
         header("Cache-Control", age),
         header("ETag", &tag),
@@ -130,9 +130,9 @@ fn metadata(request: Request, path: &Path, age: &str) -> u16 {
     ];
     if said("If-None-Match") == tag {
         let mut response = Response::empty(304);
-        headers
-            .into_iter()
-            .for_each(|header| response.add_header(header));
+        for header in headers {
+            response.add_header(header);
+        }
         request.respond(response).ok();
         return 304;
     }
@@ -149,9 +149,9 @@ fn metadata(request: Request, path: &Path, age: &str) -> u16 {
         }
         Some(Err(_)) | None => Response::from_data(bytes),
     };
-    headers
-        .into_iter()
-        .for_each(|header| response.add_header(header));
+    for header in headers {
+        response.add_header(header);
+    }
     response.add_header(header("Content-Type", "application/json"));
     request.respond(response).ok();
     200

@@ -79,7 +79,16 @@ fn a_renewal_exits_with_3_while_people_must_sign_and_with_0_after_they_did() {
         ]);
     };
     run(&["key", &key]);
-    run(&["init", "--lab", "--signer", &person, "--reviewer", &person]);
+    run(&[
+        "init",
+        "--lab",
+        "--signatures",
+        "1",
+        "--reviews",
+        "1",
+        "--signer",
+        &person,
+    ]);
     let policy = top.join("archive/policy.toml");
     let text = fs::read_to_string(&policy).unwrap();
     let days = |days: u32| {

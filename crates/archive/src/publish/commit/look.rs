@@ -165,26 +165,26 @@ impl Workspace {
                 continue;
             };
             let role = before.and_then(|before| before.roles.get(name));
-            match role {
-                Some(role) if role.is(version, &bytes) => {
-                    if known.is_some() {
-                        if role.expires <= now {
-                            look.expired
-                                .push(format!("{name} expired at {}", role.expires));
-                        }
-                        look.checked.roles.insert(name.clone(), role.clone());
-                        continue;
+            let same = role.filter(|role| role.is(version, &bytes));
+            match (same, role) {
+                (Some(role), _) if known.is_some() => {
+                    if role.expires <= now {
+                        let over = format!("{name} expired at {}", role.expires);
+                        look.expired.push(over);
                     }
+                    look.checked.roles.insert(name.clone(), role.clone());
+                    continue;
                 }
-                Some(role) => look.surprises.push(format!(
+                (None, Some(role)) => look.surprises.push(format!(
                     "{file} is not the file that was published (sha256 {} then, {} now); it was checked anew",
                     role.sha256,
                     digest(&bytes)
                 )),
-                None if before.is_some() => {
-                    look.surprises.push(format!("{file} was not checked before; it was now"));
+                (None, None) if before.is_some() => {
+                    look.surprises
+                        .push(format!("{file} was not checked before; it was now"));
                 }
-                None => {}
+                (Some(_) | None, _) => {}
             }
             others.insert(name.clone(), bytes);
         }
