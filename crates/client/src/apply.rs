@@ -13,12 +13,13 @@ use tuxtape_core::identity::KernelId;
 use tuxtape_sys::kernel::KernelError;
 
 use crate::config::Config;
+use crate::demands::{KernelSigned, demands};
 use crate::guard;
 use crate::host::Host;
 use crate::journal::JournaledLevel;
 use crate::load::{self, CrashJudge, LoadError, LogJudge, Remarks, Watch};
 use crate::mode::{Mode, Switch};
-use crate::plan::{self, Facts, KernelSigned, Obstacle, Plan, Running, Unfit, Unsupported};
+use crate::plan::{self, Facts, Obstacle, Plan, Running, Unfit, Unsupported};
 use crate::reapply;
 use crate::recover::{Recovery, recover};
 use crate::state::{State, StateError};
@@ -290,7 +291,7 @@ pub fn apply(
             };
             plan::fits(&image, &level, &kernel, indexed).map_err(unfit)?;
             let signed = KernelSigned::of(&image, indexed, level.level);
-            let demands = plan::demands(&host.load_policy(), &signed);
+            let demands = demands(&host.load_policy(), &signed);
             if !demands.is_empty() {
                 Applied::Blocked(level, demands)
             } else if dry_run {

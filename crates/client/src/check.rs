@@ -3,9 +3,10 @@
 use tuxtape_archive::source::Source;
 
 use crate::apply::{ClientError, Settings, chain, look, make_plan};
+use crate::demands::{KernelSigned, demands};
 use crate::host::Host;
 use crate::mode::Mode;
-use crate::plan::{self, KernelSigned, Plan};
+use crate::plan::Plan;
 use crate::state::State;
 
 /// What `check` came to.
@@ -50,7 +51,7 @@ pub fn check(
             let signed = indexed.map_or(KernelSigned::No, |indexed| {
                 KernelSigned::indexed(indexed, level.level)
             });
-            let demands = plan::demands(&host.load_policy(), &signed);
+            let demands = demands(&host.load_policy(), &signed);
             if demands.is_empty() {
                 Plan::Load(level, target, name)
             } else {

@@ -5,11 +5,12 @@ use tuxtape_core::identity::BuildId;
 use crate::apply::{
     Applied, ClientError, Settings, image, make_early_plan, reapplicable, running, tidy,
 };
+use crate::demands::{KernelSigned, demands};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::load::{self, Remarks};
 use crate::mode::Mode;
-use crate::plan::{self, KernelSigned, Plan};
+use crate::plan::{self, Plan};
 use crate::state::{State, StateError};
 
 /// Loads the level again that is committed for the running build, where an earlier boot got to its end
@@ -43,7 +44,7 @@ pub fn reapply(
                 source,
             })?;
             let signed = KernelSigned::of(&image, indexed, level.level);
-            let demands = plan::demands(&host.load_policy(), &signed);
+            let demands = demands(&host.load_policy(), &signed);
             if demands.is_empty() {
                 let said =
                     load::load_unwatched(host, &mut state, &level, &image).map_err(|source| {
