@@ -1,7 +1,8 @@
 //! Measures an archive of many kernels: publishing one level, verifying all, and what a client fetches.
 //!
 //! `scale FOLDER KERNELS FIXES` makes the archive and measures; `scale --poll URL ROOT N` polls a web
-//! server N times as a client that is up to date, with a new connection each.
+//! server N times as a client that is up to date, with a new connection each. `scale --renew FOLDER` signs the
+//! timestamp by the wall clock, for clients that go by it.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
 #![expect(clippy::print_stdout, reason = "figures are what this is for")]
 
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 use tuxtape_archive::client::{self, MemoryStore, Store, Stored};
@@ -28,6 +29,7 @@ use tuxtape_archive::sample::{key, policy, start};
 use tuxtape_archive::source::{
     DirectorySource, Fetched, HttpOptions, HttpSource, Source, SourceError,
 };
+use tuxtape_archive::time::UtcSeconds;
 use tuxtape_core::identity::{Arch, BuildId, KernelId, KernelRelease, PatchLevel};
 use tuxtape_core::module::{KERNEL_BUILD_ID, sample};
 use tuxtape_core::rollout::Waves;
@@ -312,6 +314,16 @@ fn main() {
                 fixes.parse().unwrap(),
             );
         }
-        _ => println!("scale FOLDER KERNELS FIXES | scale --poll URL ROOT N"),
+        ["--renew", folder] => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let now = UtcSeconds::from_unix(since.as_secs());
+            let workspace = Workspace::open(Path::new(folder)).unwrap();
+            let begin = Instant::now();
+            workspace.renew(now).unwrap();
+            println!("renew: {:.2} s", begin.elapsed().as_secs_f64());
+        }
+        _ => {
+            println!("scale FOLDER KERNELS FIXES | scale --poll URL ROOT N | scale --renew FOLDER")
+        }
     }
 }

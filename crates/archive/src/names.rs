@@ -56,6 +56,13 @@ pub fn role(arch: Arch, release: &KernelRelease) -> Result<String, NameTooLong> 
     Ok(format!("k__{arch}__{}", encode(release)?))
 }
 
+/// Names the role that may sign for a target of ours; `None` when its name is not one of ours.
+pub fn role_of_target(target: &str) -> Option<String> {
+    let mut parts = target.strip_prefix("tt__")?.split("__");
+    let (arch, release) = (parts.next()?, parts.next()?);
+    Some(format!("k__{arch}__{release}"))
+}
+
 /// Returns the one path pattern that role may sign for.
 pub fn pattern(arch: Arch, release: &KernelRelease) -> Result<String, NameTooLong> {
     Ok(format!("tt__{arch}__{}__*", encode(release)?))

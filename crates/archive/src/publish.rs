@@ -4,12 +4,15 @@
 //! (`drafts/`), and what the world sees (`public/metadata`, `public/targets`).
 
 pub mod bundle;
+mod checked;
 pub mod commit;
 pub mod describe;
+pub mod endings;
 mod error;
 pub mod holding;
 pub mod prune;
 pub mod redate;
+mod roles;
 pub mod rotate;
 pub mod sign;
 pub mod stage;
@@ -28,14 +31,15 @@ use tuxtape_sys::{durable, regular};
 use crate::hold;
 use crate::keys::{Key, KeyId, PrivateKey};
 use crate::metadata::{
-    Body, DelegatedRole, Delegations, Envelope, MetadataError, RoleKeys, Root, SPEC_VERSION,
-    Snapshot, Targets, Timestamp, TopRoles,
+    Body, DelegatedRole, Delegations, Envelope, RoleKeys, Root, SPEC_VERSION, Snapshot, Targets,
+    Timestamp, TopRoles,
 };
 use crate::names::cap;
 use crate::policy::{Duty, Policy};
 use crate::time::UtcSeconds;
 
 pub use error::PublishError;
+pub use roles::Roles;
 
 const DAY: u64 = 86_400;
 
@@ -62,9 +66,9 @@ pub struct Published {
     pub targets: Targets,
     /// The stop button, where there is one that is a role.
     pub hold: Option<Targets>,
-    /// Kernel roles by name.
-    pub roles: BTreeMap<String, Targets>,
-    /// The files as served, by name in `public/metadata`.
+    /// Kernel roles, read when they are asked for.
+    pub roles: Roles,
+    /// The files as served, by name in `public/metadata`, without those of [`Self::roles`].
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -407,34 +411,18 @@ pub fn read_published(public: &Path) -> Result<Option<Published>, PublishError> 
     let root: Root = body(&load(format!("{version}.root.json"), cap::ROOT)?, "root")?;
     let name = format!("{}.snapshot.json", timestamp.snapshot().version);
     let snapshot: Snapshot = body(&load(name, cap::SNAPSHOT)?, "snapshot")?;
-    let mut targets = None;
-    let mut hold = None;
-    let mut roles = BTreeMap::new();
-    for (file, meta) in &snapshot.meta {
-        let role = file.trim_end_matches(".json");
-        let limit = if role == hold::ROLE {
-            cap::HOLD
-        } else {
-            cap::TARGETS
-        };
-        let read = load(format!("{}.{file}", meta.version), limit)
-            .and_then(|envelope| body::<Targets>(&envelope, role));
-        if role == hold::ROLE {
-            // Clients take one that is no role for a stop; a person must be able to write another.
-            hold = read.ok();
-            continue;
-        }
-        let read = read?;
-        if role == "targets" {
-            targets = Some(read);
-        } else {
-            roles.insert(role.to_owned(), read);
-        }
-    }
-    let targets = targets.ok_or_else(|| PublishError::Metadata {
-        file: "snapshot".to_owned(),
-        reason: MetadataError::Malformed("it names no targets.json".to_owned()),
-    })?;
+    let meta = snapshot.meta.get("targets.json");
+    // A snapshot without it is refused when its body is read.
+    let version = meta.map_or(0, |meta| meta.version);
+    let file = load(format!("{version}.targets.json"), cap::TARGETS)?;
+    let targets: Targets = body(&file, "targets")?;
+    // Clients take one that is no role for a stop; a person must be able to write another.
+    let hold = snapshot
+        .meta
+        .get(&format!("{}.json", hold::ROLE))
+        .and_then(|meta| load(format!("{}.{}.json", meta.version, hold::ROLE), cap::HOLD).ok())
+        .and_then(|envelope| body(&envelope, hold::ROLE).ok());
+    let roles = Roles::of(&snapshot, &folder);
     Ok(Some(Published {
         root,
         timestamp,

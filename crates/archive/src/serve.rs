@@ -1,13 +1,22 @@
 //! A static web server for tests, laboratories and the demo.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
 use tiny_http::{Header, Method, Request, Response, Server};
+use tuxtape_sys::regular;
+
+use crate::names::cap;
+
+/// Bytes from which metadata is packed for those who take it: less does not shrink by a packet.
+const PACKED_FROM: usize = 2048;
 
 /// A server that runs until it is dropped.
 pub struct Serving {
@@ -92,15 +101,58 @@ fn answer(request: Request, public: &Path) -> u16 {
     } else {
         "public, max-age=31536000, immutable"
     };
-    let kind = if path.extension().is_some_and(|end| end == "json") {
-        "application/json"
-    } else {
-        "application/octet-stream"
-    };
+    if path.extension().is_some_and(|end| end == "json") {
+        return metadata(request, &path, age);
+    }
     let response = Response::from_file(file)
         .with_header(header("Cache-Control", age))
-        .with_header(header("Content-Type", kind));
+        .with_header(header("Content-Type", "application/octet-stream"));
     // Nobody is left to tell when the client went away.
+    request.respond(response).ok();
+    200
+}
+
+/// Answers with a file of metadata: not again to who has it, and packed for who takes that.
+fn metadata(request: Request, path: &Path, age: &str) -> u16 {
+    let Ok(Some(bytes)) = regular::read(path, cap::SNAPSHOT) else {
+        return refuse(request, 404, 60);
+    };
+    let said = |name: &'static str| {
+        let mut headers = request.headers().iter();
+        let found = headers.find(|header| header.field.equiv(name));
+        found.map_or_else(String::new, |header| header.value.to_string())
+    };
+    let tag = format!("\"{}\"", hex::encode(Sha256::digest(&bytes)));
+    let headers = [
+        header("Cache-Control", age),
+        header("ETag", &tag),
+        header("Vary", "Accept-Encoding"),
+    ];
+    if said("If-None-Match") == tag {
+        let mut response = Response::empty(304);
+        for header in headers {
+            response.add_header(header);
+        }
+        request.respond(response).ok();
+        return 304;
+    }
+    let wanted = said("Accept-Encoding");
+    let takes = wanted.split(',').any(|coding| coding.trim() == "gzip");
+    let packed = (takes && bytes.len() >= PACKED_FROM).then(|| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&bytes)?;
+        encoder.finish()
+    });
+    let mut response = match packed {
+        Some(Ok(packed)) => {
+            Response::from_data(packed).with_header(header("Content-Encoding", "gzip"))
+        }
+        Some(Err(_)) | None => Response::from_data(bytes),
+    };
+    for header in headers {
+        response.add_header(header);
+    }
+    response.add_header(header("Content-Type", "application/json"));
     request.respond(response).ok();
     200
 }

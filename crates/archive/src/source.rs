@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use tuxtape_sys::regular;
 
 /// What asking for a file gave.
@@ -11,6 +12,38 @@ use tuxtape_sys::regular;
 pub enum Fetched {
     /// The whole file.
     Bytes(Vec<u8>),
+    /// There is none.
+    Absent,
+}
+
+/// What a server calls one version of a file (RFC 9110, 8.8.3). Said back to it, it spares an unchanged
+/// file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(String);
+
+impl Tag {
+    /// Takes an entity tag as served; `None` for one that is malformed or longer than 100 bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        let opaque = text.strip_prefix("W/").unwrap_or(text);
+        let inner = opaque.strip_prefix('"')?.strip_suffix('"')?;
+        let plain = |byte: u8| byte == b'!' || matches!(byte, b'#'..=b'~');
+        let fits = text.len() <= 100 && inner.bytes().all(plain);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The tag as served.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What asking for a file again gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// The server says that it is the one the tag stands for.
+    Same,
+    /// The whole file, and what the server calls it.
+    Bytes(Vec<u8>, Option<Tag>),
     /// There is none.
     Absent,
 }
@@ -57,6 +90,19 @@ pub enum SourceError {
 pub trait Source {
     /// Fetches `metadata/FILE` of at most `cap` bytes. Blocks.
     fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError>;
+    /// Like [`Self::metadata`], but the file that `known` stands for need not be sent again. Blocks.
+    fn metadata_again(
+        &self,
+        file: &str,
+        cap: u64,
+        known: Option<&Tag>,
+    ) -> Result<Again, SourceError> {
+        let _ = known;
+        Ok(match self.metadata(file, cap)? {
+            Fetched::Bytes(bytes) => Again::Bytes(bytes, None),
+            Fetched::Absent => Again::Absent,
+        })
+    }
     /// Fetches `targets/FILE` of at most `cap` bytes. Blocks.
     fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError>;
 }
@@ -199,6 +245,17 @@ impl HttpSource {
 
     /// Fetches a file of at most `cap` bytes by its path below the URL. Blocks.
     pub fn get(&self, path: &str, cap: u64) -> Result<Fetched, SourceError> {
+        let ask = Ask {
+            known: None,
+            packed: false,
+        };
+        match self.ask(path, cap, &ask)? {
+            Again::Bytes(bytes, _) => Ok(Fetched::Bytes(bytes)),
+            Again::Absent | Again::Same => Ok(Fetched::Absent),
+        }
+    }
+
+    fn ask(&self, path: &str, cap: u64, ask: &Ask<'_>) -> Result<Again, SourceError> {
         let url = format!("{}/{path}", self.base);
         let network = |reason: String| SourceError::Network {
             url: url.clone(),
@@ -207,9 +264,14 @@ impl HttpSource {
         // A server that sends nothing must not hold us longer than one that drips.
         let slowest = self.patience + Duration::from_secs(cap / LEAST_RATE);
         let start = Instant::now();
-        let mut answer = self
-            .agent
-            .get(&url)
+        let mut request = self.agent.get(&url);
+        if let Some(tag) = ask.known {
+            request = request.header("If-None-Match", tag.as_str());
+        }
+        if ask.packed {
+            request = request.header("Accept-Encoding", "gzip");
+        }
+        let mut answer = request
             .config()
             .timeout_global(Some(self.total.min(slowest)))
             .build()
@@ -218,15 +280,40 @@ impl HttpSource {
         match answer.status().as_u16() {
             200 => {}
             // Object stores answer 403 for a file that is not there (specification 5.3.3).
-            403 | 404 => return Ok(Fetched::Absent),
+            403 | 404 => return Ok(Again::Absent),
+            304 if ask.known.is_some() => return Ok(Again::Same),
             status => return Err(SourceError::Status { url, status }),
         }
+        let header = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|text| text.to_str().ok())
+        };
+        let tag = header("ETag").and_then(Tag::new);
+        let packed = match header("Content-Encoding") {
+            None | Some("identity") => false,
+            Some("gzip") if ask.packed => true,
+            Some(_) => return Err(network("it comes in a coding nobody asked for".to_owned())),
+        };
         let body = answer.body_mut();
-        if body.content_length().is_some_and(|length| length > cap) {
+        // What does not shrink grows a little when packed.
+        let sent = if packed {
+            cap.saturating_add(1024)
+        } else {
+            cap
+        };
+        if body.content_length().is_some_and(|length| length > sent) {
             return Err(SourceError::TooLarge { cap });
         }
         let mut bytes = Vec::new();
-        let mut reader = body.as_reader().take(cap.saturating_add(1));
+        let raw = body.as_reader().take(sent.saturating_add(1));
+        // Unpacked as it comes and never beyond the cap, whatever it would unpack to.
+        let mut reader: Box<dyn Read> = if packed {
+            Box::new(GzDecoder::new(raw).take(cap.saturating_add(1)))
+        } else {
+            Box::new(raw)
+        };
         let mut part = [0; 16 * 1024];
         loop {
             let read = reader
@@ -246,13 +333,37 @@ impl HttpSource {
         if bytes.len() as u64 > cap {
             return Err(SourceError::TooLarge { cap });
         }
-        Ok(Fetched::Bytes(bytes))
+        Ok(Again::Bytes(bytes, tag))
     }
+}
+
+/// What to ask a server for besides the file.
+struct Ask<'a> {
+    /// The version we have.
+    known: Option<&'a Tag>,
+    /// Whether it may come packed.
+    packed: bool,
 }
 
 impl Source for HttpSource {
     fn metadata(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {
-        self.get(&format!("metadata/{file}"), cap)
+        match self.metadata_again(file, cap, None)? {
+            Again::Bytes(bytes, _) => Ok(Fetched::Bytes(bytes)),
+            Again::Absent | Again::Same => Ok(Fetched::Absent),
+        }
+    }
+
+    fn metadata_again(
+        &self,
+        file: &str,
+        cap: u64,
+        known: Option<&Tag>,
+    ) -> Result<Again, SourceError> {
+        let ask = Ask {
+            known,
+            packed: true,
+        };
+        self.ask(&format!("metadata/{file}"), cap, &ask)
     }
 
     fn target(&self, file: &str, cap: u64) -> Result<Fetched, SourceError> {

@@ -27,8 +27,13 @@ fn archive() -> (tempfile::TempDir, Archive) {
 
 fn index(archive: &Archive) -> KernelIndex {
     let published = archive.workspace.published().unwrap().unwrap();
-    let role = &published.roles["k__x86_64__6.1.0-47-cloud-amd64"];
-    KernelIndex::read(role, Arch::X86_64, &RELEASE.parse().unwrap()).unwrap()
+    let role = published.roles.get("k__x86_64__6.1.0-47-cloud-amd64");
+    KernelIndex::read(
+        &role.unwrap().unwrap(),
+        Arch::X86_64,
+        &RELEASE.parse().unwrap(),
+    )
+    .unwrap()
 }
 
 /// Names and bytes of everything public.

@@ -13,6 +13,7 @@ use tuxtape_core::identity::KernelId;
 use tuxtape_sys::kernel::KernelError;
 
 use crate::config::Config;
+use crate::demands::{KernelSigned, demands};
 use crate::guard;
 use crate::host::Host;
 use crate::journal::JournaledLevel;
@@ -289,7 +290,8 @@ pub fn apply(
                 return Ok((Applied::NothingToApply, remarks));
             };
             plan::fits(&image, &level, &kernel, indexed).map_err(unfit)?;
-            let demands = plan::demands(&host.load_policy(), &image);
+            let signed = KernelSigned::of(&image, indexed, level.level);
+            let demands = demands(&host.load_policy(), &signed);
             if !demands.is_empty() {
                 Applied::Blocked(level, demands)
             } else if dry_run {

@@ -3,9 +3,10 @@
 use tuxtape_archive::source::Source;
 
 use crate::apply::{ClientError, Settings, chain, look, make_plan};
+use crate::demands::{KernelSigned, demands};
 use crate::host::Host;
 use crate::mode::Mode;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::state::State;
 
 /// What `check` came to.
@@ -19,8 +20,8 @@ pub enum Checked {
 
 /// Looks into the archive and makes a plan; changes metadata, nothing else.
 ///
-/// A level that could be loaded is judged against the kernel's switches as if it were not signed for
-/// the kernel, since the module itself is not fetched.
+/// A level that could be loaded is judged against the kernel's switches by what the index says of its
+/// signature for the kernel, since the module itself is not fetched.
 pub fn check(
     host: &dyn Host,
     settings: &Settings,
@@ -45,7 +46,12 @@ pub fn check(
     )?;
     Ok(Checked::Plan(match plan {
         Plan::Load(level, target, name) => {
-            let demands = plan::demands(&host.load_policy(), b"");
+            let indexed = found.kernel.as_ref();
+            let indexed = indexed.and_then(|(_, index)| index.kernel(&kernel.build_id));
+            let signed = indexed.map_or(KernelSigned::No, |indexed| {
+                KernelSigned::indexed(indexed, level.level)
+            });
+            let demands = demands(&host.load_policy(), &signed);
             if demands.is_empty() {
                 Plan::Load(level, target, name)
             } else {

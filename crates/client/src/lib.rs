@@ -9,6 +9,7 @@ pub mod apply;
 pub mod check;
 pub mod config;
 pub mod crash;
+pub mod demands;
 pub mod fake;
 pub mod guard;
 pub mod host;

@@ -11,7 +11,6 @@ use tuxtape_core::identity::{BuildId, KernelId};
 use tuxtape_core::module::{self, KERNEL_BUILD_ID, ModuleError};
 use tuxtape_core::rollout::{Node, Rank};
 use tuxtape_sys::kernel::livepatch::Livepatch;
-use tuxtape_sys::kernel::policy::LoadPolicy;
 
 use crate::config::Foreign;
 use crate::guard::BOOT_LOOP;
@@ -173,6 +172,16 @@ pub enum Obstacle {
     /// Signatures are demanded and there is none.
     #[error("the module is not signed for the kernel, which demands it ({0})")]
     SignatureDemanded(String),
+    /// Signatures are demanded, and the kernel does not list the key.
+    #[error(
+        "the kernel demands signed modules ({why}) and does not know key {skid}, which signed this one; enrol this key: run `mokutil --import` with its certificate, boot, and confirm it there"
+    )]
+    KeyUnknown {
+        /// What demands it.
+        why: String,
+        /// Subject key id of the signer's certificate, in hex.
+        skid: String,
+    },
 }
 
 /// Decides what is to be done.
@@ -555,25 +564,6 @@ pub fn fits(
         });
     }
     Ok(())
-}
-
-/// Predicts whether the kernel's switches would refuse the module.
-pub fn demands(policy: &LoadPolicy, image: &[u8]) -> Vec<Obstacle> {
-    let signed = image.ends_with(b"~Module signature appended~\n");
-    let mut found = Vec::new();
-    if policy.modules_disabled == Some(true) {
-        found.push(Obstacle::ModulesDisabled);
-    }
-    if !signed && policy.signatures_enforced == Some(true) {
-        found.push(Obstacle::SignatureDemanded(
-            "module.sig_enforce is Y".to_owned(),
-        ));
-    }
-    let lockdown = policy.lockdown.as_deref().filter(|level| *level != "none");
-    if let Some(level) = lockdown.filter(|_| !signed) {
-        found.push(Obstacle::SignatureDemanded(format!("lockdown is {level}")));
-    }
-    found
 }
 
 /// Says in Canonical's words whether new levels are to be expected.

@@ -5,6 +5,7 @@ use tuxtape_core::identity::BuildId;
 use crate::apply::{
     Applied, ClientError, Settings, image, make_early_plan, reapplicable, running, tidy,
 };
+use crate::demands::{KernelSigned, demands};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::load::{self, Remarks};
@@ -42,7 +43,8 @@ pub fn reapply(
                 level: level.level.0,
                 source,
             })?;
-            let demands = plan::demands(&host.load_policy(), &image);
+            let signed = KernelSigned::of(&image, indexed, level.level);
+            let demands = demands(&host.load_policy(), &signed);
             if demands.is_empty() {
                 let said =
                     load::load_unwatched(host, &mut state, &level, &image).map_err(|source| {

@@ -1,4 +1,5 @@
 //! The ceremonies of an archive, played with the program itself.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,88 @@ fn every_ceremony_ends_as_it_must() {
     }
 }
 
+/// Runs `tuxtape archive` in `top`; returns the exit code and everything it said.
+fn archive(top: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tuxtape"))
+        .arg("archive")
+        .args(arguments)
+        .env("TUXTAPE_HOME", top)
+        .env("TUXTAPE_ARCHIVE", top.join("archive"))
+        .output()
+        .unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_renewal_exits_with_3_while_people_must_sign_and_with_0_after_they_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = folder.path();
+    let key = top.join("alice.pem").display().to_string();
+    let person = format!("alice={key}.pub");
+    let run = |arguments: &[&str]| {
+        let (code, said) = archive(top, arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        said
+    };
+    let sign = |draft: &str| {
+        let said = run(&["sign", draft]);
+        let words = said.lines().find_map(|line| line.strip_prefix("words"));
+        run(&[
+            "sign",
+            draft,
+            "--key",
+            &key,
+            "--expect",
+            words.unwrap().trim(),
+        ]);
+    };
+    run(&["key", &key]);
+    run(&[
+        "init",
+        "--lab",
+        "--signatures",
+        "1",
+        "--reviews",
+        "1",
+        "--signer",
+        &person,
+    ]);
+    let policy = top.join("archive/policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let days = |days: u32| {
+        let lines = text
+            .lines()
+            .map(|line| match line.split_once("targets-days") {
+                Some(_) => format!("targets-days = {days}"),
+                None => line.to_owned(),
+            });
+        let lines: Vec<String> = lines.collect();
+        assert!(lines.iter().any(|line| line.starts_with("targets-days")));
+        fs::write(&policy, lines.join("\n")).unwrap();
+    };
+    sign("root");
+    sign("targets");
+    run(&["publish"]);
+    assert!(!run(&["renew"]).contains("warning"));
+    // A list of kernels that lasts 20 days ends soon from the first day on.
+    days(20);
+    run(&["renew", "--targets"]);
+    sign("targets");
+    run(&["publish"]);
+    let (code, said) = archive(top, &["renew"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("published metadata/timestamp.json"), "{said}");
+    assert!(said.contains("targets ends in 19 days"), "{said}");
+    assert!(said.contains("tuxtape archive renew --targets"), "{said}");
+    days(90);
+    run(&["renew", "--targets"]);
+    sign("targets");
+    run(&["publish"]);
+    assert!(!run(&["renew"]).contains("warning"));
+}
+
 #[test]
 fn lab_nginx_serves_the_right_headers() {
     let folder = tempfile::tempdir().unwrap();
@@ -56,7 +139,7 @@ fn lab_nginx_serves_the_right_headers() {
     }
     let wrong = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{wrong}");
-    assert_eq!(said.matches("ok ").count(), 10, "{said}");
+    assert_eq!(said.matches("ok ").count(), 12, "{said}");
 }
 
 /// The kernel's own program that signs modules: `TUXTAPE_SIGN_FILE`, else of an installed linux-kbuild.

@@ -108,6 +108,7 @@ impl FlatStore {
             Stored::Root => "root".to_owned(),
             Stored::RootVersion(version) => format!("history/{version}.root"),
             Stored::Timestamp => "timestamp".to_owned(),
+            Stored::TimestampTag => "history/timestamp.tag".to_owned(),
             Stored::Snapshot => "snapshot".to_owned(),
             Stored::Targets => "targets".to_owned(),
             Stored::Role(name) => names::file(name),

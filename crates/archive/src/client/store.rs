@@ -21,6 +21,8 @@ pub enum Stored {
     RootVersion(u64),
     /// The timestamp.
     Timestamp,
+    /// What the server called the timestamp, and which bytes that were. Not signed by anybody.
+    TimestampTag,
     /// The snapshot.
     Snapshot,
     /// The top-level targets.
@@ -168,6 +170,7 @@ impl DiskStore {
                 .join("root_history")
                 .join(format!("{version}.root.json")),
             Stored::Timestamp => self.top.join("timestamp.json"),
+            Stored::TimestampTag => self.top.join("timestamp.tag"),
             Stored::Snapshot => self.top.join("snapshot.json"),
             Stored::Targets => self.top.join("targets.json"),
             Stored::Role(name) => self

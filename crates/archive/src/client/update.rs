@@ -1,5 +1,6 @@
 //! The update workflow (specification 5): what a client trusts, and how it comes to more.
 
+mod again;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use crate::hold::{self, Caps, Hold};
 use crate::index::{IndexError, KernelIndex};
 use crate::keys::{Key, KeyId};
 use crate::metadata::{
-    DelegatedRole, Root, Snapshot, TargetFile, Targets, Timestamp, Unequal, compare,
+    DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp, Unequal, compare,
 };
 use crate::names::{self, NameTooLong};
 use crate::source::{Fetched, Source, SourceError};
@@ -197,7 +198,8 @@ impl Session<'_> {
         release: &KernelRelease,
     ) -> Result<Option<(Targets, KernelIndex)>, UpdateError> {
         let name = names::role(arch, release)?;
-        let delegations = self.targets.delegations.clone().unwrap_or_default();
+        let none = Delegations::default();
+        let delegations = self.targets.delegations.as_ref().unwrap_or(&none);
         let Some(delegated) = delegations.roles.iter().find(|role| role.name == name) else {
             return Ok(None);
         };
@@ -210,7 +212,8 @@ impl Session<'_> {
         if !own || !delegated.terminating || first.is_none_or(|first| first.name != name) {
             return Err(UpdateError::Delegation(name));
         }
-        let role = self.role(&delegations.keys, delegated)?;
+        let (keys, delegated) = one(delegations, delegated);
+        let role = self.role(&keys, &delegated)?;
         let index = KernelIndex::read(&role, arch, release)
             .map_err(|source| UpdateError::Index { role: name, source })?;
         if self.source.is_some() {
@@ -229,15 +232,16 @@ impl Session<'_> {
     /// Whatever is wrong with it, other than the state itself, counts as a stop: whoever withholds it
     /// must not win a rollout by that.
     pub fn hold(&mut self) -> Result<Hold, UpdateError> {
-        let delegations = self.targets.delegations.clone().unwrap_or_default();
-        let Some(delegated) = delegations
-            .roles
-            .iter()
-            .find(|role| role.name == hold::ROLE)
-        else {
+        let delegations = self.targets.delegations.as_ref();
+        let found = delegations.and_then(|delegations| {
+            let mut roles = delegations.roles.iter();
+            let role = roles.find(|role| role.name == hold::ROLE)?;
+            Some(one(delegations, role))
+        });
+        let Some((keys, delegated)) = found else {
             return Ok(Hold::Absent);
         };
-        match self.role(&delegations.keys, delegated) {
+        match self.role(&keys, &delegated) {
             Ok(role) => Ok(Caps::read(&role).map_or_else(
                 |why| Hold::Unreadable(format!("the caps are malformed: {why}")),
                 Hold::Caps,
@@ -369,6 +373,15 @@ pub fn fetch_target(
     Ok(bytes)
 }
 
+/// A delegated role and the keys that it names. An archive lists a thousand of them.
+fn one(delegations: &Delegations, role: &DelegatedRole) -> (BTreeMap<KeyId, Key>, DelegatedRole) {
+    let keys = role.keys.keyids.iter().filter_map(|id| {
+        let key = delegations.keys.get(id)?;
+        Some((id.clone(), key.clone()))
+    });
+    (keys.collect(), role.clone())
+}
+
 /// Delegated roles that own `path`, last first; nothing after a terminating one.
 fn owners(targets: &Targets, path: &str) -> Vec<(BTreeMap<KeyId, Key>, DelegatedRole)> {
     let Some(delegations) = &targets.delegations else {
@@ -376,7 +389,7 @@ fn owners(targets: &Targets, path: &str) -> Vec<(BTreeMap<KeyId, Key>, Delegated
     };
     let mut owners = Vec::new();
     for role in delegations.roles.iter().filter(|role| role.owns(path)) {
-        owners.push((delegations.keys.clone(), role.clone()));
+        owners.push(one(delegations, role));
         if role.terminating {
             break;
         }

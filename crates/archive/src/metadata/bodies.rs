@@ -312,11 +312,12 @@ impl DelegatedRole {
             .iter()
             .flatten()
             .any(|pattern| fits(pattern, path));
+        let Some(prefixes) = self.path_hash_prefixes.as_ref().filter(|_| !by_path) else {
+            return by_path;
+        };
         let digest = hex::encode(Sha256::digest(path));
-        let prefixes = self.path_hash_prefixes.iter().flatten();
-        by_path
-            || prefixes
-                .into_iter()
-                .any(|prefix| digest.starts_with(prefix.as_str()))
+        prefixes
+            .iter()
+            .any(|prefix| digest.starts_with(prefix.as_str()))
     }
 }

@@ -100,12 +100,13 @@ impl Workspace {
             metadata.push((named(hold.version, hold::ROLE), cap::HOLD));
         }
         let mut modules = BTreeMap::new();
-        for (name, role) in &published.roles {
+        for (name, version) in published.roles.versions() {
             if !wanted.is_empty() && !wanted.contains(name) {
                 continue;
             }
-            metadata.push((named(role.version, name), cap::KERNEL));
-            for (target, file) in &role.targets {
+            metadata.push((named(*version, name), cap::KERNEL));
+            let role = published.roles.get(name)?;
+            for (target, file) in role.iter().flat_map(|role| &role.targets) {
                 let digest = file.hashes.get("sha256").map_or("", String::as_str);
                 modules.insert(format!("{digest}.{target}"), file.length);
             }

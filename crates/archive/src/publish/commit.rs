@@ -2,6 +2,7 @@
 
 mod batch;
 mod caps;
+mod look;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +11,19 @@ use sha2::{Digest, Sha256};
 use tuxtape_core::identity::{Arch, KernelRelease};
 use tuxtape_sys::durable;
 
-use super::holding::HoldingError;
+use super::checked::Checked;
+use super::endings::{Ending, endings};
 use super::sign::own_ids;
 use super::{PublishError, Published, Workspace, body, read_draft, read_file, role_of};
-use crate::client::{self, MemoryStore, Refusal, UpdateError};
-use crate::hold::{self, Caps, Hold};
+use crate::client::UpdateError;
+use crate::hold::{self, Caps};
 use crate::index::KernelIndex;
 use crate::metadata::{
     Body, Envelope, FileMeta, RoleKeys, Root, SPEC_VERSION, Snapshot, Targets, Timestamp, compare,
 };
 use crate::names::{self, cap};
-use crate::source::DirectorySource;
 use crate::time::UtcSeconds;
-use batch::{Batch, Staged, warm};
+use batch::Batch;
 
 /// Seconds that the clock may have been set back since the last publication.
 const CLOCK_STEP: u64 = 60;
@@ -32,7 +33,8 @@ struct View<'a> {
     published: Option<&'a Published>,
     root: &'a Root,
     targets: &'a Targets,
-    roles: &'a BTreeMap<String, Targets>,
+    /// Versions of the kernel roles.
+    roles: &'a BTreeMap<String, u64>,
 }
 
 impl<'a> View<'a> {
@@ -42,7 +44,7 @@ impl<'a> View<'a> {
             published: Some(published),
             root: &published.root,
             targets: &published.targets,
-            roles: &published.roles,
+            roles: published.roles.versions(),
         }
     }
 }
@@ -63,6 +65,10 @@ pub struct Publication {
     pub expired: Vec<String>,
     /// What is odd about the clock, for people.
     pub clock: Option<String>,
+    /// What was not as the publication before had left it and was checked anew, for people.
+    pub surprises: Vec<String>,
+    /// What people must sign again soon.
+    pub endings: Vec<Ending>,
 }
 
 /// A draft that was not published.
@@ -87,7 +93,7 @@ impl Workspace {
         let targets = self.take_targets(&root, published.as_ref(), &mut batch)?;
         let mut roles = published
             .as_ref()
-            .map(|p| p.roles.clone())
+            .map(|p| p.roles.versions().clone())
             .unwrap_or_default();
         self.take_kernels(&targets, &mut roles, &mut batch, now)?;
         if batch.taken.is_empty() {
@@ -178,7 +184,7 @@ impl Workspace {
     fn take_kernels(
         &self,
         targets: &Targets,
-        roles: &mut BTreeMap<String, Targets>,
+        roles: &mut BTreeMap<String, u64>,
         batch: &mut Batch,
         now: UtcSeconds,
     ) -> Result<(), PublishError> {
@@ -213,7 +219,7 @@ impl Workspace {
                         self.take_module(target, file, batch)?;
                     }
                     batch.take(&name, path, &envelope, role.version);
-                    roles.insert(name, role);
+                    roles.insert(name, role.version);
                 }
                 Err(unsigned) => batch.leave(&name, &unsigned),
             }
@@ -259,14 +265,18 @@ impl Workspace {
             roles,
         } = view;
         let clock = self.check_clock(published, now)?;
+        let before = published.and_then(|_| Checked::read(&self.top));
+        if let (Some(before), Some(published)) = (&before, published) {
+            before.not_newer(&self.top, published)?;
+        }
         let named = |version| FileMeta {
             version,
             length: None,
             hashes: BTreeMap::new(),
         };
         let mut meta = BTreeMap::from([("targets.json".to_owned(), named(targets.version))]);
-        for (name, role) in roles {
-            meta.insert(format!("{name}.json"), named(role.version));
+        for (name, version) in roles {
+            meta.insert(format!("{name}.json"), named(*version));
         }
         if let Some(version) = self.take_hold(view, caps, &mut batch, now)? {
             meta.insert(format!("{}.json", hold::ROLE), named(version));
@@ -275,10 +285,11 @@ impl Workspace {
         let snapshot_keys = &root.roles.snapshot;
         let current = published.filter(|published| {
             let snapshot = &published.snapshot;
-            // With a new key in root, clients take nothing signed by the old one.
-            published.root.roles.snapshot == *snapshot_keys
-                && snapshot.meta == meta
+            // With a new key in root, clients take nothing signed by the old one. The published root may
+            // be the new one already: a publication can be cut between root and timestamp.
+            snapshot.meta == meta
                 && snapshot.expires.since(now) > life / 2
+                && signed_snapshot(published, root)
         });
         let (snapshot_version, snapshot_bytes) = if let Some(published) = current {
             let version = published.snapshot.version;
@@ -326,8 +337,13 @@ impl Workspace {
             return Err(PublishError::TimestampOver { expires, now });
         }
         batch.timestamp = self.sign_online("timestamp", &timestamp, &root.roles.timestamp)?;
-        let expired = self.check(published, &batch, now)?;
+        let mut look = self.check(view, before.as_ref(), &batch, now)?;
         let files = self.write(&batch)?;
+        // After the tree, never before: the record must not name what nobody can have seen.
+        if let Err(error) = look.checked.keep(&self.top) {
+            let why = format!("{error}; the next publication checks everything again");
+            look.surprises.push(why);
+        }
         for path in batch.taken.iter().chain(&batch.used) {
             // A draft left behind would only be published again unchanged, and refused as such.
             drop(fs::remove_file(path));
@@ -337,8 +353,10 @@ impl Workspace {
             snapshot: snapshot_version,
             files,
             left_out: batch.left_out,
-            expired,
+            expired: look.expired,
             clock,
+            surprises: look.surprises,
+            endings: endings(root.expires, targets.expires, &look.checked, now),
         })
     }
 
@@ -378,67 +396,6 @@ impl Workspace {
         Ok(envelope.to_bytes())
     }
 
-    /// Walks the staged tree as a client that saw the last publication, for every kernel.
-    ///
-    /// A role that was published before and has expired since stops nobody but its own machines, so it
-    /// is named in the answer: the others must stay fresh.
-    fn check(
-        &self,
-        published: Option<&Published>,
-        batch: &Batch,
-        now: UtcSeconds,
-    ) -> Result<Vec<String>, PublishError> {
-        let mut expired = Vec::new();
-        for (name, bytes, cap) in batch.metadata() {
-            let length = bytes.len() as u64;
-            if length > cap / 2 {
-                return Err(PublishError::TooLarge {
-                    file: name.to_owned(),
-                    length,
-                    cap,
-                });
-            }
-        }
-        let unverified = |error: UpdateError| PublishError::Unverified(Box::new(error));
-        let mut store = MemoryStore::default();
-        warm(&mut store, published, batch).map_err(unverified)?;
-        let staged = Staged {
-            batch,
-            public: DirectorySource::new(&self.public()),
-        };
-        let mut session = client::refresh(&mut store, &staged, now).map_err(unverified)?;
-        // An older one that clients take for a stop must not keep the rest from staying fresh.
-        match session.hold().map_err(unverified)? {
-            Hold::Unreadable(why) if batch.hold.is_some() => {
-                return Err(HoldingError::Unreadable(why).into());
-            }
-            Hold::Unreadable(_) | Hold::Caps(_) | Hold::Absent => {}
-        }
-        let delegations = session.targets.delegations.clone().unwrap_or_default();
-        for role in &delegations.roles {
-            let named = session
-                .snapshot
-                .meta
-                .contains_key(&format!("{}.json", role.name));
-            let Some((arch, release)) = kernel_of(&role.name).filter(|_| named) else {
-                continue;
-            };
-            let changed = batch.kernels.contains_key(&role.name);
-            let kernel = match session.kernel(arch, &release) {
-                Err(UpdateError::Refused(Refusal::Expired { role, at, .. })) if !changed => {
-                    expired.push(format!("{role} expired at {at}"));
-                    continue;
-                }
-                outcome => outcome.map_err(unverified)?,
-            };
-            if let Some((body, index)) = kernel.filter(|_| changed) {
-                index.check_rollout()?;
-                check_modules(&mut session, &body).map_err(unverified)?;
-            }
-        }
-        Ok(expired)
-    }
-
     fn write(&self, batch: &Batch) -> Result<Vec<String>, PublishError> {
         let public = self.public();
         let mut written = Vec::new();
@@ -459,13 +416,12 @@ impl Workspace {
     }
 }
 
-fn check_modules(session: &mut client::Session<'_>, role: &Targets) -> Result<(), UpdateError> {
-    for name in role.targets.keys() {
-        let missing = || UpdateError::Missing { file: name.clone() };
-        let target = session.find_target(name)?.ok_or_else(missing)?;
-        session.fetch_target(name, &target, cap::MODULE)?;
-    }
-    Ok(())
+/// Whether the published snapshot is signed by the key that `root` names.
+fn signed_snapshot(published: &Published, root: &Root) -> bool {
+    let file = format!("{}.snapshot.json", published.snapshot.version);
+    let bytes = published.files.get(&file).map_or(&[][..], Vec::as_slice);
+    Envelope::parse(bytes, cap::SNAPSHOT)
+        .is_ok_and(|envelope| envelope.verify(&root.keys, &root.roles.snapshot).is_ok())
 }
 
 /// Reads architecture and release back out of a kernel role's name.
@@ -487,14 +443,13 @@ pub(crate) fn kernel_of(role: &str) -> Option<(Arch, KernelRelease)> {
     (names::role(arch, &release).ok()? == role).then_some((arch, release))
 }
 
-/// Names the kernels of an index for people.
-pub fn kernels_of(published: &Published) -> Vec<KernelIndex> {
-    published
-        .roles
-        .iter()
-        .filter_map(|(name, role)| {
-            let (arch, release) = kernel_of(name)?;
-            KernelIndex::read(role, arch, &release).ok()
-        })
-        .collect()
+/// Reads the published index of a kernel; `None` when there is none.
+pub fn index_of(
+    published: &Published,
+    release: &KernelRelease,
+) -> Result<Option<KernelIndex>, PublishError> {
+    let arch = Arch::X86_64;
+    let role = published.roles.get(&names::role(arch, release)?)?;
+    let index = role.map(|role| KernelIndex::read(&role, arch, release));
+    Ok(index.transpose()?)
 }

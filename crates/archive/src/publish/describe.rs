@@ -68,7 +68,9 @@ fn kernel_changes(
         }
         .into());
     }
-    let old = published.and_then(|published| published.roles.get(role));
+    let old = published.map(|published| published.roles.get(role));
+    let old = old.transpose()?.flatten();
+    let old = old.as_ref();
     let old_index = old
         .map(|old| KernelIndex::read(old, index.arch, &index.release))
         .transpose()?;

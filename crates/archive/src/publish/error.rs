@@ -100,6 +100,20 @@ pub enum PublishError {
         /// The clock.
         now: UtcSeconds,
     },
+    /// The public tree is older than what was published from here.
+    #[error(
+        "the public folder has version {found} of {role}, but version {seen} was published from here, and clients that saw it would refuse what comes now; was an old backup put back? Bring the newer files back from a mirror, or, if nobody fetched them or their keys are being exchanged, delete {record}", record = record.display()
+    )]
+    WentBack {
+        /// The role.
+        role: String,
+        /// Version there.
+        found: u64,
+        /// Version published.
+        seen: u64,
+        /// The record that says so.
+        record: PathBuf,
+    },
     /// A file is too close to its cap.
     #[error("{file} has {length} bytes, more than half of what clients read ({cap})")]
     TooLarge {

@@ -8,6 +8,7 @@ use super::{PublishError, Published, Workspace};
 use crate::client::trusted;
 use crate::hold::{Cap, Caps, Hold, ROLE};
 use crate::index::KernelIndex;
+use crate::names;
 use crate::time::UtcSeconds;
 
 /// Why a hold cannot be set.
@@ -69,7 +70,7 @@ impl Workspace {
                 reason: reason.to_owned(),
             });
         }
-        forget_gone(&mut caps, &published);
+        forget_gone(&mut caps, &published)?;
         self.publish_caps(&published, &caps, now)
     }
 
@@ -87,7 +88,7 @@ impl Workspace {
         }
         let targets = live_targets(&published, release, level)?;
         caps.caps.retain(|cap| !targets.contains(&cap.target));
-        forget_gone(&mut caps, &published);
+        forget_gone(&mut caps, &published)?;
         self.publish_caps(&published, &caps, now)
     }
 
@@ -110,7 +111,7 @@ impl Workspace {
         }
         caps.stop = false;
         caps.stop_reason = None;
-        forget_gone(&mut caps, &published);
+        forget_gone(&mut caps, &published)?;
         let done = self.publish_caps(&published, &caps, now)?;
         Ok((done, caps.caps))
     }
@@ -191,14 +192,19 @@ fn check_reason(reason: &str) -> Result<(), HoldingError> {
 }
 
 /// A cap on a level that left its role has no meaning any more.
-fn forget_gone(caps: &mut Caps, published: &Published) {
-    let live = |cap: &Cap| {
-        published
-            .roles
-            .values()
-            .any(|role| role.targets.contains_key(&cap.target))
-    };
-    caps.caps.retain(live);
+fn forget_gone(caps: &mut Caps, published: &Published) -> Result<(), PublishError> {
+    let mut live = Vec::new();
+    for cap in std::mem::take(&mut caps.caps) {
+        let role = match names::role_of_target(&cap.target) {
+            Some(role) => published.roles.get(&role)?,
+            None => None,
+        };
+        if role.is_some_and(|role| role.targets.contains_key(&cap.target)) {
+            live.push(cap);
+        }
+    }
+    caps.caps = live;
+    Ok(())
 }
 
 fn live_targets(
@@ -207,7 +213,7 @@ fn live_targets(
     level: Option<PatchLevel>,
 ) -> Result<Vec<String>, PublishError> {
     let (arch, _, role) = find(published, release)?;
-    let index = KernelIndex::read(role, arch, release)?;
+    let index = KernelIndex::read(&role, arch, release)?;
     let levels = index.kernels.iter().flat_map(|kernel| &kernel.levels);
     let wanted = levels.filter(|known| level.is_none_or(|level| known.level == level));
     let targets: Vec<String> = wanted.map(|known| known.target.clone()).collect();

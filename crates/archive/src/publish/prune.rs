@@ -25,22 +25,24 @@ impl Workspace {
     ) -> Result<Vec<PathBuf>, PublishError> {
         let published = self.published()?.ok_or(PublishError::Unpublished)?;
         let public = self.public();
-        let modules: BTreeSet<String> = published
-            .roles
-            .values()
-            .flat_map(|role| &role.targets)
+        let roles = published.roles.all()?;
+        let modules: BTreeSet<String> = roles
+            .iter()
+            .flat_map(|(_, role)| &role.targets)
             .filter_map(|(name, file)| Some(format!("{}.{name}", file.hashes.get("sha256")?)))
             .collect();
         let age = u64::from(module_days) * 86_400;
         let mut gone = older(&public.join("targets"), age, now, |name| {
             !modules.contains(name)
         })?;
+        let current: BTreeSet<String> = published.roles.files().collect();
         gone.extend(older(
             &public.join("metadata"),
             METADATA_AGE,
             now,
             |name| {
                 !published.files.contains_key(name)
+                    && !current.contains(name)
                     && !name.ends_with(".root.json")
                     && name
                         .split('.')

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{PublishError, Workspace, body};
-use crate::metadata::Targets;
+use super::{DAY, PublishError, Workspace, body};
+use crate::metadata::{Root, Targets};
 use crate::time::UtcSeconds;
 
 /// What was drafted.
@@ -15,7 +15,42 @@ pub struct Redated {
     pub open: Vec<String>,
 }
 
+/// What people sign offline besides kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopRole {
+    /// Whose keys count.
+    Root,
+    /// The list of kernels.
+    Targets,
+}
+
 impl Workspace {
+    /// Drafts a successor of a published top-level role that is valid longer, with what the policy and the
+    /// online keys say now.
+    ///
+    /// An open draft that still has half of its life stays, with the signatures it has.
+    pub fn redate_top(&self, role: TopRole, now: UtcSeconds) -> Result<PathBuf, PublishError> {
+        self.published()?.ok_or(PublishError::Unpublished)?;
+        let lifetimes = &self.policy.lifetimes;
+        let (open, days) = match role {
+            TopRole::Root => (self.draft("root")?, lifetimes.root_days),
+            TopRole::Targets => (self.draft("targets")?, lifetimes.targets_days),
+        };
+        if let Some((path, draft)) = open {
+            let expires = match role {
+                TopRole::Root => body::<Root>(&draft, "root")?.expires,
+                TopRole::Targets => body::<Targets>(&draft, "targets")?.expires,
+            };
+            if expires.since(now) > u64::from(days) * DAY / 2 {
+                return Ok(path);
+            }
+        }
+        match role {
+            TopRole::Root => self.draft_root(now),
+            TopRole::Targets => self.draft_targets(None, now),
+        }
+    }
+
     /// Drafts, for every published kernel, a successor that differs in version and expiry alone.
     ///
     /// An earlier one that still has half of its life stays, with the signatures it has.
@@ -23,7 +58,7 @@ impl Workspace {
         let published = self.published()?.ok_or(PublishError::Unpublished)?;
         let life = self.kernel_lifetime();
         let mut redated = Redated::default();
-        for (name, role) in &published.roles {
+        for (name, role) in &published.roles.all()? {
             let successor = Targets {
                 version: role.version + 1,
                 expires: now.plus(life),

@@ -119,13 +119,12 @@ impl Workspace {
         let delegations = coming
             .and_then(|targets| targets.delegations)
             .unwrap_or_default();
-        for (name, role) in &published.roles {
+        for (name, role) in &published.roles.all()? {
             let Some(delegated) = delegations.roles.iter().find(|known| known.name == *name) else {
                 continue;
             };
-            let file = format!("{}.{name}.json", role.version);
-            let bytes = published.files.get(&file).map_or(&[][..], Vec::as_slice);
-            let enough = Envelope::parse(bytes, cap::KERNEL)
+            let bytes = published.roles.bytes(name)?.unwrap_or_default();
+            let enough = Envelope::parse(&bytes, cap::KERNEL)
                 .is_ok_and(|file| file.verify(&delegations.keys, &delegated.keys).is_ok());
             if !enough && self.draft(name)?.is_none() {
                 let successor = Targets {

@@ -186,9 +186,9 @@ impl Workspace {
         }
         let role = names::role(kernel.arch, &kernel.release)?;
         let published = self.published()?;
-        let before = published
-            .as_ref()
-            .and_then(|published| published.roles.get(&role));
+        let before = published.as_ref().map(|known| known.roles.get(&role));
+        let before = before.transpose()?.flatten();
+        let before = before.as_ref();
         self.no_open_level(&role, before)?;
         let index = match before {
             Some(before) => KernelIndex::read(before, kernel.arch, &kernel.release)?,

@@ -112,7 +112,7 @@ impl Workspace {
         let published = self.published()?.ok_or(PublishError::Unpublished)?;
         let (arch, role, before) = find(&published, &request.release)?;
         let open = self.draft(&role)?;
-        let newer_level = self.no_open_level(&role, Some(before)).is_err();
+        let newer_level = self.no_open_level(&role, Some(&before)).is_err();
         let (base, open) = match open {
             Some((_, envelope)) if !newer_level => (body::<Targets>(&envelope, &role)?, None),
             Some((path, _)) => (before.clone(), Some(path)),
@@ -251,17 +251,18 @@ impl Workspace {
 }
 
 /// Finds the role of a kernel release.
-pub(super) fn find<'a>(
-    published: &'a Published,
+pub(super) fn find(
+    published: &Published,
     release: &KernelRelease,
-) -> Result<(Arch, String, &'a Targets), PublishError> {
+) -> Result<(Arch, String, Targets), PublishError> {
     let arch = Arch::X86_64;
     let role = names::role(arch, release)?;
-    if let Some(body) = published.roles.get(&role) {
+    if let Some(body) = published.roles.get(&role)? {
         return Ok((arch, role, body));
     }
     let known = published
         .roles
+        .versions()
         .keys()
         .filter_map(|role| super::commit::kernel_of(role));
     let known: Vec<String> = known.map(|(_, release)| release.to_string()).collect();

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod kernel_signature;
 pub mod people;
+pub mod renew;
 pub mod rotate;
 pub mod show;
 pub mod sign;
@@ -19,6 +20,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tuxtape_archive::names::cap;
 use tuxtape_archive::publish::commit::Publication;
+use tuxtape_archive::publish::endings::Ending;
 use tuxtape_archive::publish::verify::verify;
 use tuxtape_archive::publish::{PublishError, Workspace};
 use tuxtape_archive::serve::serve;
@@ -60,7 +62,7 @@ pub enum Command {
     /// Take a published level back: stops its rollout at once and drafts the index that says so
     Withdraw(withdraw::Withdraw),
     /// Sign the timestamp anew, and the snapshot when it is due
-    Renew(Renew),
+    Renew(renew::Renew),
     /// Exchange a key: of an online role, or of people
     Rotate(rotate::Rotate),
     /// Write the archive into one file for sites without a network, or take one in
@@ -69,24 +71,6 @@ pub enum Command {
     Verify(Verify),
     /// Serve the public tree over plain HTTP, for tests and laboratories
     Serve(Serve),
-}
-
-/// Sign the timestamp anew, and the snapshot when it is due
-#[derive(Debug, Args)]
-pub struct Renew {
-    /// Draft for every kernel a successor that is only valid longer, for reviewers to sign
-    #[arg(long)]
-    pub kernels: bool,
-    /// Also remove modules that no role names any more and that came this many days ago, and
-    /// superseded metadata of more than 30 days
-    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "365")]
-    pub prune: Option<u32>,
-    /// The timestamp published last was issued by a clock that ran ahead: issue an earlier one
-    #[arg(long, conflicts_with = "kernels")]
-    pub clock_is_right: bool,
-    /// With --prune: only list what would be removed
-    #[arg(long, requires = "prune")]
-    pub dry_run: bool,
 }
 
 /// Walk an archive as every client would, modules included
@@ -128,37 +112,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
         Command::Withdraw(arguments) => withdraw::run(&open()?, &arguments, context),
         Command::Rotate(arguments) => rotate::run(open()?, &arguments, context),
         Command::Bundle(arguments) => bundle::run(&top, &arguments, context),
-        Command::Renew(Renew { kernels: true, .. }) => {
-            let workspace = open()?;
-            let redated = workspace.redate(now()).map_err(hinted)?;
-            for role in &redated.open {
-                output::talk(&format!(
-                    "{role} has an open draft that changes more; sign and publish it, which renews it too"
-                ));
-            }
-            show::drafts(&workspace, context)
-        }
-        Command::Renew(Renew {
-            prune,
-            dry_run,
-            clock_is_right,
-            ..
-        }) => {
-            let mut workspace = open()?;
-            if clock_is_right {
-                workspace.trust_clock();
-            }
-            let publication = workspace.renew(now()).map_err(hinted)?;
-            let removed = match prune {
-                Some(days) => workspace.prune(days, dry_run, now()).map_err(hinted)?,
-                None => Vec::new(),
-            };
-            for path in removed {
-                let what = if dry_run { "would remove" } else { "removed" };
-                output::talk(&format!("{what} {}", path.display()));
-            }
-            show_publication(&publication, context)
-        }
+        Command::Renew(arguments) => renew::run(open()?, &arguments, context),
         Command::Verify(arguments) => run_verify(&arguments, &top, context),
         Command::Serve(arguments) => run_serve(&arguments, &top),
     }
@@ -205,6 +159,7 @@ pub(crate) fn hinted(error: PublishError) -> anyhow::Error {
         | PublishError::Sign(_)
         | PublishError::Clock { .. }
         | PublishError::TimestampOver { .. }
+        | PublishError::WentBack { .. }
         | PublishError::TooLarge { .. } => return error.into(),
     };
     anyhow::Error::from(error).context(Hint::new(hint))
@@ -220,10 +175,21 @@ pub(crate) fn show_publication(
             .iter()
             .map(|left| json!({"role": left.role, "why": left.why}))
             .collect();
+        let ending: Vec<_> = publication
+            .endings
+            .iter()
+            .map(|ending| {
+                json!({
+                    "role": ending.role, "others": ending.others, "at": ending.at,
+                    "seconds_left": ending.left, "text": ending.sentence(),
+                })
+            })
+            .collect();
         output::json(&json!({
             "timestamp": publication.timestamp, "snapshot": publication.snapshot,
             "files": publication.files, "left_out": left_out,
             "expired": publication.expired, "clock": publication.clock,
+            "surprises": publication.surprises, "ending": ending,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -241,8 +207,10 @@ pub(crate) fn show_publication(
         )
         .ok();
     }
-    if let Some(clock) = &publication.clock {
-        writeln!(text, "warning   {clock}").ok();
+    let told = publication.clock.iter().chain(&publication.surprises);
+    let ending = publication.endings.iter().map(Ending::sentence);
+    for warning in told.cloned().chain(ending) {
+        writeln!(text, "warning   {warning}").ok();
     }
     output::text(&text)?;
     Ok(ExitCode::SUCCESS)

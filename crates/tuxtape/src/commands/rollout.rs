@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tuxtape_archive::hold::{Hold, Share};
 use tuxtape_archive::publish::Workspace;
-use tuxtape_archive::publish::commit::kernels_of;
+use tuxtape_archive::publish::commit::index_of;
 use tuxtape_archive::words::one_line;
 use tuxtape_core::identity::{KernelRelease, PatchLevel};
 
@@ -145,8 +145,7 @@ fn show(
         writeln!(text, "no node loads anything new: {why}; {out}").ok();
     }
     let mut lines = Vec::new();
-    let indexes = kernels_of(&published);
-    let index = indexes.iter().find(|index| index.release == *release);
+    let index = index_of(&published, release).map_err(hinted)?;
     let index = index.ok_or_else(|| anyhow::anyhow!("the archive has no kernel {release}"))?;
     for kernel in &index.kernels {
         for level in &kernel.levels {

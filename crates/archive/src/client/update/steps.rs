@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::trusted::{self, Refusal};
 use super::super::{Store, StoreError, Stored};
-use super::{ROOT_STEPS, UpdateError};
+use super::{ROOT_STEPS, UpdateError, again};
 use crate::keys::{Key, KeyId};
 use crate::metadata::{FileMeta, RoleKeys, Root, Snapshot, Targets, Timestamp};
 use crate::names::{self, cap};
@@ -67,8 +67,7 @@ pub(super) fn update_timestamp(
     clock: UtcSeconds,
 ) -> Result<Timestamp, UpdateError> {
     let before = stored_timestamp(store, root)?;
-    let file = "timestamp.json";
-    let bytes = needed(source, file, cap::TIMESTAMP)?;
+    let (bytes, tag) = again::timestamp(store, source)?;
     let new = trusted::timestamp(root, &bytes)?;
     trusted::no_timestamp_rollback(&new, before.as_ref(), root, store.floor())?;
     // The same version with other content: the one seen first counts.
@@ -78,6 +77,7 @@ pub(super) fn update_timestamp(
     }
     trusted::fresh(&new, "timestamp", now)?;
     store.save(&Stored::Timestamp, &bytes)?;
+    again::keep(store, &bytes, tag.as_ref())?;
     let mut floor = store.floor().clone();
     floor.raise("timestamp", &root.roles.timestamp, new.version);
     // The floor never falls, and this key is online: a thief must not put it where nothing honest is

@@ -131,9 +131,5 @@ pub(super) fn warm(
         let bytes = file(format!("{}.{}.json", hold.version, hold::ROLE));
         store.save(&Stored::Role(hold::ROLE.to_owned()), &bytes)?;
     }
-    for (name, role) in &published.roles {
-        let bytes = file(format!("{}.{name}.json", role.version));
-        store.save(&Stored::Role(name.clone()), &bytes)?;
-    }
     Ok(())
 }

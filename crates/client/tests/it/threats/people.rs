@@ -8,8 +8,9 @@ use tuxtape_archive::metadata::{Root, Targets};
 use tuxtape_archive::policy::Duty;
 use tuxtape_archive::publish::bundle::import;
 use tuxtape_archive::publish::rotate::OnlineRole;
+use tuxtape_archive::publish::stage::{KernelSignature, StageRequest};
 use tuxtape_archive::publish::withdraw::WithdrawRequest;
-use tuxtape_archive::sample::{RELEASE, forge, key, start};
+use tuxtape_archive::sample::{self, RELEASE, forge, key, start};
 use tuxtape_client::apply;
 use tuxtape_client::check::{Checked, check};
 use tuxtape_client::plan::Plan;
@@ -146,6 +147,70 @@ pub(super) fn people(table: &mut Table) {
     );
 }
 
+/// A level whose module is signed for the kernel, on kernels that demand it and know other keys or this one.
+fn signed_for_the_kernel(table: &mut Table) {
+    let skid = "de7a63e953b9809e3ba8433eb507d636eb7cbc15";
+    let other = "ace55436448ddecd4ac51f888b4bcff2770296a5".to_owned();
+    let known = vec![other.clone(), skid.to_owned()];
+    for (keys, case, must, predicted, end) in [
+        (
+            Some(vec![other]),
+            "module signed by a key the kernel does not list, under lockdown",
+            "predicted, with the way out; no strike",
+            "enrol this key",
+            "waits",
+        ),
+        (
+            Some(known),
+            "the same, and the kernel lists the key",
+            "loaded",
+            "Load(",
+            "loaded level 2",
+        ),
+        (
+            None,
+            "the same, and the kernel lists no keys at all",
+            "no guess: tried",
+            "Load(",
+            "loaded level 2",
+        ),
+    ] {
+        let mut lab = Lab::new();
+        let mut module = sample::module(2);
+        module.extend(b"~Module signature appended~\n");
+        let request = StageRequest {
+            release: RELEASE.parse().unwrap(),
+            module,
+            fixes: Vec::new(),
+            unpatchable: Vec::new(),
+            base_version: None,
+            waves: None,
+            floor: None,
+            signed: Some(KernelSignature {
+                unsigned_sha256: "00".repeat(32),
+                signer_skid: skid.to_owned(),
+            }),
+        };
+        let now = lab.host.now;
+        lab.archive.workspace.stage(&request, now).unwrap();
+        lab.archive.sign_all().unwrap();
+        lab.archive.workspace.publish(now).unwrap();
+        lab.host.policy.lockdown = Some("integrity".to_owned());
+        lab.host.policy.keys = keys;
+        let seen = match check(&lab.host, &lab.settings, &*lab.source()).unwrap() {
+            Checked::Plan(Plan::Blocked(_, why)) => why[0].to_string(),
+            other => format!("{other:?}"),
+        };
+        let tried = applied(&mut lab);
+        let good = seen.contains(predicted)
+            && tried.contains(end)
+            && lab.journal().strikes.is_empty()
+            && lab.host.inserted.is_empty() == (end == "waits");
+        let row = if end == "waits" { &seen } else { &tried };
+        table.row(33, case, must, row, good);
+    }
+}
+
 pub(super) fn levels(table: &mut Table) {
     let mut lab = Lab::new();
     lab.host.policy.signatures_enforced = Some(true);
@@ -163,6 +228,7 @@ pub(super) fn levels(table: &mut Table) {
             && tried.contains("waits")
             && lab.journal().strikes.is_empty(),
     );
+    signed_for_the_kernel(table);
     let withdraw = |lab: &Lab, level| {
         let request = WithdrawRequest {
             release: RELEASE.parse().unwrap(),
