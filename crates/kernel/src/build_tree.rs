@@ -207,7 +207,7 @@ fn refuse_packages(files: &KernelFiles) -> Result<(), TakeError> {
         let path = files.top.join(name);
         path.exists() && !is_link(&path)
     };
-    if PARTS.iter().any(|part| others(part)) {
+    if PARTS.iter().any(others) {
         return Err(TakeError::Taken {
             folder: files.top.clone(),
             release: files.release.clone(),

@@ -117,7 +117,7 @@ mod tests {
         assert!(!state(&files).is_whole(&"00fe".parse().unwrap()));
         let text = std::fs::read_to_string(path(&files)).unwrap();
         for end in 0..text.len() {
-            assert_eq!(parse(&text[..end]), None, "{end}");
+            assert_eq!(parse(text.get(..end).unwrap()), None, "{end}");
         }
         assert_eq!(parse(&format!("{text}more\n")), None);
         remove(&files).unwrap();
