@@ -201,7 +201,7 @@ pub fn compiler(files: &KernelFiles) -> Result<Compiler, AddError> {
 
 /// Takes the lock of `cache`, also for the children started while it is held; `what` tells others
 /// what for.
-fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
+pub(crate) fn lock(cache: &Path, what: &str) -> Result<Lock, AddError> {
     let path = cache.join("lock");
     let failed = |source| LockError {
         path: path.clone(),
@@ -296,7 +296,7 @@ fn check_space(cache: &Path, parts: &Parts<'_>) -> Result<(), AddError> {
     require_space(cache, needed)
 }
 
-fn require_space(cache: &Path, needed: u64) -> Result<(), AddError> {
+pub(crate) fn require_space(cache: &Path, needed: u64) -> Result<(), AddError> {
     let free = space::free(cache).map_err(|source| AddError::Space {
         path: cache.to_owned(),
         source,

@@ -3,6 +3,7 @@
 
 pub mod aliases;
 pub mod build;
+pub mod build_tree;
 pub mod config;
 pub mod content;
 pub mod debian;

@@ -33,6 +33,7 @@ use tuxtape_sys::git::{GitError, Repository};
 use tuxtape_sys::lock::LockError;
 use tuxtape_sys::process::ProcessError;
 
+use crate::build_tree::{self, State};
 use crate::debian;
 use crate::files::KernelFiles;
 use crate::profile::build::Built;
@@ -361,6 +362,24 @@ pub fn add(
 fn link_source(cache: &Path, parts: &Parts, built: &Built) -> Option<String> {
     let files = KernelFiles::below(cache, &built.profile.id.release);
     let tree = fs::canonicalize(&parts.tree).ok()?;
+    let noted = |error: &dyn fmt::Display| {
+        let source = files.source.display();
+        format!("its source could not be noted as {source}: {error}")
+    };
+    // Copies of the same build stay; those of another are of no use any more.
+    let is_same = match (build_tree::state(&files), &built.profile.id.build_id) {
+        (State::None, _) => false,
+        (kept @ (State::Begun { .. } | State::Whole { .. }), wanted) => {
+            let same = wanted.as_ref().is_some_and(|wanted| kept.is_whole(wanted));
+            if !same && let Err(error) = build_tree::forget(&files) {
+                return Some(noted(&error));
+            }
+            same
+        }
+    };
+    if is_same {
+        return None;
+    }
     match fs::symlink_metadata(&files.source) {
         // A tree of packages is prepared for building, and stays.
         Ok(there) if !there.is_symlink() => None,
@@ -372,12 +391,7 @@ fn link_source(cache: &Path, parts: &Parts, built: &Built) -> Option<String> {
                     Err(_) => Ok(()),
                 })
                 .and_then(|()| std::os::unix::fs::symlink(&tree, &files.source));
-            linked.err().map(|error| {
-                format!(
-                    "its source could not be noted as {}: {error}",
-                    files.source.display()
-                )
-            })
+            linked.err().map(|error| noted(&error))
         }
     }
 }

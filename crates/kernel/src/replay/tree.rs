@@ -324,7 +324,7 @@ fn link_folder(from: &Path, to: &Path) -> Result<(), TreeError> {
 }
 
 /// Copies a file with its times, which `make` compares.
-fn copy(old: &Path, new: &Path) -> Result<(), TreeError> {
+pub(crate) fn copy(old: &Path, new: &Path) -> Result<(), TreeError> {
     fs::copy(old, new).map_err(at(new))?;
     let modified = fs::metadata(old)
         .and_then(|found| found.modified())

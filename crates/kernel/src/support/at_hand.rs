@@ -45,7 +45,7 @@ pub(super) const PROGRAMS: [&str; 4] = ["kpatch-build", "gawk", "lsdiff", "recou
 pub fn look(files: &KernelFiles) -> AtHand {
     AtHand {
         compiler: compiler(files),
-        vmlinux: files.vmlinux.is_file(),
+        vmlinux: files.vmlinux.is_file() || files.source.join("vmlinux").is_file(),
         source: files.source.join("Makefile").is_file(),
         klp_build: files.source.join(KLP_BUILD).is_file(),
         missing: PROGRAMS
@@ -56,7 +56,14 @@ pub fn look(files: &KernelFiles) -> AtHand {
 }
 
 fn compiler(files: &KernelFiles) -> CompilerAtHand {
-    let text = match fs::read_to_string(&files.config) {
+    // A build tree is copied when the first livepatch is built; until then it has its own.
+    let own = files.source.join(".config");
+    let config = if files.config.is_file() || !own.is_file() {
+        &files.config
+    } else {
+        &own
+    };
+    let text = match fs::read_to_string(config) {
         Ok(text) => text,
         Err(error) => {
             return CompilerAtHand::Other {

@@ -14,7 +14,6 @@ use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::{ModuleName, UnitResult};
-use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::produce::apart::{LeftOut, all_but_failing};
 use tuxtape_kernel::produce::recipe::{Recipe, digest};
 use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produced};
@@ -78,11 +77,11 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let kernel = KernelFiles::below(&context.cache, &arguments.kernel);
     let profile = profile::load(&context.home, &arguments.kernel).context(Hint::new(format!(
         "run `tuxtape kernel add debian:{}` first",
         arguments.kernel
     )))?;
+    let kernel = super::files_of(context, &profile)?;
     let (mut fixes, absent) = read_fixes(arguments, context, &profile)?;
     let some = arguments.all_but_failing && !fixes.is_empty();
     if !absent.is_empty() && !some {
@@ -173,7 +172,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
             if let Some(found) = &found {
                 output::text(&found.to_text())?;
             }
-            let hint = hint(&error, &arguments.kernel);
+            let hint = hint(&error, &profile);
             let error = anyhow::Error::from(error);
             return Err(match hint {
                 Some(hint) => error.context(hint),
@@ -190,7 +189,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
 }
 
 /// Tells what would help.
-fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
+fn hint(error: &ProduceError, profile: &KernelProfile) -> Option<Hint> {
+    let (release, spec) = (&profile.id.release, &profile.origin.spec);
     Some(Hint::new(match error {
         ProduceError::Replay(ReplayError::Apply(_)) => format!(
             "fit the fix to the source of {release}; `tuxtape fix show {release} CVE` may have one that fits"
@@ -206,7 +206,7 @@ fn hint(error: &ProduceError, release: &KernelRelease) -> Option<Hint> {
             "wait until the other build has ended, then run this again".to_owned()
         }
         ProduceError::Replay(ReplayError::Tree(TreeError::NotPrepared { .. })) => {
-            format!("run `tuxtape kernel add debian:{release}` to prepare it again")
+            format!("run `tuxtape kernel add {spec}` to prepare it again")
         }
         _ => return None,
     }))

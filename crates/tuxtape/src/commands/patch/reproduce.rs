@@ -8,7 +8,6 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 use tuxtape_kernel::build::ModuleName;
-use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::produce::recipe::{self, Difference, Recipe, differences, digest};
 use tuxtape_kernel::produce::{self, For, NamedFix, Outcome};
 use tuxtape_kernel::replay::Budget;
@@ -60,7 +59,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     let change = read(&folder.join(&recipe.change), LARGEST)?;
     recipe.check_change(&change).with_context(named)?;
     let name: ModuleName = recipe.module.parse().with_context(named)?;
-    let kernel = KernelFiles::below(&context.cache, &recipe.kernel);
     let add = || {
         Hint::new(format!(
             "run `tuxtape kernel add debian:{}` first",
@@ -68,6 +66,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         ))
     };
     let profile = profile::load(&context.home, &recipe.kernel).with_context(add)?;
+    let kernel = super::files_of(context, &profile)?;
     let fix = NamedFix {
         name: recipe.change.clone(),
         cves: Vec::new(),

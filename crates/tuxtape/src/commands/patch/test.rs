@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_kernel::files::KernelFiles;
 use tuxtape_kernel::lab::accelerator::{self, Accelerator};
 use tuxtape_kernel::lab::module_files;
 use tuxtape_kernel::lab::tools::Tools;
@@ -70,7 +69,7 @@ pub enum Acceleration {
 /// Runs the command.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
-    let kernel = KernelFiles::below(&context.cache, &arguments.kernel);
+    let kernel = super::files(context, &arguments.kernel)?;
     if !kernel.vmlinuz.is_file() {
         return Err(anyhow::anyhow!(
             "no bootable image of {} at {}",
@@ -78,8 +77,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> 
             kernel.vmlinuz.display()
         )
         .context(Hint::new(format!(
-            "run `tuxtape kernel add debian:{}` first",
-            kernel.release
+            "run `tuxtape kernel add {}` first; a kernel of your own needs its bzImage then",
+            super::spec(context, &kernel.release)
         ))));
     }
     let livepatches = arguments

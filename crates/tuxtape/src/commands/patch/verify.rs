@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tuxtape_core::identity::KernelRelease;
-use tuxtape_kernel::files::KernelFiles;
 use tuxtape_livepatch::verify::{Problem, VerifyReport};
 use tuxtape_sys::map::Map;
 
@@ -61,11 +60,11 @@ impl<'a> From<&'a Problem> for Row<'a> {
 /// Runs the command. Exits with [`output::NO`] if there is a problem.
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<ExitCode> {
     let Arguments { kernel, module } = arguments;
-    let files = KernelFiles::below(&context.cache, &kernel);
+    let files = super::files(context, &kernel)?;
     let module = Map::open(&module)?;
     let report = tuxtape_kernel::verify::module(&files, &module).context(Hint::new(format!(
-        "run `tuxtape kernel add debian:{}` to fetch this kernel",
-        files.release
+        "run `tuxtape kernel add {}` to fetch this kernel",
+        super::spec(context, &files.release)
     )))?;
     let passed = report.problems.is_empty();
     if context.json {
