@@ -53,6 +53,7 @@ fn unwinder(text: &'static str, at: usize, change: u8) -> Seed<'static> {
 
 pub(super) fn faults(text: &'static str) -> Vec<(&'static str, &'static str, Seed<'static>)> {
     let rela = format!(".rela{text}");
+    let read = rela.clone();
     let first_call = {
         let rela = rela.clone();
         move |object: &mut Object, change: &dyn Fn(&mut Entry)| {
@@ -210,6 +211,32 @@ pub(super) fn faults(text: &'static str) -> Vec<(&'static str, &'static str, See
             "jump-entry",
             "a branch that stands the wrong way",
             moved(".rela__jump_table".to_owned(), 2, -1),
+        ),
+        (
+            "bug-entry",
+            "a breakpoint in place of an instruction",
+            Box::new(move |object| {
+                let data = &mut object.section(text).data;
+                // The first push behind the call of ftrace: of %rbx, or of %r12 with its prefix.
+                let at = data.iter().position(|&byte| byte == 0x53).unwrap();
+                data[at] = 0xcc;
+            }),
+        ),
+        (
+            "reference",
+            "a value that is read one byte from where it is",
+            Box::new(move |object| {
+                let of_variable = refers_to(object, ".data.lab_say");
+                object.relocations(&read, |entries| {
+                    let entry = entries.iter_mut().find(|entry| of_variable(entry));
+                    entry.unwrap().addend += 1;
+                });
+            }),
+        ),
+        (
+            "layout",
+            "data that asks for more than the memory of a module is aligned to",
+            Box::new(|object| object.section(".data").alignment = 8192),
         ),
         (
             "bug-entry",
