@@ -102,7 +102,7 @@ fn pick<'a>(profile: &'a KernelProfile, source: &Path, seed: u64, count: usize) 
         let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for unit in profile.units.keys().map(String::as_str) {
             // What the kernel's build writes itself, such as `.mod.c`, is in no source.
-            let written = unit.ends_with(".c") && source.join(unit).is_file();
+            let written = unit.strip_suffix(".c").is_some() && source.join(unit).is_file();
             if written && built_in(unit) == wanted {
                 let folder = unit.rsplit_once('/').map_or("", |(folder, _)| folder);
                 folders.entry(folder).or_default().push(unit);

@@ -28,6 +28,19 @@ fn refers_to(object: &Object, name: &str) -> impl Fn(&Entry) -> bool + use<> {
     move |entry| own[place(entry.symbol.into())]
 }
 
+/// Whether an entry refers to a variable of the module.
+fn refers_to_data(object: &Object) -> impl Fn(&Entry) -> bool + use<> {
+    let data: Vec<bool> = object
+        .symbols
+        .iter()
+        .map(|symbol| {
+            let home = object.sections.get(usize::from(symbol.section));
+            home.is_some_and(|home| home.flags & WRITE != 0 && home.name.starts_with(".data"))
+        })
+        .collect();
+    move |entry| data[place(entry.symbol.into())]
+}
+
 /// Moves what the n-th relocation of a table refers to.
 fn moved(table: String, number: usize, distance: i64) -> Seed<'static> {
     Box::new(move |object| {
@@ -226,10 +239,12 @@ pub(super) fn faults(text: &'static str) -> Vec<(&'static str, &'static str, See
             "reference",
             "a value that is read one byte from where it is",
             Box::new(move |object| {
-                let of_variable = refers_to(object, ".data.lab_say");
+                let of_variable = refers_to_data(object);
                 object.relocations(&read, |entries| {
-                    let entry = entries.iter_mut().find(|entry| of_variable(entry));
-                    entry.unwrap().addend += 1;
+                    // A distance from the end of the instruction that reads it.
+                    let mut entries = entries.iter_mut();
+                    let read = |entry: &&mut Entry| of_variable(entry) && entry.kind == 2;
+                    entries.find(read).unwrap().addend += 1;
                 });
             }),
         ),

@@ -34,7 +34,7 @@ fn seen(patch: &str, module: &str) -> Option<Test> {
     let traced = |act: &str, functions: &[&str]| {
         let found: String = functions
             .iter()
-            .map(|function| format!("grep -w {function} trace || exit 1\n"))
+            .flat_map(|function| ["grep -w ", function, " trace || exit 1\n"])
             .collect();
         Test::from(format!(
             "cd /sys/kernel/debug/tracing || exit 1\n\
