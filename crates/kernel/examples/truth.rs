@@ -68,7 +68,7 @@ fn table(cache: &Path, home: &Path, release: &str, seed: &str, count: &str) -> R
     );
     println!("|---|---|---|---|---|---|---|---|");
     let (mut all, mut apart) = ([0; 5], Vec::new());
-    for unit in pick(&profile, seed.parse()?, count.parse()?) {
+    for unit in pick(&profile, &files.source, seed.parse()?, count.parse()?) {
         match row(&files, &profile, &symvers, &vmlinux, unit) {
             Ok(row) => {
                 println!("{}", row.line);
@@ -92,7 +92,7 @@ fn table(cache: &Path, home: &Path, release: &str, seed: &str, count: &str) -> R
 }
 
 /// Takes units from folder after folder, the folders in an order that the seed gives.
-fn pick(profile: &KernelProfile, seed: u64, count: usize) -> Vec<&str> {
+fn pick<'a>(profile: &'a KernelProfile, source: &Path, seed: u64, count: usize) -> Vec<&'a str> {
     let built_in = |unit: &str| {
         let parents = profile.units.get(unit);
         parents.is_some_and(|parents| parents.iter().any(ObjectName::is_vmlinux))
@@ -101,8 +101,8 @@ fn pick(profile: &KernelProfile, seed: u64, count: usize) -> Vec<&str> {
     for wanted in [true, false] {
         let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for unit in profile.units.keys().map(String::as_str) {
-            // Modpost writes `.mod.c`: no source has it.
-            let written = !unit.ends_with(".mod.c") && unit.strip_suffix(".c").is_some();
+            // What the kernel's build writes itself, such as `.mod.c`, is in no source.
+            let written = unit.strip_suffix(".c").is_some() && source.join(unit).is_file();
             if written && built_in(unit) == wanted {
                 let folder = unit.rsplit_once('/').map_or("", |(folder, _)| folder);
                 folders.entry(folder).or_default().push(unit);

@@ -17,7 +17,7 @@ use tuxtape_livepatch::kallsyms::Parent;
 use tuxtape_livepatch::layout;
 use tuxtape_livepatch::lint::{self, Finding};
 use tuxtape_livepatch::refusal::{Refusal, Rule};
-use tuxtape_livepatch::symvers::{MalformedSymvers, Symvers};
+use tuxtape_livepatch::symvers::{self, MalformedSymvers, Symvers};
 use tuxtape_livepatch::tables::{Table, layout_for};
 use tuxtape_livepatch::unit::UnitError;
 use tuxtape_livepatch::verify::Problem;
@@ -28,6 +28,7 @@ use crate::files::KernelFiles;
 use crate::verify::VerifyError;
 
 mod callbacks;
+pub mod checksums;
 pub mod init;
 pub mod link;
 mod names;
@@ -37,6 +38,7 @@ pub mod single;
 mod surroundings;
 pub mod vmlinux;
 
+use checksums::Checksums;
 pub use init::ModuleName;
 use link::LinkError;
 use names::Names;
@@ -54,6 +56,8 @@ pub struct UnitPair {
     pub original: PathBuf,
     /// Object compiled from the fixed source.
     pub patched: PathBuf,
+    /// Checksums of what it exports.
+    pub checksums: Checksums,
 }
 
 /// What one unit gives to the module.
@@ -199,7 +203,7 @@ pub fn build(
     let (touched, untouched): (Vec<_>, Vec<_>) = comparisons
         .into_iter()
         .partition(|(_, _, comparison)| !comparison.is_unchanged());
-    let quiet: Vec<String> = untouched
+    let mut quiet: Vec<String> = untouched
         .iter()
         .flat_map(|(pair, _, comparison)| comparison.notes.iter().map(|note| told(pair, note)))
         .collect();
@@ -214,7 +218,7 @@ pub fn build(
 
     let vmlinux = Vmlinux::open(kernel)?;
     let vmlinux = vmlinux.parent()?;
-    let symvers = Symvers::parse(&read(&kernel.symvers)?)?;
+    let exports = Symvers::parse(&read(&kernel.symvers)?)?;
     let modules = DebugModules::below(&kernel.debug_modules)?;
     let maps = modules.map(touched.iter().map(|(pair, ..)| &pair.parent))?;
     let parents: BTreeMap<&ObjectName, Parent<'_>> = maps
@@ -231,6 +235,15 @@ pub fn build(
         .flat_map(|(_, _, comparison)| comparison.refusals.clone())
         .collect();
     refusals.extend(layouts);
+    for (pair, (original, _)) in pairs.iter().zip(&objects) {
+        let Ok(file) = ElfFile::parse(original) else {
+            continue;
+        };
+        let exported = symvers::exported(&file).collect();
+        let said = checksums::compare(&pair.unit, &exported, &pair.checksums, &exports);
+        refusals.extend(said.refusals);
+        quiet.extend(said.warnings.iter().map(|text| told(pair, text)));
+    }
     let mut truths = Vec::new();
     for (pair, original, comparison) in &touched {
         match truth(pair, original, comparison, &owners) {
@@ -259,7 +272,7 @@ pub fn build(
         let names = Names {
             parent: owners.of(&pair.parent),
             vmlinux: &vmlinux,
-            symvers: &symvers,
+            symvers: &exports,
             modules: &modules,
             brought: &brought,
             opened: &opened,
@@ -292,7 +305,7 @@ pub fn build(
     let bytes = convert(&linked)?;
     let link = started.elapsed();
     let started = Instant::now();
-    let problems = crate::verify::with_kernel(&bytes, &vmlinux, &symvers, &modules)?.problems;
+    let problems = crate::verify::with_kernel(&bytes, &vmlinux, &exports, &modules)?.problems;
     if !problems.is_empty() {
         return Ok(Answer::Refused(sorted(
             problems

@@ -17,6 +17,7 @@ use tuxtape_livepatch::refusal::{Refusal, Rule};
 use tuxtape_livepatch::tables;
 use tuxtape_sys::regular;
 
+use crate::build::checksums::Checksums;
 use crate::build::{self, Answer, BuildError, Label, ModuleName, UnitPair, UnitResult};
 use crate::files::KernelFiles;
 use crate::profile::functions;
@@ -190,6 +191,10 @@ pub fn produce(
             parent: pair.parent.clone(),
             original: pair.original.clone(),
             patched: pair.patched.clone(),
+            checksums: Checksums {
+                original: pair.command.exports.clone(),
+                patched: pair.checksums.clone(),
+            },
         })
         .collect();
     if pairs.is_empty() {

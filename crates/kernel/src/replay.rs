@@ -3,6 +3,7 @@
 //! No kernel is built. Kbuild is asked for the command of each touched unit, which is run over the
 //! pristine and over the patched source at a time, in two trees, under the same names.
 
+mod checksums;
 pub mod command;
 pub mod compile;
 mod declarations;
@@ -127,6 +128,8 @@ pub struct CompiledPair {
     pub traceable: bool,
     /// The command and what it says.
     pub command: SavedCommand,
+    /// Name and checksum of each export of the patched source.
+    pub checksums: Vec<(String, u32)>,
     /// Whether later lines kept their numbers; without, `__LINE__` alone makes functions differ.
     pub lines_kept: bool,
     /// Whether the original came from the cache.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::elf::{ElfFile, MalformedObject};
 use crate::refusal::{Refusal, Rule};
+use crate::symvers;
 
 mod dwarf;
 mod live;
@@ -106,12 +107,7 @@ fn type_changes(before: &Version<'_>, after: &Version<'_>) -> Result<Vec<Change>
 /// What `original` exports and is something else in `patched`. Modules that were compiled against
 /// the old declaration go on to use it that way.
 fn export_changes(before: &Version<'_>, after: &Version<'_>) -> Result<Vec<Change>, LayoutError> {
-    let exported: BTreeSet<&str> = before
-        .file
-        .symbols()
-        .iter()
-        .filter_map(|symbol| symbol.name.strip_prefix("__ksymtab_"))
-        .collect();
+    let exported: BTreeSet<&str> = symvers::exported(before.file).collect();
     let (original, patched) = (&before.types.prototypes, &after.types.prototypes);
     let mut changes: Vec<Change> = Vec::new();
     for &name in &exported {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tuxtape_core::identity::ObjectName;
 
+use crate::elf::ElfFile;
+
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +83,15 @@ impl Symvers {
     pub fn get(&self, symbol: &str) -> Option<&Export> {
         self.exports.get(symbol)
     }
+}
+
+/// What a compiled unit exports, by the marks that the kernel's macros leave: an entry of the list of
+/// exports, or since Linux 6.5 a note for modpost, which makes that entry.
+pub fn exported<'data>(unit: &ElfFile<'data>) -> impl Iterator<Item = &'data str> {
+    unit.symbols().iter().filter_map(|symbol| {
+        let name = symbol.name.strip_prefix("__ksymtab_");
+        name.or_else(|| symbol.name.strip_prefix("__export_symbol_"))
+    })
 }
 
 fn read_line(text: &str) -> Result<(&str, Export), &'static str> {

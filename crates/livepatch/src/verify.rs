@@ -450,12 +450,20 @@ fn loadable(
     };
     sites::check_bare(module, code, exported, rewritten, problems);
     let mut edges = Edges::default();
-    traps::check_bugs(module, &structures.bug, code, &mut edges, problems);
+    traps::check_bugs(
+        module,
+        &structures.bug,
+        code,
+        alternatives,
+        &mut edges,
+        problems,
+    );
     traps::check_faults(module, kernel, code, &mut edges, problems);
     jumps::check_keys(module, kernel, code, &mut edges, problems);
     jumps::check_calls(module, code, problems);
     let stacks = stack::walk(module, code, alternatives, &edges, problems);
     traps::check_fatal(module, code, &edges, &stacks, problems);
+    traps::check_breaks(module, code, &stacks, problems);
     orc::check_header(module, kernel.stock, problems);
     orc::check(module, structures.orc, code, &stacks, problems)
 }

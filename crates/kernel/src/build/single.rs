@@ -12,6 +12,7 @@ use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_livepatch::symvers::Symvers;
 use tuxtape_livepatch::tables::layout_for;
 
+use super::checksums::Checksums;
 use super::names::Names;
 use super::parents::DebugModules;
 use super::{
@@ -75,6 +76,7 @@ pub fn compare_objects(
         parent: parent.clone(),
         original: unit.clone().into(),
         patched: unit.into(),
+        checksums: Checksums::default(),
     };
     let owners = Owners {
         vmlinux: &symbols,

@@ -77,16 +77,11 @@ pub fn read(file: &[u8], object: &str) -> Result<SavedCommand, CommandError> {
         .split(|word| word == ";")
         .filter_map(<[String]>::first)
         .any(|program| program.ends_with("tools/objtool/objtool"));
-    let exports = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("#SYMVER "))
-        .map(|line| version(line).ok_or(CommandError::Version))
-        .collect::<Result<Vec<_>, _>>()?;
     Ok(SavedCommand {
         parent: ObjectName(parent.to_owned()),
         traceable,
         objtool,
-        exports,
+        exports: versions(text)?,
         shell,
     })
 }
@@ -101,6 +96,14 @@ pub fn shell_of(text: &str, target: &str) -> Option<String> {
         .and_then(|rest| rest.trim_start().strip_prefix(":="))
         .map(|rest| unescape(rest.trim()))
         .filter(|shell| !shell.is_empty())
+}
+
+/// The checksums of exports in lines as genksyms writes them; other lines do not matter.
+pub(super) fn versions(text: &str) -> Result<Vec<(String, u32)>, CommandError> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(super::checksums::NOTED))
+        .map(|line| version(line).ok_or(CommandError::Version))
+        .collect()
 }
 
 fn version(line: &str) -> Option<(String, u32)> {

@@ -19,10 +19,12 @@ use tuxtape_sys::process::{self, ProcessError};
 use super::compile::{self, Toolchain};
 use super::tree::TreeError;
 
-/// A makefile read before the top one, with a goal whose recipe prints what it was handed.
+/// A makefile read before the top one, with a goal whose recipe prints what it was handed. It may not
+/// depend on `prepare`: some series read the top makefile a second time, by a rule for all goals that
+/// alone knows none of theirs.
 const QUESTION: &str = "\
 .PHONY: tuxtape-handed-down
-tuxtape-handed-down: prepare
+tuxtape-handed-down:
 \t@env -0 > $(TUXTAPE_ANSWER)
 ";
 
@@ -72,7 +74,7 @@ impl HandedDown {
         let mut make = compile::make(tree, toolchain);
         make.env("MAKEFILES", &question)
             .env("TUXTAPE_ANSWER", &answer)
-            .arg("tuxtape-handed-down");
+            .args(["prepare", "tuxtape-handed-down"]);
         process::run_ok(&mut make, deadline)?;
         let bytes = std::fs::read(&answer).map_err(|source| TreeError::Io {
             path: answer,
@@ -314,21 +316,51 @@ mod tests {
         );
     }
 
+    /// How the top makefile of 6.12 begins: it reads itself once more for whatever is wanted.
+    const AGAIN: &str = "\
+ifneq ($(sub_make_done),1)
+export sub_make_done := 1
+.PHONY: $(MAKECMDGOALS) __sub-make
+$(MAKECMDGOALS): __sub-make
+\t@:
+__sub-make:
+\t@$(MAKE) --no-print-directory -f Makefile $(MAKECMDGOALS)
+else
+";
+
+    #[test]
+    fn a_top_makefile_that_reads_itself_again_answers_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("tree");
+        small_tree(&top);
+        let makefile = top.join("Makefile");
+        let plain = std::fs::read_to_string(&makefile).unwrap();
+        std::fs::write(&makefile, format!("{AGAIN}{plain}endif\n")).unwrap();
+        let second = Duration::from_secs(30);
+        let learnt = HandedDown::learn(&top, &toolchain(), folder.path(), second).unwrap();
+        let flags = &learnt.unwrap().variables["KBUILD_CFLAGS"];
+        assert_eq!(flags, &format!("-O2 {}", compile::EXTRA_FLAGS));
+        assert!(top.join("prepared").exists());
+    }
+
+    fn toolchain() -> Toolchain {
+        Toolchain {
+            release: "6.1.0".parse().unwrap(),
+            compiler: "gcc".to_owned(),
+            version: String::new(),
+            identity: String::new(),
+            objtool: &[],
+        }
+    }
+
     #[test]
     fn a_second_tree_answers_for_itself_and_nothing_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (folder.path().join("one"), folder.path().join("other"));
         small_tree(&one);
         small_tree(&other);
-        let toolchain = Toolchain {
-            release: "6.1.0".parse().unwrap(),
-            compiler: "gcc".to_owned(),
-            version: String::new(),
-            identity: String::new(),
-            objtool: &[],
-        };
         let second = Duration::from_secs(30);
-        let learnt = HandedDown::learn(&one, &toolchain, folder.path(), second)
+        let learnt = HandedDown::learn(&one, &toolchain(), folder.path(), second)
             .unwrap()
             .unwrap();
         let found = learnt.commands(&other, &["a/b.o", "c.o"], second).unwrap();

@@ -25,6 +25,9 @@ pub(super) const LIMIT: u64 = 2 << 30;
 /// What is left of the limit when something had to go, so that not every build cleans up.
 const KEPT_OF_TEN: u64 = 9;
 
+/// What is kept of an object; another text makes all of them anew.
+pub(super) const FORM: &str = "with checksums of exports";
+
 /// Start of the line with the digests.
 const SEAL: &str = "#sealed ";
 /// Start of a line that names a file the object was made of.
@@ -40,20 +43,30 @@ pub(super) struct Original {
     pub cached: bool,
 }
 
-/// The folder of kept objects, and the tree whose files they are made of.
+/// The folder of kept objects, and the trees whose files they are made of.
 pub(super) struct Originals<'a> {
     folder: PathBuf,
-    tree: &'a Path,
+    /// The tree that never changes.
+    pristine: &'a Path,
+    /// The tree in which Kbuild generates what some units include.
+    work: &'a Path,
     limit: u64,
 }
 
 impl<'a> Originals<'a> {
-    /// Uses `folder`, which is made at need, for objects made of files of `tree`.
-    pub(super) fn below(folder: PathBuf, tree: &'a Path, limit: u64) -> Result<Self, TreeError> {
+    /// Uses `folder`, which is made at need, for objects made of files of `pristine`, and of those that
+    /// only `work` has.
+    pub(super) fn below(
+        folder: PathBuf,
+        pristine: &'a Path,
+        work: &'a Path,
+        limit: u64,
+    ) -> Result<Self, TreeError> {
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         Ok(Self {
             folder,
-            tree,
+            pristine,
+            work,
             limit,
         })
     }
@@ -95,19 +108,20 @@ impl<'a> Originals<'a> {
         let Some(bytes) = read(path)? else {
             return Ok(None);
         };
-        if digest(&bytes) != entry.object || self.inputs(&entry.inputs)? != entry.contents {
+        let contents = self.inputs(&entry.inputs, self.pristine)?;
+        if digest(&bytes) != entry.object || contents != entry.contents {
             return Ok(None);
         }
         Ok(Some(command))
     }
 
-    /// Keeps the object at `made` under `key`: `words` are what Kbuild saved of it, `inputs` the files
-    /// it was made of, relative to the tree.
+    /// Keeps under `key` the `object` made in `tree`, which is one of the two: `words` are what Kbuild
+    /// saved of it, `inputs` the files it was made of, relative to the tree.
     pub(super) fn keep(
         &self,
         key: &str,
         object: &str,
-        made: &Path,
+        tree: &Path,
         words: &str,
         inputs: &[String],
     ) -> Result<Original, CompileError> {
@@ -117,7 +131,8 @@ impl<'a> Originals<'a> {
                 source,
             })?;
         let (path, beside) = self.paths(key);
-        let bytes = fs::read(made).map_err(at(made))?;
+        let made = tree.join(object);
+        let bytes = fs::read(&made).map_err(at(&made))?;
         let mut text = words.trim_end().to_owned();
         text.push('\n');
         for input in inputs {
@@ -127,7 +142,7 @@ impl<'a> Originals<'a> {
         }
         let seal = format!(
             "{SEAL}{} {} {}\n",
-            self.inputs(inputs)?,
+            self.inputs(inputs, tree)?,
             digest(&bytes),
             digest(text.as_bytes())
         );
@@ -143,13 +158,17 @@ impl<'a> Originals<'a> {
         })
     }
 
-    /// The digest of the contents of `inputs`, in their order. A file that is not there has another
-    /// digest than any file.
-    fn inputs(&self, inputs: &[String]) -> Result<String, TreeError> {
+    /// The digest of the contents of `inputs` in `tree`, in their order; of a file that `tree` lacks it
+    /// is what Kbuild generated. A file that is not there has another digest than any file.
+    fn inputs(&self, inputs: &[String], tree: &Path) -> Result<String, TreeError> {
         let mut hash = Sha256::new();
         for input in inputs {
             hash.update(input.as_bytes());
-            match read(&self.tree.join(input))? {
+            let found = match read(&tree.join(input))? {
+                Some(bytes) => Some(bytes),
+                None => read(&self.work.join(input))?,
+            };
+            match found {
                 Some(bytes) => {
                     hash.update(b"\0");
                     hash.update(bytes.len().to_le_bytes());
@@ -335,6 +354,7 @@ mod tests {
     struct Bench {
         folder: tempfile::TempDir,
         tree: PathBuf,
+        work: PathBuf,
     }
 
     impl Bench {
@@ -342,22 +362,60 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let tree = folder.path().join("tree");
             fs::create_dir(&tree).unwrap();
+            let work = folder.path().join("work");
+            fs::create_dir(&work).unwrap();
             for name in ["a.c", "a.h", "a.o"] {
                 fs::write(tree.join(name), name).unwrap();
+                fs::write(work.join(name), name).unwrap();
             }
-            Self { folder, tree }
+            Self { folder, tree, work }
         }
 
         fn originals(&self, limit: u64) -> Originals<'_> {
-            Originals::below(self.folder.path().join("objects"), &self.tree, limit).unwrap()
+            let folder = self.folder.path().join("objects");
+            Originals::below(folder, &self.tree, &self.work, limit).unwrap()
         }
 
         fn keep(&self, originals: &Originals<'_>, key: &str) -> Original {
             let inputs = ["a.c".to_owned(), "a.h".to_owned()];
             originals
-                .keep(key, "a.o", &self.tree.join("a.o"), WORDS, &inputs)
+                .keep(key, "a.o", &self.tree, WORDS, &inputs)
                 .unwrap()
         }
+
+        /// Keeps what Kbuild made, of a header that it generated, too.
+        fn keep_generated(&self, originals: &Originals<'_>, key: &str) {
+            let inputs = ["a.c", "a.h", "generated.h"].map(str::to_owned);
+            originals
+                .keep(key, "a.o", &self.work, WORDS, &inputs)
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn an_object_made_of_another_generated_header_is_not_found() {
+        let bench = Bench::new();
+        let originals = bench.originals(LIMIT);
+        let generated = bench.work.join("generated.h");
+        let found = || originals.find("k", "a.o").unwrap().is_some();
+        fs::write(&generated, "one").unwrap();
+        bench.keep_generated(&originals, "k");
+        assert!(found());
+        fs::write(&generated, "two").unwrap();
+        assert!(!found());
+        bench.keep_generated(&originals, "k");
+        fs::remove_file(&generated).unwrap();
+        assert!(!found());
+    }
+
+    #[test]
+    fn an_object_of_a_header_that_kbuild_made_otherwise_is_not_found() {
+        let bench = Bench::new();
+        let originals = bench.originals(LIMIT);
+        fs::write(bench.work.join("generated.h"), "one").unwrap();
+        fs::write(bench.work.join("a.h"), "otherwise").unwrap();
+        bench.keep_generated(&originals, "k");
+        assert!(originals.find("k", "a.o").unwrap().is_none());
     }
 
     #[test]

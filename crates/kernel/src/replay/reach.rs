@@ -7,6 +7,9 @@
 //! Where that is not clear (a conditional changed, a macro declares), every unit that includes the
 //! header is taken. Too many units are a refusal.
 //!
+//! A header that comes or goes may be found in the place of another of its name: then every unit that
+//! asks for that name is taken.
+//!
 //! Not seen: a unit that forms a name by token pasting. That is said in a warning wherever a name
 //! was there before; a new name cannot be in use.
 
@@ -101,6 +104,13 @@ impl Search<'_> {
         let Some(file) = self.changed.get(self.header) else {
             return Ok(());
         };
+        if file.before.is_none() != file.after.is_none() {
+            for includer in self.finding_another()? {
+                if !self.takes_unit(&includer)? {
+                    self.include(&includer)?;
+                }
+            }
+        }
         let old = declarations(file.before.as_deref().unwrap_or_default());
         let new = file.after.as_ref().map(PatchedFile::bytes);
         let new = declarations(new.as_deref().unwrap_or_default());
@@ -272,9 +282,38 @@ impl Search<'_> {
         if file.extension() == Some("c") && !self.units.included.contains(file.name()) {
             return Ok(Vec::new());
         }
-        let name = file.name().replace('.', "\\.").replace('+', "\\+");
+        let name = escaped(file.name());
         let pattern = format!("^[[:space:]]*#[[:space:]]*include.*[\"</]{name}[\">]");
         grep(self.tree, &["-rlEsI".to_owned(), "-e".to_owned(), pattern])
+    }
+
+    /// Files of the tree that include something which was another file before the header came, or will be
+    /// when it is gone.
+    fn finding_another(&self) -> Result<Vec<TreePath>, ReplayError> {
+        let name = escaped(self.header.name());
+        let pattern = format!("^[[:space:]]*#.*include.*[\"</]{name}[\">]");
+        let lines = search(self.tree, &["-rHEsI".to_owned(), "-e".to_owned(), pattern])?;
+        let mut found = Vec::new();
+        for line in lines.lines() {
+            let Some((file, directive)) = line.split_once(':') else {
+                continue;
+            };
+            let Ok(file) = file.parse::<TreePath>() else {
+                continue;
+            };
+            let own = own_folder(&file, directive);
+            // What a quoted name finds beside its file is found before all others.
+            let beside = match &own {
+                Some(own) if own != self.header => self.tree.read(own)?.is_some(),
+                Some(_) | None => false,
+            };
+            if !beside && (own.as_ref() == Some(self.header) || may_find(directive, self.header)) {
+                found.push(file);
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
     }
 
     fn count_search(&mut self) -> Result<(), ReplayError> {
@@ -293,6 +332,55 @@ impl Search<'_> {
             budget: self.budget,
         }
     }
+}
+
+/// A file's name as a pattern for it alone.
+fn escaped(name: &str) -> String {
+    name.replace('.', "\\.").replace('+', "\\+")
+}
+
+/// What a directive asks for, and whether in quotes.
+fn asked(directive: &str) -> Option<(&str, bool)> {
+    let at = directive.find(['"', '<'])?;
+    let (opening, rest) = directive.get(at..)?.split_at_checked(1)?;
+    let quoted = opening == "\"";
+    let (name, _) = rest.split_once(if quoted { '"' } else { '>' })?;
+    Some((name, quoted))
+}
+
+/// The parts of a path with `.` and `..` taken away, and how many `..` are left over at its start.
+fn plain(path: &str) -> (Vec<&str>, usize) {
+    let (mut parts, mut above) = (Vec::new(), 0_usize);
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.is_empty() => above = above.saturating_add(1),
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    (parts, above)
+}
+
+/// The file beside `file` that a quoted name asks for first.
+fn own_folder(file: &TreePath, directive: &str) -> Option<TreePath> {
+    let (name, quoted) = asked(directive)?;
+    let (folder, _) = file.as_str().rsplit_once('/').unwrap_or_default();
+    let path = format!("{folder}/{name}");
+    let (parts, above) = plain(&path);
+    (quoted && above == 0).then(|| parts.join("/").parse().ok())?
+}
+
+/// Whether what a directive asks for can be `header`, by one folder or another that is searched.
+fn may_find(directive: &str, header: &TreePath) -> bool {
+    asked(directive).is_some_and(|(name, _)| {
+        let (parts, _) = plain(name);
+        let wanted = parts.join("/");
+        let folders = header.as_str().strip_suffix(&wanted);
+        !wanted.is_empty() && folders.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+    })
 }
 
 /// Tells whether `file` may be compiled into what runs in every process. A few files of that folder
@@ -346,7 +434,83 @@ fn search(tree: &WorkTree, arguments: &[String]) -> Result<String, ReplayError> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    /// A small prepared tree: `net/a.c` and `net/b.c` include `linux/x.h`, which is in `include/uapi`,
+    /// the latter through a header; `net/c.c` has an `x.h` beside it.
+    fn small(folder: &Path) -> WorkTree {
+        for (name, text) in [
+            (".config", ""),
+            ("Makefile", ""),
+            ("MAINTAINERS", ""),
+            ("include/generated/autoconf.h", ""),
+            ("include/generated/utsrelease.h", ""),
+            ("include/generated/asm-offsets.h", ""),
+            ("include/uapi/linux/x.h", "#define OLD 1\n"),
+            ("include/net/y.h", "#  include <linux/x.h>\n"),
+            ("net/a.c", "#include <linux/x.h>\n"),
+            ("net/b.c", "#include \"../include/net/y.h\"\n"),
+            ("net/c.c", "#include \"x.h\"\n"),
+            ("net/x.h", "#define OWN 1\n"),
+            ("net/d.c", "#include <linux/ax.h>\n"),
+        ] {
+            let path = folder.join("source").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let (source, work) = (folder.join("source"), folder.join("work"));
+        WorkTree::take(&source, &work, Duration::from_secs(20), |_| {}).unwrap()
+    }
+
+    /// The units that a header reaches which is not there `before`, or not after.
+    fn by(header: &str, before: Option<&str>, after: Option<&str>) -> (Vec<String>, Vec<TreePath>) {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = small(folder.path());
+        let mut units = BuiltUnits::default();
+        for unit in ["net/a.c", "net/b.c", "net/c.c", "net/d.c"] {
+            let object = unit.replace(".c", ".o");
+            units
+                .units
+                .insert(unit.parse().unwrap(), BTreeSet::from([object]));
+        }
+        let header: TreePath = header.parse().unwrap();
+        let change = Changed {
+            before: before.map(|text| text.as_bytes().to_vec()),
+            after: after.map(|text| PatchedFile::pristine(text.as_bytes())),
+        };
+        let changed = BTreeMap::from([(header.clone(), change)]);
+        let mut result = Replayed::default();
+        let found = reached(&[&header], &changed, &units, &tree, 40, &mut result).unwrap();
+        (
+            found.iter().map(ToString::to_string).collect(),
+            result.unused,
+        )
+    }
+
+    #[test]
+    fn a_header_found_before_another_reaches_all_that_ask_for_its_name() {
+        let (units, unused) = by("include/linux/x.h", None, Some("#define NEW 1\n"));
+        assert_eq!(units, ["net/a.c", "net/b.c"]);
+        assert_eq!(unused, []);
+    }
+
+    #[test]
+    fn a_header_that_goes_reaches_all_that_find_another() {
+        let (units, _) = by("include/uapi/linux/x.h", Some("#define OLD 1\n"), None);
+        assert_eq!(units, ["net/a.c", "net/b.c"]);
+    }
+
+    #[test]
+    fn a_header_of_a_name_that_nobody_asks_for_there_is_unused() {
+        for name in ["include/linux/z.h", "drivers/x.h/y.c.h", "include/x/x.h"] {
+            let (units, unused) = by(name, None, Some("#define NEW 1\n"));
+            assert_eq!(units, [""; 0], "{name}");
+            assert_eq!(unused, [name.parse().unwrap()], "{name}");
+        }
+    }
 
     #[test]
     fn assembly_of_the_vdso_is_in_it_like_its_c() {

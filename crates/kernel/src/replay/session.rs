@@ -18,7 +18,7 @@ use super::handed_down::{HandedDown, Known};
 use super::originals::{self, LIMIT, Original, Originals};
 use super::select::{Changed, Target, contents};
 use super::tree::{TreeError, WorkTree, at};
-use super::{Budget, CompiledPair, ReplayError, flat, is_equal, objtool};
+use super::{Budget, CompiledPair, ReplayError, checksums, flat, is_equal, objtool};
 use crate::files::KernelFiles;
 use crate::unified::TreePath;
 
@@ -41,7 +41,7 @@ impl Before<'_> {
     fn keep(
         &self,
         object: &str,
-        made: &Path,
+        tree: &Path,
         words: &str,
         mut inputs: Vec<String>,
     ) -> Result<Original, CompileError> {
@@ -49,7 +49,7 @@ impl Before<'_> {
         let folder = object.rsplit_once('/').map_or(".", |(folder, _)| folder);
         inputs.extend(["Kbuild", "Makefile"].map(|name| format!("{folder}/{name}")));
         let key = self.keys.get(object).cloned().unwrap_or_default();
-        self.store.keep(&key, object, made, words, &inputs)
+        self.store.keep(&key, object, tree, words, &inputs)
     }
 }
 
@@ -70,6 +70,7 @@ enum Made<'a> {
 /// An object of the patched source.
 struct Object {
     path: PathBuf,
+    checksums: Vec<(String, u32)>,
     took: Duration,
     lines_kept: bool,
 }
@@ -85,7 +86,7 @@ impl Session<'_> {
     ) -> Result<Vec<CompiledPair>, ReplayError> {
         let folder = self.files.top.join("objects");
         let mut before = Before {
-            store: Originals::below(folder, self.tree.pristine(), LIMIT)?,
+            store: Originals::below(folder, self.tree.pristine(), self.tree.top(), LIMIT)?,
             keys: BTreeMap::new(),
             found: BTreeMap::new(),
         };
@@ -241,6 +242,7 @@ impl Session<'_> {
         let finished =
             compile::make_objects(top, self.toolchain, objects, self.budget.jobs, deadline)
                 .map_err(ReplayError::Make)?;
+        self.tree.check_generated()?;
         let mut errors = Vec::new();
         for &object in objects {
             if !top.join(object).is_file() {
@@ -252,10 +254,10 @@ impl Session<'_> {
                 let words: String = saved
                     .lines()
                     .enumerate()
-                    .filter(|(number, line)| *number == 0 || line.starts_with("#SYMVER "))
+                    .filter(|(number, line)| *number == 0 || line.starts_with(checksums::NOTED))
                     .flat_map(|(_, line)| [line, "\n"])
                     .collect();
-                before.keep(object, &top.join(object), &words, inputs)
+                before.keep(object, top, &words, inputs)
             });
             match kept {
                 Ok(original) => {
@@ -347,7 +349,13 @@ impl Session<'_> {
         let unit = self.tree.read(&target.unit)?.unwrap_or_default();
         let handed = self.handed_key();
         Ok(digest(
-            [handed.as_bytes(), target.object.as_bytes(), &unit].into_iter(),
+            [
+                originals::FORM.as_bytes(),
+                handed.as_bytes(),
+                target.object.as_bytes(),
+                &unit,
+            ]
+            .into_iter(),
         ))
     }
 
@@ -402,9 +410,10 @@ impl Session<'_> {
         compile::replay(top, object, command, self.budget.per_unit)?;
         let rule = top.join(compile::dependencies_path(object));
         let rule = fs::read(&rule).map_err(at(&rule))?;
-        let made = top.join(object);
+        let noted = checksums::of(top, object, command, self.budget.per_unit)?;
+        let words = format!("{line}{}", checksums::lines(&noted));
         let original = match originals::inputs(&rule) {
-            Some(inputs) => before.keep(object, &made, line, inputs),
+            Some(inputs) => before.keep(object, top, &words, inputs),
             // What it was made of is not known: the next build makes it again.
             None => Err(compile::unreadable_rule(object)),
         };
@@ -420,11 +429,13 @@ impl Session<'_> {
     ) -> Result<Object, CompileError> {
         let (object, top) = (target.object.as_str(), self.tree.top());
         let took = compile::replay(top, object, command, self.budget.per_unit)?;
+        let checksums = checksums::of(top, object, command, self.budget.per_unit)?;
         let path = out.join(format!("{}.patched.o", flat(object)));
         fs::copy(top.join(object), &path).map_err(at(&path))?;
         compile::forget(top, object)?;
         Ok(Object {
             path,
+            checksums,
             took,
             lines_kept: true,
         })
@@ -457,6 +468,7 @@ fn collect(
                 patched: made.path,
                 traceable: original.command.traceable,
                 command: original.command.clone(),
+                checksums: made.checksums,
                 lines_kept: made.lines_kept,
                 cached: original.cached,
                 took: made.took,

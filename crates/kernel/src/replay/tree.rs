@@ -30,8 +30,14 @@ const STAMPED: [&str; 5] = [
     "include/generated/asm-offsets.h",
 ];
 
+/// Folders of headers that `make prepare` generates, all of which units include.
+const GENERATED: [&str; 2] = ["include/generated", "arch/x86/include/generated"];
+
 /// How the trees are made; another number makes them anew.
 pub(super) const FORM: u32 = 3;
+
+/// The file that says which tree the two were made of.
+const MADE: &str = "made-from";
 
 /// Why the second tree could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,15 @@ pub enum TreeError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Kbuild made a header that the tree was prepared with anew, and otherwise.
+    #[error(
+        "making a unit changed {path}, which the kernel's tree was prepared with: remove that tree and run `tuxtape kernel add` again",
+        path = path.display()
+    )]
+    Regenerated {
+        /// The header, relative to the tree.
+        path: PathBuf,
     },
     /// A file could not be written.
     #[error(transparent)]
@@ -110,7 +125,7 @@ impl WorkTree {
             stamp,
             _lock: lock,
         };
-        let made = folder.join("made-from");
+        let made = folder.join(MADE);
         let text = format!("{FORM} {}", tree.stamp);
         if fs::read_to_string(&made).is_ok_and(|found| found == text) {
             tree.restore()?;
@@ -141,6 +156,22 @@ impl WorkTree {
     /// Returns a text that is another one for every prepared tree.
     pub fn stamp(&self) -> &str {
         &self.stamp
+    }
+
+    /// Fails if a header that `make prepare` generates is not the same in both trees: what is compiled
+    /// in one could not be compared with what is in the other. The next run makes both anew then.
+    pub fn check_generated(&self) -> Result<(), TreeError> {
+        let (ours, theirs) = (generated(&self.top)?, generated(&self.pristine)?);
+        for path in ours.union(&theirs) {
+            let same = ours.contains(path)
+                && theirs.contains(path)
+                && read(&self.top.join(path))? == read(&self.pristine.join(path))?;
+            if !same {
+                remove(&self.top.with_file_name(MADE))?;
+                return Err(TreeError::Regenerated { path: path.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Reads a file; `None` if it is not there. Refuses symbolic links on the way.
@@ -287,6 +318,12 @@ pub(crate) fn stamp(source: &Path) -> Result<String, TreeError> {
         hash.update(bytes.len().to_le_bytes());
         hash.update(&bytes);
     }
+    for name in generated(source)? {
+        let bytes = read(&source.join(&name))?;
+        hash.update(name.as_os_str().as_encoded_bytes());
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(&bytes);
+    }
     // Another revision of the same point release differs in none of these; unpacking it anew gives
     // another file.
     let path = source.join("MAINTAINERS");
@@ -294,6 +331,35 @@ pub(crate) fn stamp(source: &Path) -> Result<String, TreeError> {
     hash.update(found.ino().to_le_bytes());
     hash.update(found.mtime().to_le_bytes());
     Ok(hex::encode(hash.finalize()))
+}
+
+/// The headers that `make prepare` generated in the tree at `top`, relative to it.
+fn generated(top: &Path) -> Result<BTreeSet<PathBuf>, TreeError> {
+    let mut found = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = GENERATED.iter().map(PathBuf::from).collect();
+    while let Some(folder) = folders.pop() {
+        let full = top.join(&folder);
+        let entries = match fs::read_dir(&full) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(TreeError::Io { path: full, source }),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at(&full))?;
+            let path = folder.join(entry.file_name());
+            let kind = entry.file_type().map_err(at(&full))?;
+            if kind.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "h") {
+                found.insert(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TreeError> {
+    fs::read(path).map_err(at(path))
 }
 
 /// Links every file of `from` into the new folder `to`. What `make` may write again in place is
@@ -445,6 +511,38 @@ mod tests {
         .unwrap();
         let tree = take(folder.path()).unwrap();
         assert_eq!(tree.read(&path(".config")).unwrap().unwrap(), b"x");
+    }
+
+    #[test]
+    fn another_generated_header_makes_another_second_tree() {
+        let folder = prepared();
+        let name = "arch/x86/include/generated/uapi/asm/types.h";
+        let header = folder.path().join("source").join(name);
+        fs::create_dir_all(header.parent().unwrap()).unwrap();
+        for text in ["one", "two"] {
+            fs::write(header.with_extension("new"), text).unwrap();
+            fs::rename(header.with_extension("new"), &header).unwrap();
+            let tree = take(folder.path()).unwrap();
+            for top in [tree.top(), tree.pristine()] {
+                assert_eq!(fs::read(top.join(name)).unwrap(), text.as_bytes());
+            }
+            tree.check_generated().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_header_that_kbuild_makes_anew_is_noticed() {
+        let folder = prepared();
+        let tree = take(folder.path()).unwrap();
+        let header = tree.top().join(STAMPED[3]);
+        fs::remove_file(&header).unwrap();
+        fs::write(&header, "another").unwrap();
+        let error = tree.check_generated().unwrap_err();
+        assert!(error.to_string().contains(STAMPED[3]), "{error}");
+        fs::remove_file(&header).unwrap();
+        assert!(tree.check_generated().is_err());
+        drop(tree);
+        take(folder.path()).unwrap().check_generated().unwrap();
     }
 
     #[test]

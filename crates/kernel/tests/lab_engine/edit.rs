@@ -9,7 +9,7 @@ pub(crate) struct Section {
     size: u64,
     link: u32,
     pub(crate) info: u32,
-    alignment: u64,
+    pub(super) alignment: u64,
     entry_size: u64,
     pub(crate) data: Vec<u8>,
 }

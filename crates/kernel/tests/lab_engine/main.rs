@@ -11,6 +11,8 @@
 mod edit;
 mod faults;
 mod faults_code;
+mod ideas;
 mod kpatch;
 mod setup;
 mod sweep;
+mod ways;

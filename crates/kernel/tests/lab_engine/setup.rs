@@ -19,6 +19,24 @@ use tuxtape_kernel::{profile, unified};
 /// What a guest says when a module's own test was passed.
 const SEEN: &str = "seen at work";
 
+/// Shell scripts for a guest that fail where a livepatch does not do what it is for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Test {
+    /// Run while it is in force.
+    pub(crate) during: String,
+    /// Run when it is gone.
+    pub(crate) after: Option<String>,
+}
+
+impl From<String> for Test {
+    fn from(during: String) -> Self {
+        Self {
+            during,
+            after: None,
+        }
+    }
+}
+
 /// A kernel that is prepared.
 pub(crate) struct Lab {
     pub(crate) kernel: KernelFiles,
@@ -69,11 +87,15 @@ pub(crate) fn labs() -> Vec<Lab> {
 impl Lab {
     /// Builds the fix in the text of a patch.
     pub(crate) fn build(&self, name: &str, patch: &[u8]) -> Result<Outcome, ProduceError> {
-        let fix = NamedFix {
-            name: name.to_owned(),
-            cves: Vec::new(),
-            diff: unified::parse(patch).unwrap(),
-        };
+        self.build_together(name, &[named(name, patch)])
+    }
+
+    /// Builds one module of several fixes.
+    pub(crate) fn build_together(
+        &self,
+        name: &str,
+        fixes: &[NamedFix],
+    ) -> Result<Outcome, ProduceError> {
         let scratch = tempfile::tempdir().unwrap();
         let target = For {
             files: &self.kernel,
@@ -82,7 +104,7 @@ impl Lab {
         };
         produce::produce(
             target,
-            &[fix],
+            fixes,
             &name.parse().unwrap(),
             &Budget::default(),
             scratch.path(),
@@ -93,7 +115,7 @@ impl Lab {
     pub(crate) fn boot(
         &self,
         livepatches: Vec<Livepatch>,
-        tests: &BTreeMap<String, String>,
+        tests: &BTreeMap<String, Test>,
     ) -> Vec<String> {
         let tools = match Tools::find() {
             Ok(tools) => tools,
@@ -126,10 +148,18 @@ impl Lab {
                 module.transition_ms,
                 module.problems
             );
-            let during = module.script[1].as_ref().map(|run| run.output.as_str());
-            if tests.contains_key(&module.name.0) && !during.is_some_and(|text| text.contains(SEEN))
-            {
-                wrong.push(format!("{}: its test did not run", module.name));
+            let said = |stage: usize| {
+                let run = module.script[stage].as_ref();
+                run.map_or("", |run| run.output.as_str())
+            };
+            let test = tests.get(&module.name.0);
+            let during = test.is_some();
+            let after = test.is_some_and(|test| test.after.is_some());
+            for (stage, wanted) in [(1, during), (2, after)] {
+                if wanted && !said(stage).contains(SEEN) {
+                    let output = said(stage);
+                    wrong.push(format!("{}: not seen at work: {output}", module.name));
+                }
             }
             if !module.problems.is_empty() {
                 let problems = &module.problems;
@@ -150,6 +180,15 @@ impl Lab {
     }
 }
 
+/// A fix of the text of a patch.
+pub(crate) fn named(name: &str, patch: &[u8]) -> NamedFix {
+    NamedFix {
+        name: name.to_owned(),
+        cves: Vec::new(),
+        diff: unified::parse(patch).unwrap(),
+    }
+}
+
 /// The patches of a folder, with the test to run while each is in force.
 pub(crate) fn patches(folder: &Path) -> BTreeMap<String, (PathBuf, Option<String>)> {
     let mut found = BTreeMap::new();
@@ -167,20 +206,28 @@ pub(crate) fn patches(folder: &Path) -> BTreeMap<String, (PathBuf, Option<String
     found
 }
 
-/// One script for the guest: the test of the module in force, as its authors wrote it. The guest has no
+/// One script for the guest: the tests of each module, as their authors wrote them. The guest has no
 /// `sudo`, its shell is busybox, and what a module patches was loaded before.
-fn script(tests: &BTreeMap<String, String>) -> String {
+fn script(tests: &BTreeMap<String, Test>) -> String {
     let mut script = String::from(
-        "[ $TUXTAPE_STAGE = during ] || exit 0\n\
-         sudo() { \"$@\"; }\n\
+        "sudo() { \"$@\"; }\n\
          modprobe() { :; }\n\
          mount -t debugfs none /sys/kernel/debug 2>/dev/null\n\
-         case $TUXTAPE_MODULE in\n",
+         case $TUXTAPE_STAGE-$TUXTAPE_MODULE in\n",
     );
     for (module, test) in tests {
-        script.push_str(&format!(
-            "{module}) ( {test}\n) || exit 1; echo {SEEN} ;;\n"
-        ));
+        let stages = [
+            ("during", Some(&test.during)),
+            ("after", test.after.as_ref()),
+        ];
+        for (stage, text) in stages {
+            let text = text.map_or("", String::as_str);
+            if !text.is_empty() {
+                script.push_str(&format!(
+                    "{stage}-{module}) ( {text}\n) || exit 1; echo {SEEN} ;;\n"
+                ));
+            }
+        }
     }
     script.push_str("esac\nexit 0\n");
     script

@@ -25,6 +25,7 @@ pub(crate) struct FixtureSection {
     pub(crate) address: u64,
     pub(crate) data: Vec<u8>,
     pub(crate) info: u32,
+    pub(crate) alignment: u64,
     pub(crate) entry_size: u64,
 }
 
@@ -58,6 +59,7 @@ impl Fixture {
                 address: 0,
                 data: Vec::new(),
                 info: 0,
+                alignment: 16,
                 entry_size: 0,
             }],
             symbols: vec![FixtureSymbol {
@@ -90,6 +92,7 @@ impl Fixture {
             address,
             data: data.to_vec(),
             info: 0,
+            alignment: 16,
             entry_size: u64::from(flags & 0x30 == 0x30),
         });
         SectionIndex(index)
@@ -269,6 +272,7 @@ impl Fixture {
                 address: 0,
                 data,
                 info,
+                alignment: 16,
                 entry_size,
             });
         }
@@ -304,7 +308,7 @@ impl Fixture {
             headers.extend((section.data.len() as u64).to_le_bytes());
             headers.extend(link.to_le_bytes());
             headers.extend(section.info.to_le_bytes());
-            headers.extend(16u64.to_le_bytes());
+            headers.extend(section.alignment.to_le_bytes());
             headers.extend(section.entry_size.to_le_bytes());
             file.extend(&section.data);
         }

@@ -3,6 +3,7 @@
 //! Layouts are the kernel's own. What the module does not set is the livepatch core's, and must be zero:
 //! `struct klp_func`, `struct klp_object` and `struct klp_patch` in `include/linux/livepatch.h`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ use super::layout;
 use super::module::{Module, Spot};
 use super::structs::Structures;
 use super::{Check, PatchedFunction, Problem, code, functions};
-use crate::elf::{Place, Relocation, SymbolKind};
+use crate::elf::{Place, Relocation, Section, SymbolKind};
 
 /// `R_X86_64_64`: a pointer in data.
 const POINTER: u32 = 1;
@@ -87,6 +88,21 @@ fn relocations<'a>(module: &'a Module<'_>) -> BTreeMap<Spot, &'a Relocation> {
         .collect()
 }
 
+/// Bytes that no structure of the livepatch core has; they have a few hundred.
+const LARGEST: u64 = 1 << 16;
+
+/// What a structure's bytes are once its section is loaded: a variable that is all zero, such as an array
+/// without functions, has none in the file.
+fn loaded<'data>(home: &Section<'data>, start: u64, size: u64) -> Option<Cow<'data, [u8]>> {
+    if !home.is_nobits() {
+        return home.bytes(start, size).map(Cow::Borrowed);
+    }
+    let end = start.checked_add(size).filter(|_| size <= LARGEST);
+    let inside = end.is_some_and(|end| end <= home.size);
+    let size = usize::try_from(size).ok()?;
+    inside.then(|| Cow::Owned(vec![0; size]))
+}
+
 struct Walk<'run, 'data> {
     module: &'run Module<'data>,
     structures: &'run Structures,
@@ -116,7 +132,7 @@ impl Walk<'_, '_> {
         let home = self.module.file.section(section);
         let bytes = home
             .filter(|home| home.is_allocated() && !home.is_executable())
-            .and_then(|home| home.bytes(start, size));
+            .and_then(|home| loaded(home, start, size));
         let (Some(bytes), Some(end)) = (bytes, start.checked_add(size)) else {
             self.problem(
                 Check::KlpStruct,
@@ -172,7 +188,7 @@ impl Walk<'_, '_> {
     fn is_empty(&self, spot: Spot, size: u64) -> bool {
         let (section, start) = spot;
         let home = self.module.file.section(section);
-        let bytes = home.and_then(|home| home.bytes(start, size));
+        let bytes = home.and_then(|home| loaded(home, start, size));
         let end = (section, start.saturating_add(size));
         bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
             && self.relocations.range(spot..end).next().is_none()

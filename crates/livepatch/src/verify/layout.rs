@@ -19,6 +19,8 @@ pub(super) const EXIT: &str = "cleanup_module";
 const NAME_OFFSET: u64 = 24;
 /// The loader's section count is 16 bits wide, and the topmost values are reserved.
 const SECTION_LIMIT: usize = 0xff00;
+/// The loader gives a module's memory in pages, and aligns its sections from the start of one.
+const PAGE: u64 = 4096;
 
 pub(super) fn check(module: &Module<'_>, stock: &StockModule, problems: &mut Vec<Problem>) {
     let file = &module.file;
@@ -54,6 +56,10 @@ pub(super) fn check(module: &Module<'_>, stock: &StockModule, problems: &mut Vec
         }
         if section.alignment > 1 && !section.alignment.is_power_of_two() {
             let why = "its alignment is no power of two";
+            problems.push(Problem::new(Check::Layout, why).in_section(section.name));
+        }
+        if section.is_allocated() && section.alignment > PAGE {
+            let why = "is aligned to more than a page, which the loader does not keep";
             problems.push(Problem::new(Check::Layout, why).in_section(section.name));
         }
     }

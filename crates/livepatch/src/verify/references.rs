@@ -1,12 +1,14 @@
 //! Addresses that the module's code and data hold: each field fits its instruction, each place exists.
 
-use iced_x86::Register;
+use std::collections::BTreeMap;
+
+use iced_x86::{Mnemonic, Register};
 
 use super::flow::{Code, Step};
 use super::module::Module;
 use super::padded;
 use super::{Check, Kernel, Problem};
-use crate::elf::{Place, Relocation, Section, SymbolKind};
+use crate::elf::{Place, Relocation, Section, SectionIndex, SymbolKind};
 
 /// How far behind an array an address may lie that is only compared with: a member of the element that
 /// would come next.
@@ -20,6 +22,7 @@ pub(super) fn check(
     code: &Code<'_>,
     problems: &mut Vec<Problem>,
 ) {
+    let variables = variables(module);
     for table in &module.tables {
         let name = table.target.name;
         let is_code = table.target.is_executable();
@@ -57,7 +60,7 @@ pub(super) fn check(
                 // Code that belongs to no function.
                 continue;
             }
-            let found = reference(module, kernel, code, relocation, behind, step);
+            let found = reference(module, kernel, code, &variables, relocation, behind, step);
             if let Err(why) = found {
                 problems.push(problem(Check::Reference, why));
             }
@@ -102,6 +105,7 @@ fn reference(
     module: &Module<'_>,
     kernel: &Kernel<'_, '_>,
     code: &Code<'_>,
+    variables: &Variables,
     relocation: &Relocation,
     behind: i64,
     step: Option<&Step>,
@@ -120,6 +124,9 @@ fn reference(
     let Some(symbol) = module.file.symbol(relocation.symbol) else {
         return Ok(());
     };
+    let accessed = step
+        .filter(|_| !indexed)
+        .map_or(0, |step| accessed(step, relocation));
     match symbol.place {
         Place::Section(home) => {
             let Some(section) = module.file.section(home) else {
@@ -127,8 +134,7 @@ fn reference(
             };
             let offset = symbol.value.checked_add_signed(distance);
             let computed = step.is_some_and(|step| {
-                !step.constants.has_displacement()
-                    || step.instruction.mnemonic() == iced_x86::Mnemonic::Lea
+                !step.constants.has_displacement() || step.instruction.mnemonic() == Mnemonic::Lea
             });
             let slack = if computed { SLACK } else { 0 };
             let limit = section.size.saturating_add(slack);
@@ -143,6 +149,9 @@ fn reference(
                     ))
                 };
             };
+            if accessed > 0 {
+                whole(variables, section, offset, accessed)?;
+            }
             if !section.is_executable() || code.function_starting((home, offset)).is_some() {
                 return Ok(());
             }
@@ -162,10 +171,68 @@ fn reference(
             }
         }
         Place::Undefined | Place::Livepatch => {
-            foreign(module, kernel, relocation, distance, indexed)
+            foreign(module, kernel, relocation, distance, indexed, accessed)
         }
         Place::Absolute | Place::Common | Place::Reserved(_) => Ok(()),
     }
+}
+
+/// Bytes that an instruction reads or writes at the very address that a relocation fills in; none where
+/// it takes the address alone, which may be the end of an array.
+fn accessed(step: &Step, relocation: &Relocation) -> u64 {
+    let field = step
+        .start()
+        .saturating_add(step.constants.displacement_offset() as u64);
+    let takes = matches!(step.instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
+    if takes || !step.constants.has_displacement() || field != relocation.offset {
+        return 0;
+    }
+    step.instruction.memory_size().size() as u64
+}
+
+/// The module's variables that have a size: where each starts and ends, by section and in that order.
+type Variables = BTreeMap<SectionIndex, Vec<(u64, u64)>>;
+
+fn variables(module: &Module<'_>) -> Variables {
+    let mut variables = Variables::new();
+    for symbol in module.file.symbols() {
+        if let (SymbolKind::Object, Some(home)) = (symbol.kind, symbol.section())
+            && symbol.size > 0
+        {
+            let end = symbol.value.saturating_add(symbol.size);
+            variables.entry(home).or_default().push((symbol.value, end));
+        }
+    }
+    for places in variables.values_mut() {
+        places.sort_unstable();
+    }
+    variables
+}
+
+/// Whether so many bytes lie in the section, and in the variable that starts last before them, if it is
+/// one of them that they start in.
+fn whole(
+    variables: &Variables,
+    section: &Section<'_>,
+    offset: u64,
+    accessed: u64,
+) -> Result<(), String> {
+    let end = offset.saturating_add(accessed);
+    let places = variables.get(&section.index).map_or(&[][..], Vec::as_slice);
+    let before = places.partition_point(|(start, _)| *start <= offset);
+    // Of several names of one place the last is the longest.
+    let variable = before.checked_sub(1).and_then(|last| places.get(last));
+    let limit = match variable {
+        Some(&(_, limit)) if offset < limit => limit,
+        Some(_) | None => section.size,
+    };
+    if end > limit {
+        return Err(format!(
+            "{accessed} bytes at {}+{offset:#x} reach beyond {limit:#x}, the end of what is there",
+            section.name
+        ));
+    }
+    Ok(())
 }
 
 fn foreign(
@@ -174,6 +241,7 @@ fn foreign(
     relocation: &Relocation,
     distance: i64,
     indexed: bool,
+    accessed: u64,
 ) -> Result<(), String> {
     let Some((parent, symbol)) = padded::kernels(module, kernel, relocation) else {
         return Ok(());
@@ -184,7 +252,8 @@ fn foreign(
     if function && distance != 0 {
         return Err(format!("{distance:+} is not the start of the function"));
     }
-    let inside = u64::try_from(distance).is_ok_and(|distance| distance <= symbol.size);
+    let end = u64::try_from(distance).map(|distance| distance.saturating_add(accessed));
+    let inside = end.is_ok_and(|end| end <= symbol.size);
     if symbol.kind == SymbolKind::Object && symbol.size > 0 && !inside && !indexed {
         return Err(format!(
             "{distance:+} is outside it, it has {:#x} bytes in {}",

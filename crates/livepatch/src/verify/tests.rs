@@ -4,6 +4,7 @@ mod garbled;
 mod klp;
 mod modinfo;
 mod padded;
+mod places;
 mod relocations;
 mod sample;
 mod tables;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iced_x86::Mnemonic;
+use iced_x86::{FlowControl, Mnemonic};
 
+use super::alternatives::Alternative;
 use super::flow::Code;
 use super::module::{Module, Spot};
 use super::stack::{Edges, Stacks};
@@ -32,6 +33,7 @@ pub(super) fn check_bugs(
     module: &Module<'_>,
     layout: &BugLayout,
     code: &Code<'_>,
+    alternatives: &[Alternative],
     edges: &mut Edges,
     problems: &mut Vec<Problem>,
 ) {
@@ -85,7 +87,7 @@ pub(super) fn check_bugs(
             if !edges.resumed.contains(&spot) {
                 fatal = Some((section, step.end()));
             }
-        } else if !spare {
+        } else if !spare && !is_alternative(alternatives, spot) {
             let why = format!("a trap that {BUGS} does not list");
             problems.push(
                 Problem::new(Check::BugEntry, why)
@@ -94,6 +96,19 @@ pub(super) fn check_bugs(
             );
         }
     }
+}
+
+/// Whether an instruction is exchanged for another, or comes in the place of one: a trap there is for
+/// processors that never get to it, and no entry could name it.
+fn is_alternative(alternatives: &[Alternative], spot: Spot) -> bool {
+    let within = |start: Spot, length: u64| {
+        let distance = spot.1.checked_sub(start.1);
+        start.0 == spot.0 && distance.is_some_and(|distance| distance < length)
+    };
+    alternatives.iter().any(|alternative| {
+        within(alternative.original, alternative.length)
+            || within(alternative.replacement, alternative.replacement_length)
+    })
 }
 
 /// A trap that ends everything, with code behind it that nothing else leads to, was a warning.
@@ -118,6 +133,43 @@ pub(super) fn check_fatal(
         }) && !stacks.states.contains_key(&next);
         if fatal && dead {
             let why = "nothing leads to the code behind this trap, which is no warning";
+            problems.push(
+                Problem::new(Check::BugEntry, why)
+                    .at(code::section_name(module, section), step.start())
+                    .of(code.name(step)),
+            );
+        }
+    }
+}
+
+/// The compiler puts `int3` only where nothing runs: behind a return or a jump, against speculation. The
+/// kernel's own are at places that it lists while it runs, so one that is run stops the machine.
+pub(super) fn check_breaks(
+    module: &Module<'_>,
+    code: &Code<'_>,
+    stacks: &Stacks,
+    problems: &mut Vec<Problem>,
+) {
+    let mut behind = None;
+    for (section, step) in code.steps() {
+        let spot = (section, step.start());
+        let dead = behind == Some((spot, step.body));
+        let breaks = step.instruction.mnemonic() == Mnemonic::Int3;
+        let ends = match step.instruction.flow_control() {
+            FlowControl::Return
+            | FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch => true,
+            FlowControl::Interrupt => breaks && dead,
+            FlowControl::Next
+            | FlowControl::Call
+            | FlowControl::IndirectCall
+            | FlowControl::ConditionalBranch
+            | FlowControl::Exception
+            | FlowControl::XbeginXabortXend => false,
+        };
+        behind = ends.then_some(((section, step.end()), step.body));
+        if breaks && (!dead || stacks.states.contains_key(&spot)) {
+            let why = "a breakpoint that is run and that nobody handles";
             problems.push(
                 Problem::new(Check::BugEntry, why)
                     .at(code::section_name(module, section), step.start())

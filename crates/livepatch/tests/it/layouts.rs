@@ -301,6 +301,24 @@ fn an_exported_function_that_takes_or_gives_something_else_is_refused() {
 }
 
 #[test]
+fn an_export_that_modpost_is_to_list_is_one() {
+    // As the macros of Linux 6.5 and later write it.
+    let noted = |prototype: &str| {
+        format!(
+            "{prototype} {{ return 0; }}
+             __asm__(\".section \\\".export_symbol\\\",\\\"a\\\"\\n\"
+                     \"__export_symbol_f: .asciz \\\"GPL\\\"\\n .asciz \\\"\\\"\\n .balign 8\\n .quad f\\n\"
+                     \".previous\");"
+        )
+    };
+    check_export(
+        &noted("int f(void *data, unsigned size)"),
+        &noted("long f(void *data, unsigned size)"),
+        &["export-crc: f is exported and went from s32 (void *, u32) to s64 (void *, u32)"],
+    );
+}
+
+#[test]
 fn names_of_parameters_and_functions_that_are_not_exported_may_change() {
     check_export(
         &exporting("int f(void *data, unsigned size)"),

@@ -1,7 +1,8 @@
 //! How one kernel's build system links a module, learnt once and checked.
 //!
-//! What `make` runs for a module are five commands, which it saves beside what they made: compiling the
-//! module's own C file, joining the objects, modpost, compiling what that wrote, and the last link.
+//! What `make` runs for a module are a few commands, which it saves beside what they made: compiling the
+//! module's own C file, joining the objects, modpost, compiling what that wrote and, in some series, what
+//! all modules share, and the last link.
 //! Run by themselves they take half the time. They count only after they gave, byte for byte, the
 //! modules that `make` gave of the same inputs.
 
@@ -24,8 +25,11 @@ pub(super) const SAMPLE: &str = "tuxtape_link_sample";
 const FOLDER: &str = "@FOLDER@";
 const NAME: &str = "@NAME@";
 
+/// What newer series compile once for all modules of a folder.
+const SHARED: &str = ".module-common.o";
+
 /// First line of the file that keeps a recipe.
-const HEAD: &str = "tuxtape link 1";
+const HEAD: &str = "tuxtape link 2";
 
 /// Longest recipe that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -60,23 +64,21 @@ impl Recipe {
             known.then(|| text.replace(place, FOLDER).replace(SAMPLE, NAME))
         };
         let saved = |file: &str| -> Option<String> {
-            let path = folder.join(match file.rsplit_once('/') {
-                Some((below, name)) => format!("{below}/.{name}.cmd"),
-                None => format!(".{file}.cmd"),
-            });
-            let text = fs::read_to_string(path).ok()?;
+            let text = fs::read_to_string(folder.join(format!(".{file}.cmd"))).ok()?;
             let target = folder.join(file);
             general(&command::shell_of(&text, target.to_str()?)?)
         };
+        let shared = folder.join(SHARED).exists().then(|| SHARED.to_owned());
         let commands = [
             "livepatch.o".to_owned(),
             format!("{SAMPLE}.o"),
             "Module.symvers".to_owned(),
             format!("{SAMPLE}.mod.o"),
-            format!("{SAMPLE}.ko"),
         ]
-        .iter()
-        .map(|file| saved(file))
+        .into_iter()
+        .chain(shared)
+        .chain([format!("{SAMPLE}.ko")])
+        .map(|file| saved(&file))
         .collect::<Option<Vec<_>>>()?;
         let order = fs::read_to_string(folder.join("modules.order")).ok()?;
         Some(Self {
@@ -245,6 +247,28 @@ mod tests {
             fs::read_to_string(other.path().join("Module.symvers")).unwrap(),
             format!("{}/tt_cve.o\n", other.path().display())
         );
+    }
+
+    #[test]
+    fn what_all_modules_of_a_folder_share_is_compiled_too() {
+        let (learnt, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        linked(learnt.path());
+        let place = learnt.path().to_str().unwrap();
+        let write = |name: &str, text: &str| fs::write(learnt.path().join(name), text).unwrap();
+        write(SHARED, "shared\n");
+        let compile = format!("savedcmd_{place}/{SHARED} := echo shared > {place}/{SHARED}\n");
+        write(&format!(".{SHARED}.cmd"), &compile);
+        let link = format!("cat {place}/{SAMPLE}.o {place}/{SHARED} > {place}/{SAMPLE}.ko");
+        let link = format!("savedcmd_{place}/{SAMPLE}.ko := {link}\n");
+        write(&format!(".{SAMPLE}.ko.cmd"), &link);
+        let recipe = Recipe::of(learnt.path()).unwrap();
+        fs::write(other.path().join("livepatch.c"), "one ").unwrap();
+        let parts = ["livepatch.o".to_owned()];
+        let made = recipe.run("/".as_ref(), other.path(), "tt_cve", &parts);
+        assert_eq!(fs::read_to_string(made.unwrap()).unwrap(), "one shared\n");
+        // A command that is gone would leave a link without it.
+        fs::remove_file(learnt.path().join(format!(".{SHARED}.cmd"))).unwrap();
+        assert_eq!(Recipe::of(learnt.path()), None);
     }
 
     #[test]
