@@ -28,19 +28,6 @@ fn refers_to(object: &Object, name: &str) -> impl Fn(&Entry) -> bool + use<> {
     move |entry| own[place(entry.symbol.into())]
 }
 
-/// Whether an entry refers to a variable of the module.
-fn refers_to_data(object: &Object) -> impl Fn(&Entry) -> bool + use<> {
-    let data: Vec<bool> = object
-        .symbols
-        .iter()
-        .map(|symbol| {
-            let home = object.sections.get(usize::from(symbol.section));
-            home.is_some_and(|home| home.flags & WRITE != 0 && home.name.starts_with(".data"))
-        })
-        .collect();
-    move |entry| data[place(entry.symbol.into())]
-}
-
 /// Moves what the n-th relocation of a table refers to.
 fn moved(table: String, number: usize, distance: i64) -> Seed<'static> {
     Box::new(move |object| {
@@ -66,7 +53,6 @@ fn unwinder(text: &'static str, at: usize, change: u8) -> Seed<'static> {
 
 pub(super) fn faults(text: &'static str) -> Vec<(&'static str, &'static str, Seed<'static>)> {
     let rela = format!(".rela{text}");
-    let read = rela.clone();
     let first_call = {
         let rela = rela.clone();
         move |object: &mut Object, change: &dyn Fn(&mut Entry)| {
@@ -233,19 +219,6 @@ pub(super) fn faults(text: &'static str) -> Vec<(&'static str, &'static str, See
                 // The first push behind the call of ftrace: of %rbx, or of %r12 with its prefix.
                 let at = data.iter().position(|&byte| byte == 0x53).unwrap();
                 data[at] = 0xcc;
-            }),
-        ),
-        (
-            "reference",
-            "a value that is read one byte from where it is",
-            Box::new(move |object| {
-                let of_variable = refers_to_data(object);
-                object.relocations(&read, |entries| {
-                    // A distance from the end of the instruction that reads it.
-                    let mut entries = entries.iter_mut();
-                    let read = |entry: &&mut Entry| of_variable(entry) && entry.kind == 2;
-                    entries.find(read).unwrap().addend += 1;
-                });
             }),
         ),
         (

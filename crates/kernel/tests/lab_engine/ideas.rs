@@ -47,9 +47,12 @@ fn changed(built: &Produced) -> Vec<&str> {
 #[test]
 fn lab_an_export_that_gives_something_else_is_refused() {
     for lab in labs() {
-        let old = "bool __pure glob_match(char const *pat, char const *str)";
-        let new = "int __pure glob_match(char const *pat, char const *str)";
-        let edits = [("include/linux/glob.h", old, new), ("lib/glob.c", old, new)];
+        let old = "void orderly_poweroff(bool force)";
+        let new = "void orderly_poweroff(int force)";
+        let edits = [
+            ("include/linux/reboot.h", old, new),
+            ("kernel/reboot.c", old, new),
+        ];
         let outcome = lab.build("lab_export", &patch(&lab, &edits)).unwrap();
         let Outcome::Refused(refusals) = outcome else {
             panic!("{}: {outcome:?}", lab.kernel.release);
