@@ -323,7 +323,7 @@ fn main() {
             println!("renew: {:.2} s", begin.elapsed().as_secs_f64());
         }
         _ => {
-            println!("scale FOLDER KERNELS FIXES | scale --poll URL ROOT N | scale --renew FOLDER")
+            println!("scale FOLDER KERNELS FIXES | scale --poll URL ROOT N | scale --renew FOLDER");
         }
     }
 }

@@ -93,7 +93,7 @@ pub enum Outcome {
 pub enum ProduceError {
     /// Two fixes cannot both be made.
     #[error(transparent)]
-    Conflict(#[from] Conflict),
+    Conflict(#[from] Box<Conflict>),
     /// No image of the kernel was seen, so that a module could not be bound to it.
     #[error("{kernel} was added without its vmlinux: nothing can be bound to it")]
     NoImage {
@@ -258,7 +258,7 @@ pub fn produce(
 }
 
 /// One change of all fixes, as they fit the kernel's source one after the other.
-fn together(kernel: &KernelFiles, fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
+pub fn together(kernel: &KernelFiles, fixes: &[NamedFix]) -> Result<Diff, ProduceError> {
     // What a single fix does not fit is told where it is applied.
     if let [only] = fixes {
         return Ok(only.diff.clone());

@@ -39,7 +39,7 @@ struct Merged {
 pub fn merge(
     fixes: &[NamedFix],
     mut read: impl FnMut(&TreePath) -> Option<Vec<u8>>,
-) -> Result<Diff, Conflict> {
+) -> Result<Diff, Box<Conflict>> {
     let mut touched: BTreeMap<&TreePath, BTreeSet<usize>> = BTreeMap::new();
     for (number, fix) in fixes.iter().enumerate() {
         for file in &fix.diff.files {
@@ -71,7 +71,8 @@ pub fn merge(
                     merged = tried;
                     made.push(number);
                 }
-                Err((path, source)) => {
+                Err(failed) => {
+                    let (path, source) = *failed;
                     left.push(number);
                     failure.get_or_insert((number, path, source));
                 }
@@ -83,12 +84,12 @@ pub fn merge(
             let name = |number: &usize| fixes.get(*number).map(|fix| fix.name.clone());
             let others = touched.get(&path).into_iter().flatten();
             let others = others.filter(|other| made.contains(other) && **other != number);
-            return Err(Conflict {
+            return Err(Box::new(Conflict {
                 first: others.filter_map(name).collect(),
                 second: name(&number).unwrap_or_default(),
                 path,
                 source,
-            });
+            }));
         }
         open = left;
     }
@@ -98,14 +99,14 @@ pub fn merge(
 }
 
 impl Merged {
-    fn add(&mut self, diff: &Diff) -> Result<(), (TreePath, ApplyError)> {
+    fn add(&mut self, diff: &Diff) -> Result<(), Box<(TreePath, ApplyError)>> {
         for change in &diff.files {
             let Some(change) = self.without_what_is_made(change) else {
                 continue;
             };
             if let Some(file) = self.files.get_mut(&change.path) {
                 *file = unified::apply(&change, file.as_ref())
-                    .map_err(|error| (change.path.clone(), error))?;
+                    .map_err(|error| Box::new((change.path.clone(), error)))?;
             }
             self.changes.push(change);
         }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     /// `x.c` with all fixes.
-    fn merged(fixes: &[NamedFix]) -> Result<String, Conflict> {
+    fn merged(fixes: &[NamedFix]) -> Result<String, Box<Conflict>> {
         let diff = merge(fixes, |_| Some(FILE.as_bytes().to_vec()))?;
         let mut file = Some(PatchedFile::pristine(FILE.as_bytes()));
         for change in diff.files.iter().filter(|one| one.path.as_str() == "x.c") {

@@ -162,10 +162,10 @@ fn lab_the_published_integration_patches_build_and_work() {
 /// The module of all patches of a set that go together.
 const ALL: &str = "kp_all_in_one";
 
-/// Puts a fix to others if no two change one file differently.
+/// Puts a fix to others if they fit together.
 fn joins(lab: &Lab, together: &mut Vec<NamedFix>, fix: NamedFix) -> bool {
     together.push(fix);
-    match tuxtape_kernel::produce::merge(together) {
+    match tuxtape_kernel::produce::together(&lab.kernel, together) {
         Ok(_) => true,
         Err(error) => {
             eprintln!("| {} | left out | {error} |", lab.kernel.release);
