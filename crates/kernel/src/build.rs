@@ -332,15 +332,11 @@ pub fn build(
     }
     warnings.sort();
     warnings.dedup();
-    let findings = touched
+    let mut findings: Vec<Finding> = touched
         .iter()
-        .zip(&emitted)
-        .flat_map(|((pair, _, comparison), (_, part))| {
-            let mut found = lint::findings(comparison);
-            found.extend(surroundings::findings(pair, part, label.series));
-            found
-        })
+        .flat_map(|(_, _, comparison)| lint::findings(comparison))
         .collect();
+    findings.extend(surroundings::findings(&emitted, label.series));
     let durations = Durations { diff, link, verify };
     Ok(Answer::Built(Box::new(Module {
         bytes,

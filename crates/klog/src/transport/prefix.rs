@@ -133,8 +133,14 @@ fn console(line: &[u8]) -> Option<(u64, Context, &[u8])> {
     if let Some(text) = text.strip_prefix(b" ") {
         return Some((time_us, Context::Console, text));
     }
-    let caller = text.strip_prefix(b"[")?;
-    let (kind, rest) = caller.get(blanks(caller)..)?.split_first()?;
+    let (context, text) = caller(text.strip_prefix(b"[")?)?;
+    Some((time_us, context, text))
+}
+
+/// `T1234] text` or `C0] text`, as `CONFIG_PRINTK_CALLER` has it.
+#[inline]
+fn caller(text: &[u8]) -> Option<(Context, &[u8])> {
+    let (kind, rest) = text.get(blanks(text)..)?.split_first()?;
     let (number, rest) = number(rest)?;
     let number = u32::try_from(number).ok()?;
     let context = match kind {
@@ -142,7 +148,7 @@ fn console(line: &[u8]) -> Option<(u64, Context, &[u8])> {
         b'C' => Context::Cpu(number),
         _ => return None,
     };
-    Some((time_us, context, rest.strip_prefix(b"] ")?))
+    Some((context, rest.strip_prefix(b"] ")?))
 }
 
 /// `[    5.123456] text`, with a caller, with a difference, or with a time of day inside.
@@ -158,16 +164,8 @@ fn bracket(line: &[u8]) -> Option<Stripped<'_>> {
         None => rest,
     };
     if let Some(rest) = rest.strip_prefix(b"][") {
-        let rest = rest.get(blanks(rest)..)?;
-        let (kind, rest) = rest.split_first()?;
-        let (number, rest) = number(rest)?;
-        let number = u32::try_from(number).ok()?;
-        let context = match kind {
-            b'T' => Context::Task(number),
-            b'C' => Context::Cpu(number),
-            _ => return None,
-        };
-        return Some(with_time(time_us, context, rest.strip_prefix(b"] ")?));
+        let (context, text) = caller(rest)?;
+        return Some(with_time(time_us, context, text));
     }
     // `dmesg -d`: the difference to the line before.
     let rest = rest.strip_prefix(b" <")?;

@@ -448,4 +448,4 @@ fn label(code: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,5 +1,6 @@
 //! `tuxtape patch build`.
 
+pub(super) mod answer;
 mod lacking;
 
 use std::fs;
@@ -9,24 +10,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
 use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
-use tuxtape_kernel::build::{ModuleName, UnitResult};
-use tuxtape_kernel::produce::apart::{LeftOut, all_but_failing};
-use tuxtape_kernel::produce::recipe::{Recipe, digest};
+use tuxtape_kernel::build::ModuleName;
+use tuxtape_kernel::produce::apart::all_but_failing;
+use tuxtape_kernel::produce::recipe::Recipe;
 use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produced};
 use tuxtape_kernel::replay::tree::TreeError;
 use tuxtape_kernel::replay::{Budget, ReplayError};
 use tuxtape_kernel::{profile, unified};
-use tuxtape_livepatch::lint::{Finding, Weight};
-use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_sys::durable;
 
+use self::answer::{AnswerWire, LeftOutWire, RefusalWire, built};
 use crate::commands::fix;
 use crate::context::Context;
-use crate::output::{self, Hint, NO};
+use crate::output::{self, Hint};
 
 /// What a recipe names as its maker.
 pub(super) const PROGRAM: &str = concat!("tuxtape ", env!("CARGO_PKG_VERSION"));
@@ -305,286 +304,4 @@ fn keep(
     durable::write(&out.join(change), &produced.change.to_bytes())?;
     durable::write(&path, &text)?;
     Ok((module, path))
-}
-
-fn built(
-    produced: Produced,
-    (module, recipe): (PathBuf, PathBuf),
-    cves: Vec<String>,
-    total: Duration,
-) -> AnswerWire {
-    let mut answer = AnswerWire::new("built", cves, total);
-    answer.sha256 = Some(digest(&produced.bytes));
-    answer.module = Some(module);
-    answer.recipe = Some(recipe);
-    answer.objects = produced.units.iter().map(ObjectWire::from).collect();
-    answer.warnings = produced.warnings;
-    answer.findings = produced.findings.iter().map(FindingWire::from).collect();
-    answer.seconds.compile = seconds(produced.durations.compile);
-    answer.seconds.diff = seconds(produced.durations.diff);
-    answer.seconds.link = seconds(produced.durations.link);
-    answer.seconds.verify = seconds(produced.durations.verify);
-    answer
-}
-
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// The JSON of `patch build`.
-#[derive(Debug, Serialize)]
-struct AnswerWire {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    module: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipe: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    objects: Vec<ObjectWire>,
-    refusals: Vec<RefusalWire>,
-    warnings: Vec<String>,
-    findings: Vec<FindingWire>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    left_out: Vec<LeftOutWire>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extension: Option<lacking::ExtensionWire>,
-    cves: Vec<String>,
-    seconds: SecondsWire,
-}
-
-#[derive(Debug, Serialize)]
-struct ObjectWire {
-    object: String,
-    unit: String,
-    changed: Vec<String>,
-    new: Vec<String>,
-    equal: usize,
-    compared: usize,
-}
-
-/// One reason for refusing, as printed.
-#[derive(Debug, Serialize)]
-pub(super) struct RefusalWire {
-    rule: &'static str,
-    unit: String,
-    symbol: String,
-    why: String,
-    hint: &'static str,
-}
-
-/// A fix that is not in the module, as printed.
-#[derive(Debug, Serialize)]
-struct LeftOutWire {
-    fix: String,
-    cves: Vec<String>,
-    why: String,
-}
-
-impl From<LeftOut> for LeftOutWire {
-    fn from(LeftOut { fix, cves, why }: LeftOut) -> Self {
-        Self { fix, cves, why }
-    }
-}
-
-impl From<&RefusalWire> for LeftOutWire {
-    fn from(refusal: &RefusalWire) -> Self {
-        Self {
-            fix: refusal.symbol.clone(),
-            cves: vec![refusal.symbol.clone()],
-            why: refusal.why.clone(),
-        }
-    }
-}
-
-/// One thing for a reviewer to look at, as printed.
-#[derive(Debug, Serialize)]
-struct FindingWire {
-    rule: &'static str,
-    weight: &'static str,
-    unit: String,
-    symbol: String,
-    what: String,
-    why: &'static str,
-    advice: &'static str,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct SecondsWire {
-    compile: f64,
-    diff: f64,
-    link: f64,
-    verify: f64,
-    total: f64,
-}
-
-impl From<&UnitResult> for ObjectWire {
-    fn from(unit: &UnitResult) -> Self {
-        Self {
-            object: unit.object.to_string(),
-            unit: unit.unit.clone(),
-            changed: unit.changed.clone(),
-            new: unit.new.clone(),
-            equal: unit.equal.0,
-            compared: unit.equal.1,
-        }
-    }
-}
-
-impl From<&Refusal> for RefusalWire {
-    fn from(refusal: &Refusal) -> Self {
-        Self {
-            rule: refusal.rule.slug(),
-            unit: refusal.unit.clone(),
-            symbol: refusal.symbol.clone(),
-            why: refusal.why.clone(),
-            hint: refusal.rule.hint(),
-        }
-    }
-}
-
-impl From<&Finding> for FindingWire {
-    fn from(finding: &Finding) -> Self {
-        Self {
-            rule: finding.rule.slug(),
-            weight: match finding.rule.weight() {
-                Weight::Look => "look",
-                Weight::Note => "note",
-            },
-            unit: finding.unit.clone(),
-            symbol: finding.symbol.clone(),
-            what: finding.what.clone(),
-            why: finding.rule.why(),
-            advice: finding.rule.advice(),
-        }
-    }
-}
-
-impl FindingWire {
-    /// What to look at, why, and how; a note in one line.
-    fn to_text(&self) -> String {
-        let Self {
-            rule,
-            weight,
-            unit,
-            symbol,
-            what,
-            why,
-            advice,
-        } = self;
-        let head = format!("  {weight}: {rule}: {symbol} in {unit}: {what}\n");
-        match *weight {
-            "look" => format!("{head}    why: {why}\n    hint: {advice}\n"),
-            _ => head,
-        }
-    }
-}
-
-impl RefusalWire {
-    /// Two lines: the reason, and what can be done.
-    pub(super) fn to_text(&self) -> String {
-        let Self {
-            rule,
-            unit,
-            symbol,
-            why,
-            hint,
-        } = self;
-        format!("  {rule}: {symbol} in {unit}: {why}\n    hint: {hint}")
-    }
-}
-
-impl AnswerWire {
-    fn new(status: &'static str, cves: Vec<String>, total: Duration) -> Self {
-        Self {
-            status,
-            module: None,
-            sha256: None,
-            recipe: None,
-            error: None,
-            objects: Vec::new(),
-            refusals: Vec::new(),
-            warnings: Vec::new(),
-            findings: Vec::new(),
-            left_out: Vec::new(),
-            extension: None,
-            cves,
-            seconds: SecondsWire {
-                total: seconds(total),
-                ..SecondsWire::default()
-            },
-        }
-    }
-
-    fn print(&self, context: &Context) -> anyhow::Result<ExitCode> {
-        if context.json {
-            output::json(self)?;
-        } else {
-            output::text(&self.to_text())?;
-        }
-        Ok(match self.status {
-            "built" => ExitCode::SUCCESS,
-            "failed" => ExitCode::FAILURE,
-            _ => ExitCode::from(NO),
-        })
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = String::new();
-        match (&self.module, &self.sha256) {
-            (Some(module), Some(sha256)) => {
-                text.push_str(&format!(
-                    "built {} in {:.1} s\n",
-                    module.display(),
-                    self.seconds.total
-                ));
-                text.push_str(&format!("  sha256 {sha256}\n"));
-                if let Some(recipe) = &self.recipe {
-                    text.push_str(&format!("  recipe {}\n", recipe.display()));
-                }
-            }
-            _ => text.push_str(&format!(
-                "{} after {:.1} s\n",
-                self.status, self.seconds.total
-            )),
-        }
-        for unit in &self.objects {
-            text.push_str(&format!(
-                "  {} in {}: changes {}\n",
-                unit.unit,
-                unit.object,
-                if unit.changed.is_empty() {
-                    "nothing".to_owned()
-                } else {
-                    unit.changed.join(", ")
-                }
-            ));
-            if !unit.new.is_empty() {
-                text.push_str(&format!("    brings {}\n", unit.new.join(", ")));
-            }
-            text.push_str(&format!(
-                "    {} of {} functions of the compiled original equal the kernel's\n",
-                unit.equal, unit.compared
-            ));
-        }
-        for refusal in &self.refusals {
-            text.push_str(&refusal.to_text());
-            text.push('\n');
-        }
-        for one in &self.left_out {
-            text.push_str(&format!("  left out: {}: {}\n", one.fix, one.why));
-        }
-        for finding in &self.findings {
-            text.push_str(&finding.to_text());
-        }
-        for warning in &self.warnings {
-            text.push_str(&format!("  note: {warning}\n"));
-        }
-        if let Some(extension) = &self.extension {
-            text.push_str(&extension.to_text());
-        }
-        text
-    }
 }

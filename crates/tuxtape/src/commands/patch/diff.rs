@@ -12,7 +12,7 @@ use tuxtape_kernel::build::single::{Single, compare_objects};
 use tuxtape_sys::durable;
 use tuxtape_sys::map::Map;
 
-use super::build::RefusalWire;
+use super::build::answer::RefusalWire;
 use crate::context::Context;
 use crate::output::{self, NO};
 

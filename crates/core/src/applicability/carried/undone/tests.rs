@@ -3,7 +3,8 @@
 use super::super::Verdict;
 use super::super::whole::tests::{by_lines, put, verdict};
 
-const BEFORE: &str = "\
+/// A file with a fix to come: a copy without a bound, a check, an end, and a table that names them.
+pub(in super::super) const BEFORE: &str = "\
 #define THING_MAX 16
 
 enum limits {

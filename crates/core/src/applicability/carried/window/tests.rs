@@ -1,35 +1,8 @@
 //! Trees that hold the lines of a fix, seen by a diff with three lines of context alone.
 
 use super::super::Verdict;
+use super::super::undone::tests::BEFORE;
 use super::super::whole::tests::{by_lines, put};
-
-const BEFORE: &str = "\
-#define THING_MAX 16
-
-static int copy_it(struct thing *thing, const char *from, int len)
-{
-	char *to = thing->name;
-	int i;
-
-	trace_copy(thing, len);
-	mutex_lock(&thing->lock);
-	for (i = 0; i <= len; i++)
-		to[i] = from[i];
-	thing->id = len;
-	mutex_unlock(&thing->lock);
-	log_it(thing, from);
-	return 0;
-}
-
-static void drop_it(struct thing *thing)
-{
-	log_drop(thing, thing->id);
-	mutex_lock(&thing->lock);
-	kfree(thing->name);
-	mutex_unlock(&thing->lock);
-	put_thing(thing);
-}
-";
 
 const TRACE: &str = "\ttrace_copy(thing, len);\n";
 const LOCK: &str = "\tmutex_lock(&thing->lock);\n\tfor";
