@@ -87,12 +87,19 @@ impl Bench {
 
     fn take(&self) -> Result<KernelFiles, TakeError> {
         let top = self.folder.path();
-        take(
-            &top.join("cache"),
-            &top.join("home"),
-            &self.profile,
-            &Silent,
-        )
+        let (cache, home) = (top.join("cache"), top.join("home"));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            match take(&cache, &home, &self.profile, &Silent) {
+                // A child that another test is just starting holds the lock that is given back.
+                Err(TakeError::Add(AddError::Busy { .. }))
+                    if std::time::Instant::now() < deadline =>
+                {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn refused(&self) -> String {
