@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::{Change, Diff, FileDiff, Side};
 
 impl Diff {
-    /// Returns the text that [`parse`](super::parse) reads as this change.
+    /// Returns the text that [`parse()`](super::parse()) reads as this change.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = Vec::new();
         // What follows a lone git header would be taken for its hunks.
