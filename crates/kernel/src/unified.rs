@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use apply::{ApplyError, PatchedFile, PatchedLine, apply};
+pub use apply::{ApplyError, PatchedFile, PatchedLine, apply, is_sure};
 pub use lines::keep_line_numbers;
 pub use parse::{DiffError, Unsupported, parse};
 

@@ -26,7 +26,8 @@ fn list(names: &[String]) -> String {
 /// The source as it is after some of the fixes.
 #[derive(Clone, Default)]
 struct Merged {
-    files: BTreeMap<TreePath, Option<PatchedFile>>,
+    /// Files of several fixes, as the kernel has them and as they are now.
+    files: BTreeMap<TreePath, (Option<PatchedFile>, Option<PatchedFile>)>,
     changes: Vec<FileDiff>,
 }
 
@@ -54,7 +55,7 @@ pub fn merge(
     let mut merged = Merged::default();
     for path in &shared {
         let file = read(path).map(|bytes| PatchedFile::pristine(&bytes));
-        merged.files.insert((*path).clone(), file);
+        merged.files.insert((*path).clone(), (file.clone(), file));
     }
     let mut made: Vec<usize> = Vec::new();
     let mut open: Vec<usize> = (0..fixes.len()).collect();
@@ -104,9 +105,19 @@ impl Merged {
             let Some(change) = self.without_what_is_made(change) else {
                 continue;
             };
-            if let Some(file) = self.files.get_mut(&change.path) {
-                *file = unified::apply(&change, file.as_ref())
-                    .map_err(|error| Box::new((change.path.clone(), error)))?;
+            let changed = self.changes.iter().any(|made| made.path == change.path);
+            if let Some((pristine, file)) = self.files.get_mut(&change.path) {
+                let failed = |error| Box::new((change.path.clone(), error));
+                if changed && let (Some(pristine), Some(now)) = (&pristine, &file) {
+                    let unsure = |hunk: &Hunk| !unified::is_sure(hunk, pristine, now);
+                    if let Some(index) = change.hunks.iter().position(unsure) {
+                        return Err(failed(ApplyError::Repeated {
+                            path: change.path.clone(),
+                            hunk: index + 1,
+                        }));
+                    }
+                }
+                *file = unified::apply(&change, file.as_ref()).map_err(failed)?;
             }
             self.changes.push(change);
         }
@@ -193,6 +204,29 @@ mod tests {
             fix("A", "x.c", "@@ -1,2 +1,3 @@\n a\n+1\n b\n"),
         ];
         assert_eq!(merged(&fixes).unwrap(), "a\n2\nb\nc\nd\ne\nf\ng\n");
+    }
+
+    #[test]
+    fn a_place_that_another_fix_took_is_not_exchanged_for_its_like() {
+        // Two blocks are alike. The first fix changes the second, and shifts the first to its line.
+        let file = "a\nx\ny\nb\nx\ny\n";
+        let first = "@@ -1,1 +1,4 @@\n a\n+1\n+2\n+3\n@@ -4,3 +7,3 @@\n b\n-x\n+X\n y\n";
+        let second = "@@ -5,2 +5,2 @@\n x\n-y\n+Y\n";
+        let fixes = [fix("A", "x.c", first), fix("B", "x.c", second)];
+        let conflict = merge(&fixes, |_| Some(file.as_bytes().to_vec())).unwrap_err();
+        assert!(matches!(
+            conflict.source,
+            ApplyError::Repeated { hunk: 1, .. }
+        ));
+        // The other block is untouched, and known by its number in the kernel's source.
+        let second = "@@ -2,2 +2,2 @@\n x\n-y\n+Y\n";
+        let fixes = [fix("A", "x.c", first), fix("B", "x.c", second)];
+        let merged = merge(&fixes, |_| Some(file.as_bytes().to_vec())).unwrap();
+        let mut after = Some(PatchedFile::pristine(file.as_bytes()));
+        for change in &merged.files {
+            after = unified::apply(change, after.as_ref()).unwrap();
+        }
+        assert_eq!(after.unwrap().bytes(), b"a\n1\n2\n3\nx\nY\nb\nX\ny\n");
     }
 
     #[test]
