@@ -29,13 +29,13 @@ use crate::verify::VerifyError;
 
 mod callbacks;
 pub mod checksums;
+mod findings;
 pub mod init;
 pub mod link;
 mod names;
 pub mod parents;
 mod sealed;
 pub mod single;
-mod surroundings;
 pub mod vmlinux;
 
 use checksums::Checksums;
@@ -336,7 +336,7 @@ pub fn build(
         .iter()
         .flat_map(|(_, _, comparison)| lint::findings(comparison))
         .collect();
-    findings.extend(surroundings::findings(&emitted, label.series));
+    findings.extend(findings::around(&emitted, label.series));
     let durations = Durations { diff, link, verify };
     Ok(Answer::Built(Box::new(Module {
         bytes,

@@ -1,12 +1,12 @@
 //! From fixes to one livepatch module: which files they touch, the units compiled twice, the module
 //! made of what changed.
 
-pub mod apart;
 pub mod extend;
+mod findings;
 mod inlined;
 mod merge;
 pub mod recipe;
-mod text;
+pub mod sift;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use crate::profile::functions;
 use crate::replay::{self, Budget, ReplayError, ToolchainNote};
 use crate::unified::{Diff, TreePath};
 
-pub use merge::{Conflict, merge};
+pub use merge::Conflict;
+use merge::merge;
 
 /// Largest source file that a fix may change, in bytes.
 const LARGEST: u64 = 64 << 20;
@@ -232,7 +233,7 @@ pub fn produce(
         }
         Answer::Built(module) => {
             let mut warnings = left_out(&replayed);
-            let mut findings = text::findings(&diff, &replayed);
+            let mut findings = findings::of_fix(&diff, &replayed);
             warnings.extend(replayed.warnings);
             warnings.extend(module.warnings);
             findings.extend(module.findings);

@@ -23,8 +23,8 @@ pub(super) struct Said {
     pub warnings: Vec<String>,
 }
 
-/// Compares them with the kernel's; `exported` is what the unit exports. Those of the original must be equal: else types are not what they were
-/// when the kernel was built.
+/// Compares them with the kernel's; `exported` is what the unit exports. Those of the original must be
+/// equal: else types are not what they were when the kernel was built.
 ///
 /// With the fix they may differ without a type having changed, where a header tells more of one than
 /// before; what a type came to be is for the rules that read debug data. Nothing takes checksums from

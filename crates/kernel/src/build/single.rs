@@ -8,6 +8,7 @@ use tuxtape_livepatch::elf::{ElfFile, SymbolKind};
 use tuxtape_livepatch::emit::{EmitError, emit};
 use tuxtape_livepatch::kallsyms::Parent;
 use tuxtape_livepatch::layout;
+use tuxtape_livepatch::lint::{self, Finding};
 use tuxtape_livepatch::refusal::Refusal;
 use tuxtape_livepatch::symvers::Symvers;
 use tuxtape_livepatch::tables::layout_for;
@@ -30,6 +31,8 @@ pub struct Single {
     pub refusals: Vec<Refusal>,
     /// What a reviewer should know.
     pub warnings: Vec<String>,
+    /// What a reviewer must look at.
+    pub findings: Vec<Finding>,
     /// The relocatable object with what travels; none where nothing does, or was refused.
     pub object: Option<Vec<u8>>,
 }
@@ -99,6 +102,7 @@ pub fn compare_objects(
                     single.warnings = notes(&pair, &comparison, &emitted).collect();
                     single.warnings.sort();
                     single.warnings.dedup();
+                    single.findings = lint::findings(&comparison);
                     single.object = Some(emitted.object);
                 }
                 Err(EmitError::Refused(found)) => single.refusals.extend(found),

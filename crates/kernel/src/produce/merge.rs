@@ -37,7 +37,7 @@ struct Merged {
 /// others, since a fix may need the one that came before it upstream. Line numbers may count in the
 /// kernel's own source or on top of the fixes before; where both would fit in different places, none is
 /// chosen. A fix whose file no other fix changes is not looked at here: it is applied later, and told there.
-pub fn merge(
+pub(super) fn merge(
     fixes: &[NamedFix],
     mut read: impl FnMut(&TreePath) -> Option<Vec<u8>>,
 ) -> Result<Diff, Box<Conflict>> {

@@ -149,7 +149,7 @@ impl Recipe {
     }
 
     /// Compares what the module was made with to what is here. Each difference alone explains other bytes.
-    pub fn surroundings(
+    pub fn other_tools(
         &self,
         profile: &KernelProfile,
         produced: &Produced,

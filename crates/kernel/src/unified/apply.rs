@@ -185,7 +185,7 @@ fn apply_hunks(diff: &FileDiff, before: &[PatchedLine]) -> Result<PatchedFile, A
             before,
             from: done,
             expected,
-            moved: after_other_changes(before, named),
+            pristine: after_other_changes(before, named),
         };
         let at = place.find(&old, hunk)?;
         moved = at.cast_signed() - named.cast_signed();
@@ -266,28 +266,21 @@ struct Place<'a> {
     before: &'a [PatchedLine],
     from: usize,
     expected: usize,
-    /// Set where the file was changed before.
-    moved: Option<Moved>,
-}
-
-/// A file that another change was made in.
-struct Moved {
-    /// Where the line went that the hunk names, if it was counted before that change.
+    /// Where the line went that the hunk names, if it was counted before other changes of the file.
     pristine: Option<usize>,
 }
 
 /// Finds the line that was `named` (from 0) before the file was changed; `None` where it was not changed.
-fn after_other_changes(before: &[PatchedLine], named: usize) -> Option<Moved> {
+fn after_other_changes(before: &[PatchedLine], named: usize) -> Option<usize> {
     let number = |index: usize| u32::try_from(index + 1).ok();
     let moved = |(index, line): (usize, &PatchedLine)| line.origin != number(index);
     if !before.iter().enumerate().any(moved) {
         return None;
     }
     let origin = number(named);
-    let pristine = before
+    before
         .iter()
-        .position(|line| line.origin.is_some() && line.origin == origin);
-    Some(Moved { pristine })
+        .position(|line| line.origin.is_some() && line.origin == origin)
 }
 
 impl Place<'_> {
@@ -300,19 +293,10 @@ impl Place<'_> {
             first: first + 1,
             second: second + 1,
         };
-        // Fixes of one kernel are all cut from its own source, or each on top of the one before.
-        let pristine = self.moved.as_ref().and_then(|moved| moved.pristine);
-        match (by_number, pristine.filter(fits)) {
-            (Some(at), None) if self.moved.is_none() => return Ok(at),
-            // The place that was meant may be one that another change took: see `is_sure`.
-            (Some(at), None) => {
-                let mut others = (self.from..self.before.len()).filter(|other| *other != at);
-                return match others.find(|&other| self.fits(old, other)) {
-                    Some(other) => Err(ambiguous(at.min(other), at.max(other))),
-                    None => Ok(at),
-                };
-            }
-            (None, Some(at)) => return Ok(at),
+        // Fixes of one kernel are all cut from its own source, or each on top of the one before. That the place
+        // which was meant is not taken by another fix is for `is_sure` to say, which knows both sources.
+        match (by_number, self.pristine.filter(fits)) {
+            (Some(at), None) | (None, Some(at)) => return Ok(at),
             (Some(at), Some(other)) if at == other => return Ok(at),
             (Some(at), Some(other)) => return Err(ambiguous(at, other)),
             (None, None) => {}

@@ -65,12 +65,6 @@ impl Builder<'_, '_> {
         let spoken = self.unit.symbol(relocation.symbol);
         let by_kernel = pointer || spoken.binding == Binding::Weak;
         if travels && !(by_kernel && original.is_some()) {
-            if pointer {
-                self.warnings.push(format!(
-                    "the address of the new function {} is taken",
-                    atom.name
-                ));
-            }
             let symbol = self.atom_symbol.get(&to).copied().unwrap_or(0);
             // The symbol is the section's, which begins with the padding.
             let padding = i64::try_from(atom.entry.saturating_sub(atom.start)).unwrap_or(i64::MAX);

@@ -1,146 +1,190 @@
 //! Functions of the kernel that the rules know by name.
 //!
 //! Names are those of the symbol table, so of what the inline helpers of the headers end up calling:
-//! `spin_lock` is `_raw_spin_lock`, `kfree_rcu` is `kvfree_call_rcu`. Sources: `include/linux/spinlock_api_smp.h`,
-//! `mutex.h`, `rwsem.h`, `rcupdate.h`, `srcu.h`, `completion.h`, `refcount.h`, `wait.h`, `sched.h`.
+//! `spin_lock` is `_raw_spin_lock`, `kfree_rcu` is `kvfree_call_rcu`. Whole names, because beginnings mislead:
+//! `complete` wakes a waiter, `complete_walk` ends a path lookup. Sources: `include/linux/spinlock_api_smp.h`,
+//! `mutex.h`, `rwsem.h`, `rcupdate.h`, `srcu.h`, `completion.h`, `refcount.h`, `wait.h`, `sched.h`. Some are of kernels with
+//! other settings than Debian's (`preempt_count_add`, `__might_sleep`).
+
+/// What a name may end with that says how long or in which state, and not what is done.
+const MANNERS: [&str; 11] = [
+    "_irqsave",
+    "_irqrestore",
+    "_irq",
+    "_bh",
+    "_nested",
+    "_interruptible",
+    "_killable",
+    "_timeout",
+    "_expedited",
+    "_io",
+    "_state",
+];
+
+/// The name without its manners: `down_read` for `down_read_killable`.
+fn plain(name: &str) -> &str {
+    let mut name = name;
+    while let Some(rest) = MANNERS.iter().find_map(|end| name.strip_suffix(end)) {
+        name = rest;
+    }
+    name
+}
 
 /// Taking, giving back or waiting for something that others share.
 pub(super) fn is_lock(name: &str) -> bool {
-    const STARTS: [&str; 36] = [
-        "_raw_spin_",
-        "_raw_read_",
-        "_raw_write_",
-        "__raw_spin_",
-        "queued_spin_",
-        "queued_read_",
-        "queued_write_",
-        "mutex_lock",
-        "mutex_unlock",
-        "mutex_trylock",
-        "ww_mutex_",
-        "rt_mutex_",
-        "down",
-        "up_read",
-        "up_write",
-        "percpu_down",
-        "percpu_up",
-        "__rcu_read_",
-        "rcu_read_",
-        "__srcu_read_",
-        "synchronize_",
-        "call_rcu",
-        "call_srcu",
-        "kvfree_call_rcu",
-        "refcount_",
-        "kref_",
-        "complete",
-        "wait_for_completion",
-        "lock_sock",
+    const PLAIN: [&str; 86] = [
+        "__local_bh_enable_ip",
         "__lock_sock",
-        "release_sock",
-        "__release_sock",
-        "rtnl_lock",
-        "rtnl_unlock",
-        "__local_bh_",
-        "preempt_count_",
-    ];
-    const WHOLE: [&str; 34] = [
-        "up",
-        "fput",
-        "fget",
-        "dput",
-        "dget",
-        "iput",
-        "ihold",
-        "igrab",
-        "mntget",
-        "mntput",
-        "path_get",
-        "path_put",
-        "get_device",
-        "put_device",
-        "kobject_get",
-        "kobject_put",
-        "module_put",
-        "try_module_get",
+        "__lock_sock_fast",
         "__module_get",
-        "of_node_get",
-        "of_node_put",
+        "__put_cred",
+        "__put_task_struct",
+        "__rcu_read_lock",
+        "__rcu_read_unlock",
+        "__release_sock",
+        "__srcu_read_lock",
+        "__srcu_read_unlock",
+        "_raw_read_lock",
+        "_raw_read_trylock",
+        "_raw_read_unlock",
+        "_raw_spin_lock",
+        "_raw_spin_trylock",
+        "_raw_spin_unlock",
+        "_raw_write_lock",
+        "_raw_write_trylock",
+        "_raw_write_unlock",
+        "call_rcu",
+        "call_rcu_hurry",
+        "call_rcu_tasks",
+        "call_srcu",
+        "complete",
+        "complete_all",
+        "down",
+        "down_read",
+        "down_read_trylock",
+        "down_trylock",
+        "down_write",
+        "down_write_trylock",
+        "downgrade_write",
+        "dput",
+        "dst_release",
+        "fget",
+        "fput",
         "fwnode_handle_get",
         "fwnode_handle_put",
+        "get_device",
         "get_task_mm",
+        "igrab",
+        "ihold",
+        "iput",
+        "kobject_get",
+        "kobject_put",
+        "kvfree_call_rcu",
+        "lock_sock",
         "mmput",
-        "put_pid",
-        "__put_task_struct",
-        "put_cred_rcu",
-        "__put_cred",
-        "dst_release",
-        "sk_free",
-        "netdev_put",
+        "mntget",
+        "mntput",
+        "module_put",
+        "mutex_lock",
+        "mutex_trylock",
+        "mutex_unlock",
+        "of_node_get",
+        "of_node_put",
+        "path_get",
+        "path_put",
         "pci_dev_get",
         "pci_dev_put",
+        "percpu_down_write",
+        "percpu_up_write",
+        "preempt_count_add",
+        "preempt_count_sub",
+        "put_device",
+        "put_pid",
+        "refcount_dec_and_lock",
+        "refcount_dec_and_mutex_lock",
+        "refcount_dec_and_rtnl_lock",
+        "refcount_dec_not_one",
+        "refcount_warn_saturate",
+        "release_sock",
+        "rt_mutex_lock",
+        "rt_mutex_unlock",
+        "rtnl_lock",
+        "rtnl_unlock",
+        "sk_free",
+        "try_module_get",
+        "up",
+        "up_read",
+        "up_write",
+        "wait_for_completion",
+        "ww_mutex_lock",
+        "ww_mutex_trylock",
+        "ww_mutex_unlock",
     ];
-    let own = name.starts_with("downgrade_write") || !name.starts_with("downgrade");
-    own && (WHOLE.contains(&name) || STARTS.iter().any(|start| name.starts_with(start)))
+    PLAIN.contains(&plain(name)) || is_grace_period(name)
+}
+
+/// Waiting for readers or for callbacks to end.
+fn is_grace_period(name: &str) -> bool {
+    const PLAIN: [&str; 9] = [
+        "rcu_barrier",
+        "rcu_barrier_tasks",
+        "synchronize_irq",
+        "synchronize_net",
+        "synchronize_rcu",
+        "synchronize_rcu_tasks",
+        "synchronize_rcu_tasks_rude",
+        "synchronize_shrinkers",
+        "synchronize_srcu",
+    ];
+    PLAIN.contains(&plain(name))
 }
 
 /// Functions in which the caller may be put to sleep.
 pub(super) fn may_sleep(name: &str) -> bool {
-    const STARTS: [&str; 17] = [
-        "schedule",
-        "io_schedule",
-        "wait_for_completion",
-        "wait_on_",
-        "__wait_on_",
-        "prepare_to_wait",
-        "synchronize_",
-        "rcu_barrier",
-        "flush_work",
-        "flush_delayed_work",
-        "__flush_workqueue",
-        "msleep",
-        "usleep_range",
-        "mutex_lock",
-        "percpu_down_",
-        "lock_sock",
-        "copy_from_user",
-    ];
-    const WHOLE: [&str; 24] = [
+    const PLAIN: [&str; 39] = [
         "__cond_resched",
-        "__might_sleep",
+        "__flush_workqueue",
+        "__lock_sock",
         "__might_fault",
-        "might_fault",
-        "down",
-        "down_interruptible",
-        "down_killable",
-        "down_timeout",
-        "down_read",
-        "down_read_interruptible",
-        "down_read_killable",
-        "down_write",
-        "down_write_killable",
+        "__might_sleep",
+        "__wait_on_bit",
+        "__wait_on_bit_lock",
+        "__wait_on_buffer",
         "_copy_from_user",
         "_copy_to_user",
-        "cancel_work_sync",
         "cancel_delayed_work_sync",
-        "del_timer_sync_and_wait",
+        "cancel_work_sync",
+        "down",
+        "down_read",
+        "down_write",
+        "flush_delayed_work",
+        "flush_work",
+        "free_irq",
+        "io_schedule",
         "kthread_stop",
+        "lock_sock",
+        "msleep",
+        "mutex_lock",
+        "percpu_down_write",
+        "prepare_to_wait",
+        "prepare_to_wait_event",
+        "prepare_to_wait_exclusive",
+        "request_firmware",
+        "rt_mutex_lock",
+        "rtnl_lock",
+        "schedule",
+        "schedule_hrtimeout",
+        "schedule_hrtimeout_range",
+        "usleep_range",
         "vmalloc",
         "vzalloc",
-        "rtnl_lock",
-        "request_firmware",
-        "free_irq",
+        "wait_for_completion",
+        "wait_on_page_writeback",
+        "ww_mutex_lock",
     ];
-    // These only wake others, or are asked without waiting.
-    const NOT: [&str; 5] = [
-        "schedule_work",
-        "schedule_delayed_work",
-        "schedule_hrtimeout_handler",
-        "synchronize_hardirq",
-        "schedule_page_work_fn",
-    ];
-    !NOT.iter().any(|start| name.starts_with(start))
-        && (WHOLE.contains(&name) || STARTS.iter().any(|start| name.starts_with(start)))
+    name == "schedule_timeout_uninterruptible"
+        || PLAIN.contains(&plain(name))
+        || is_grace_period(name)
 }
 
 /// Giving the processor away, as a thread does in its loop.
@@ -265,20 +309,35 @@ mod tests {
             "up",
             "downgrade_write",
             "kvfree_call_rcu",
+            "lock_sock_nested",
+            "wait_for_completion_killable_timeout",
         ] {
             assert!(is_lock(name), "{name}");
         }
-        for name in ["update_rq_clock", "downgrade_path", "upcase", "complex"] {
+        for name in [
+            "downed_cpus",
+            "complete_walk",
+            "complete_signal",
+            "update_rq_clock",
+        ] {
             assert!(!is_lock(name), "{name}");
         }
-        for name in ["schedule_timeout", "mutex_lock_killable", "synchronize_net"] {
+        for name in [
+            "schedule_timeout",
+            "schedule_timeout_uninterruptible",
+            "mutex_lock_killable",
+            "synchronize_net",
+            "synchronize_rcu_expedited",
+            "usleep_range_state",
+        ] {
             assert!(may_sleep(name), "{name}");
         }
         for name in [
-            "schedule_work",
-            "schedule_delayed_work_on",
+            "schedule_delayed_monitor_work",
+            "copy_from_user_nofault",
             "down_trylock",
             "mutex_trylock",
+            "synchronize_hardirq",
         ] {
             assert!(!may_sleep(name), "{name}");
         }

@@ -14,8 +14,8 @@ use tuxtape_core::cve::CveId;
 use tuxtape_core::identity::KernelRelease;
 use tuxtape_core::profile::KernelProfile;
 use tuxtape_kernel::build::ModuleName;
-use tuxtape_kernel::produce::apart::all_but_failing;
 use tuxtape_kernel::produce::recipe::Recipe;
+use tuxtape_kernel::produce::sift::all_but_failing;
 use tuxtape_kernel::produce::{self, For, NamedFix, Outcome, ProduceError, Produced};
 use tuxtape_kernel::replay::tree::TreeError;
 use tuxtape_kernel::replay::{Budget, ReplayError};
@@ -112,10 +112,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
     };
     let mut left_out: Vec<LeftOutWire> = absent.iter().map(LeftOutWire::from).collect();
     let mut outcome = if arguments.all_but_failing {
-        let apart = all_but_failing(target, &fixes, &name, &budget, scratch.path());
-        left_out.extend(apart.left_out.into_iter().map(LeftOutWire::from));
-        fixes = apart.kept;
-        apart.outcome
+        let sifted = all_but_failing(target, &fixes, &name, &budget, scratch.path());
+        left_out.extend(sifted.left_out.into_iter().map(LeftOutWire::from));
+        fixes = sifted.kept;
+        sifted.outcome
     } else {
         produce::produce(target, &fixes, &name, &budget, scratch.path())
     };

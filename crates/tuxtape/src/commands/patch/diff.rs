@@ -12,7 +12,7 @@ use tuxtape_kernel::build::single::{Single, compare_objects};
 use tuxtape_sys::durable;
 use tuxtape_sys::map::Map;
 
-use super::build::answer::RefusalWire;
+use super::build::answer::{FindingWire, RefusalWire};
 use crate::context::Context;
 use crate::output::{self, NO};
 
@@ -53,6 +53,7 @@ struct AnswerWire {
     new: Vec<String>,
     refusals: Vec<RefusalWire>,
     warnings: Vec<String>,
+    findings: Vec<FindingWire>,
 }
 
 /// Runs the command. Exits with [`NO`] when it is refused or nothing changed.
@@ -115,6 +116,7 @@ impl From<Single> for AnswerWire {
             new: single.new,
             refusals: single.refusals.iter().map(RefusalWire::from).collect(),
             warnings: single.warnings,
+            findings: single.findings.iter().map(FindingWire::from).collect(),
         }
     }
 }
@@ -130,7 +132,8 @@ impl AnswerWire {
                 .iter()
                 .map(|warning| format!("  note: {warning}")),
         );
-        lines.join("\n") + "\n"
+        let findings: String = self.findings.iter().map(FindingWire::to_text).collect();
+        lines.join("\n") + "\n" + &findings
     }
 }
 

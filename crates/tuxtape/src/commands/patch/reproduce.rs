@@ -47,8 +47,8 @@ struct Answer {
     sha256: [String; 2],
     /// Where the module differs.
     differences: Vec<Difference>,
-    /// What else is different here.
-    surroundings: Vec<Difference>,
+    /// What made it and is different here.
+    other_tools: Vec<Difference>,
 }
 
 /// Runs the command.
@@ -108,7 +108,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<ExitCode>
         } else {
             told(&folder.join(format!("{name}.ko")), &recipe, &produced.bytes)?
         },
-        surroundings: recipe.surroundings(&profile, &produced, PROGRAM),
+        other_tools: recipe.other_tools(&profile, &produced, PROGRAM),
         module: recipe.module.clone(),
         sha256: [recipe.sha256.clone(), sha256],
     };
@@ -166,7 +166,7 @@ impl Answer {
         };
         for (title, list) in [
             ("differs", &self.differences),
-            ("other tools", &self.surroundings),
+            ("other tools", &self.other_tools),
         ] {
             for one in list {
                 text.push_str(&format!("  {title}: {}: {}\n", one.place, one.what));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tuxtape_kernel::build::UnitResult;
 use tuxtape_kernel::produce::Produced;
-use tuxtape_kernel::produce::apart::LeftOut;
 use tuxtape_kernel::produce::recipe::digest;
+use tuxtape_kernel::produce::sift::LeftOut;
 use tuxtape_livepatch::lint::{Finding, Weight};
 use tuxtape_livepatch::refusal::Refusal;
 
@@ -110,7 +110,7 @@ impl From<&RefusalWire> for LeftOutWire {
 
 /// One thing for a reviewer to look at, as printed.
 #[derive(Debug, Serialize)]
-pub(super) struct FindingWire {
+pub(in super::super) struct FindingWire {
     rule: &'static str,
     weight: &'static str,
     unit: String,
@@ -173,7 +173,7 @@ impl From<&Finding> for FindingWire {
 
 impl FindingWire {
     /// What to look at, why, and how; a note in one line.
-    fn to_text(&self) -> String {
+    pub(in super::super) fn to_text(&self) -> String {
         let Self {
             rule,
             weight,

@@ -8,7 +8,7 @@ use crate::replay::Replayed;
 use crate::unified::{Diff, FileDiff, Side};
 
 /// Findings of the whole fix.
-pub(super) fn findings(diff: &Diff, replayed: &Replayed) -> Vec<Finding> {
+pub(super) fn of_fix(diff: &Diff, replayed: &Replayed) -> Vec<Finding> {
     let mut found: Vec<Finding> = diff.files.iter().flat_map(of_file).collect();
     let fix: BTreeSet<String> = diff
         .files

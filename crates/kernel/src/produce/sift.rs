@@ -20,7 +20,7 @@ pub struct LeftOut {
 
 /// What came of a set of fixes.
 #[derive(Debug)]
-pub struct Apart {
+pub struct Sifted {
     /// The answer for the fixes that are kept.
     pub outcome: Result<Outcome, ProduceError>,
     /// Those, in the order they were given.
@@ -37,7 +37,7 @@ pub fn all_but_failing(
     name: &ModuleName,
     budget: &Budget,
     scratch: &Path,
-) -> Apart {
+) -> Sifted {
     let mut round = 0_usize;
     let mut attempt = |fixes: &[NamedFix]| {
         round += 1;
@@ -55,7 +55,7 @@ pub fn all_but_failing(
 fn sift(
     fixes: &[NamedFix],
     attempt: &mut dyn FnMut(&[NamedFix]) -> Result<Outcome, ProduceError>,
-) -> Apart {
+) -> Sifted {
     let mut kept = fixes.to_vec();
     let mut left_out = Vec::new();
     loop {
@@ -82,7 +82,7 @@ fn sift(
                 });
             }
             _ => {
-                return Apart {
+                return Sifted {
                     outcome,
                     kept,
                     left_out,
@@ -222,9 +222,9 @@ mod tests {
             let both = !pair.is_empty() && pair.iter().all(|name| has(name).is_some());
             Ok(if both { refused("p.c") } else { fine() })
         };
-        let apart = sift(fixes, &mut attempt);
+        let sifted = sift(fixes, &mut attempt);
         (
-            apart.left_out.into_iter().map(|one| one.fix).collect(),
+            sifted.left_out.into_iter().map(|one| one.fix).collect(),
             count,
         )
     }
@@ -256,10 +256,10 @@ mod tests {
     fn where_all_fail_nothing_is_left_out_and_the_reason_stays() {
         let fixes = [fix("A", "a.c"), fix("B", "b.c")];
         let mut attempt = |_: &[NamedFix]| Ok(refused("a.c"));
-        let apart = sift(&fixes, &mut attempt);
-        assert!(matches!(apart.outcome, Ok(Outcome::Refused(_))));
+        let sifted = sift(&fixes, &mut attempt);
+        assert!(matches!(sifted.outcome, Ok(Outcome::Refused(_))));
         // A is asked first, since it touches what failed; then B is alone.
-        assert_eq!(apart.kept.len(), 1);
-        assert_eq!(apart.left_out.len(), 1);
+        assert_eq!(sifted.kept.len(), 1);
+        assert_eq!(sifted.left_out.len(), 1);
     }
 }

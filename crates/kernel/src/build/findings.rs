@@ -11,7 +11,7 @@ use super::UnitPair;
 const CLEARS: (u32, u32) = (6, 3);
 
 /// Tells each module and each namespace once, with the first unit that has to do with it.
-pub(super) fn findings(emitted: &[(&UnitPair, Emitted)], series: (u32, u32)) -> Vec<Finding> {
+pub(super) fn around(emitted: &[(&UnitPair, Emitted)], series: (u32, u32)) -> Vec<Finding> {
     let mut found: BTreeMap<(Lint, &str), (&UnitPair, &'static str)> = BTreeMap::new();
     for (pair, part) in emitted {
         if !pair.parent.is_vmlinux() && series < CLEARS {
